@@ -1,0 +1,49 @@
+# Every target makes its own .venv when there is none: Python 3.11 or newer, Java 17 or 21, git and make are enough.
+# HF_HUB_OFFLINE=1 in the tests and the demo: the model comes with a package, and neither may wait for a hub.
+PY := .venv/bin/python
+VENV := .venv/.stamp
+LOCK := --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.DEFAULT_GOAL := help
+.PHONY: help tools demo test check soak bench format lock clean
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)  ## search the documentation of this Python, live; ARGS=--exit ends after the tour
+	@HF_HUB_OFFLINE=1 .venv/bin/grebe demo $(ARGS)
+
+test: $(VENV)  ## run the tests (those of the house are in check); ARGS="-k word" picks some
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not soak" --ignore=tests/house $(ARGS)
+
+check: $(VENV)  ## lint, format, types, arrows between rooms, the wheel, the documents' examples
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -q tests/house
+
+soak: $(VENV)  ## run the long tests: many kills, long streams
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m soak $(ARGS)
+
+bench: $(VENV)  ## run every benchmark against its goals; ARGS=--quick takes a minute each
+	@for name in sync search freshness; do HF_HUB_OFFLINE=1 $(PY) -m benchmarks.$$name --check $(ARGS) || exit 1; done
+
+format: $(VENV)  ## format the code and sort its imports
+	@$(PY) -m ruff check --fix --select I .
+	@$(PY) -m ruff format .
+
+lock: $(VENV)  ## resolve the requirements anew, pinned and hashed
+	@.venv/bin/uv pip compile --quiet $(LOCK) --universal --extra cpu --extra dev --extra bench \
+		--no-emit-package hnswlib -o requirements.txt pyproject.toml
+	@echo hnswlib | .venv/bin/uv pip compile --quiet $(LOCK) --no-deps -o requirements-peers.txt -
+
+clean:  ## remove what the targets made, the .venv too
+	@rm -rf .venv .grebe .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build spark-warehouse
+
+tools:
+	@bash infra/tools.sh
+
+$(VENV): requirements.txt requirements-peers.txt pyproject.toml infra/venv.sh | tools
+	@bash infra/venv.sh
+	@touch $@
