@@ -1,0 +1,1 @@
+"""Reading the changes of a lakehouse table as one change contract."""

@@ -1,0 +1,99 @@
+"""A Delta table as a source: a batch read at one version, then its change feed by Structured Streaming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.types import StructType
+
+from connectors.contract import COMMITTED_AT, OP, POLL_SECONDS, UPSERT, VERSION, ChangeBatch, Head, Position
+from connectors.delta_stream import DeltaStream, quoted
+from connectors.delta_table import DeltaTable, SchemaChanged
+
+
+class DeltaSource:
+    """Implements :class:`connectors.contract.Source` over a Delta table.
+
+    ``table`` is a path (``/data/t``, ``s3://bucket/t``) or a metastore name (``schema.table``,
+    ``catalog.schema.table``); ``columns`` are those of the table that its DataFrames have, beside the contract's.
+    ``_version`` is Delta's commit version, ``_committed_at`` its commit's time, and a position's epoch the table's id.
+    """
+
+    def __init__(self, spark: SparkSession, table: str, columns: Sequence[str]) -> None:
+        self._table = DeltaTable(spark, table)
+        self._columns = tuple(columns)
+
+    def head(self) -> Head:
+        """Return the newest position: a listing of the log's tail, no Spark job."""
+        return self._table.head()
+
+    def schema(self) -> StructType:
+        """Return the table's own columns at the newest version; raise :class:`SchemaMismatch` when it lacks ours."""
+        self._table.resolve()
+        schema = self._table.schema()
+        self._table.require_columns(self._columns, schema.names)
+        return schema
+
+    def snapshot(self, position: Position) -> DataFrame:
+        """Return every row at exactly ``position``, each as an ``upsert`` of that version."""
+        self._table.resolve()
+        self._table.require_epoch(self._table.head(), position)
+        rows = self._table.at(position.version)
+        self._table.require_columns(self._columns, rows.columns)
+        committed_at = self._table.committed_at(position.version)
+        return rows.select(
+            *(F.col(quoted(name)) for name in self._columns),
+            F.lit(UPSERT).alias(OP),
+            F.lit(position.version).cast("long").alias(VERSION),
+            F.lit(committed_at).alias(COMMITTED_AT),
+        )
+
+    def stream(
+        self,
+        start: Position,
+        handle: Callable[[ChangeBatch], None],
+        *,
+        continuous: bool,
+        interval_seconds: float = POLL_SECONDS,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Call ``handle`` with the changes after ``start``, whole versions only, as the contract says.
+
+        Raises before reading: :class:`SourceRecreated`, :class:`ChangesUnavailable`, :class:`HistoryExpired` and
+        :class:`SchemaMismatch`, each with what heals it.
+        """
+        interval = interval_seconds if continuous else None
+        goal = self._checked(start)
+        stream = DeltaStream(self._table, self._columns, start, handle)
+        if not continuous and goal.position == start:
+            return
+        self._run(stream, goal, interval, stop)
+        if not continuous and stream.position.version < goal.position.version:
+            stream.deliver(self._no_changes(goal.position.version), goal.position.version)
+
+    def _run(self, stream: DeltaStream, head: Head, interval: float | None, stop: Callable[[], bool] | None) -> None:
+        """Run ``stream``, again and with the table's new columns whenever its schema changes under it."""
+        seen = -1
+        while True:
+            try:
+                return stream.run(head, interval_seconds=interval, stop=stop)
+            except SchemaChanged:
+                if stream.position.version == seen:
+                    raise  # the new schema did not get us past it either
+                seen = stream.position.version
+                head = self._checked(stream.position)
+
+    def _checked(self, start: Position) -> Head:
+        """Return the head, once everything that can be known to go wrong has been looked at."""
+        self.schema()
+        head = self._table.head()
+        self._table.require_epoch(head, start)
+        self._table.require_change_feed()
+        if head.position.version > start.version:
+            self._table.require_history(start.version + 1)
+        return head
+
+    def _no_changes(self, version: int) -> DataFrame:
+        return self.snapshot(Position(epoch=self.head().position.epoch, version=version)).limit(0)

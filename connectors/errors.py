@@ -1,0 +1,47 @@
+"""Errors that a source raises.
+
+::
+
+    SourceError
+    ├── SourceNotFound         the table does not exist or cannot be reached
+    ├── ChangesUnavailable     the table keeps no change feed (the message says how to turn it on)
+    ├── HistoryExpired         the wanted version is gone: VACUUM or retention took it
+    ├── SourceRecreated        a table of the same name, but not the same table
+    ├── SchemaMismatch         a column that the spec names is missing or of another type
+    ├── JavaMissing            there is no Java that Spark can use (the message has the line that installs it)
+    └── SessionFailed          Spark did not start
+"""
+
+from __future__ import annotations
+
+
+class SourceError(Exception):
+    """A source could not be read."""
+
+
+class SourceNotFound(SourceError):
+    """The table does not exist, or its location cannot be reached."""
+
+
+class ChangesUnavailable(SourceError):
+    """The table keeps no change feed."""
+
+
+class HistoryExpired(SourceError):
+    """The wanted version is no longer kept by the source."""
+
+
+class SourceRecreated(SourceError):
+    """The table was dropped and created anew: its id is not the one the catalog knows."""
+
+
+class SchemaMismatch(SourceError):
+    """A column that the spec names is missing at the source, or has an unusable type."""
+
+
+class JavaMissing(SourceError):
+    """There is no Java on this machine that Spark can use."""
+
+
+class SessionFailed(SourceError):
+    """Spark did not start: the message has the reason that the JVM gave."""

@@ -1,0 +1,239 @@
+"""The Spark session: Delta's JAR, a quiet terminal, no litter, and S3 only when it is wanted.
+
+A session that is already active (a notebook, Databricks, a test) and a driver that ``spark-submit`` launched are taken
+as they are: whoever started them decided their settings.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyspark
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
+from pyspark.java_gateway import launch_gateway
+from pyspark.logger import PySparkLogger
+from pyspark.sql import SparkSession
+
+from connectors.errors import JavaMissing, SessionFailed
+
+SCALA = "2.13"
+MINIMUM_JAVA = 17
+JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+JAVA_HELP = (
+    "install it with `sudo apt-get install -y openjdk-17-jre-headless` (macOS: `brew install openjdk@17`), "
+    "or point JAVA_HOME at an installed one"
+)
+
+# What hadoop-aws needs from the AWS SDK. Its own dependency is one bundle of every AWS service, 600 MB; these are 30.
+# The version is the one that hadoop-project 3.5.0 names.
+AWS_SDK_VERSION = "2.35.4"
+AWS_SDK_MODULES = ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client")
+
+# Spark ships these itself; Delta's pom names older ones, and two versions of Hadoop on one class path is one too many.
+EXCLUDED_JARS = (
+    "org.apache.hadoop:hadoop-client-*",
+    "org.apache.logging.log4j:*",
+    "org.apache.parquet:*",
+    "com.fasterxml.jackson.core:*",
+    "org.slf4j:*",
+    "com.github.luben:zstd-jni",
+    "org.xerial.snappy:*",
+    "io.netty:*",
+    "software.amazon.awssdk:bundle",
+)
+
+
+def spark_session(
+    app_name: str,
+    *,
+    master: str | None = None,
+    shuffle_partitions: int | None = None,
+    extra_conf: Mapping[str, str] | None = None,
+    s3: bool = False,
+) -> SparkSession:
+    """Return the active session, or start one that reads and writes Delta tables.
+
+    ``master`` defaults to ``local[*]``; ``shuffle_partitions`` to the number of cores. ``extra_conf`` wins over every
+    default (Java options are added to ours). ``s3`` adds the S3 client (the first use downloads it); credentials,
+    region and endpoint come from the environment's ``AWS_*``. The JARs come from Maven Central once and from Ivy's
+    cache afterwards.
+
+    Raises :class:`JavaMissing` without a Java that Spark can use, :class:`SessionFailed` when Spark does not start.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    if SparkContext._active_spark_context is not None or "PYSPARK_GATEWAY_PORT" in os.environ:
+        return SparkSession.builder.appName(app_name).getOrCreate()
+    require_java()
+    scratch = scratch_dir()
+    master = master or "local[*]"
+    conf = SparkConf(loadDefaults=False).setMaster(master).setAppName(app_name)
+    conf.setAll(list(_settings(master, shuffle_partitions, scratch, s3=s3).items()))
+    for name, value in (extra_conf or {}).items():
+        conf.set(name, f"{conf.get(name)} {value}" if name == JAVA_OPTIONS else value)
+    # Spark's errors reach the caller as exceptions; this logger would print each, stack and all, on the terminal too.
+    PySparkLogger.getLogger("SQLQueryContextLogger").setLevel("CRITICAL")
+    # Workers must find the packages of this interpreter, also when its environment was never activated.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    return _start(conf, scratch / "spark.log")
+
+
+def is_s3(table: str) -> bool:
+    """Say whether ``table`` is an S3 address, for which the session needs ``s3=True``."""
+    return table.lower().startswith(("s3://", "s3a://"))
+
+
+@functools.cache
+def scratch_dir() -> Path:
+    """Return this process's own scratch directory, which is removed when the process ends."""
+    path = Path(tempfile.mkdtemp(prefix="grebe-spark-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def require_java() -> int:
+    """Return the major version of the Java that Spark will use; raise :class:`JavaMissing` without a usable one."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else "java"
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=True, timeout=60).stderr
+    except (OSError, subprocess.SubprocessError) as error:
+        where = f"in JAVA_HOME ({home})" if home else "on PATH"
+        raise JavaMissing(f"Spark needs Java 17 or 21 and none runs {where}: {JAVA_HELP}") from error
+    version = java_major(said)
+    if version < MINIMUM_JAVA:
+        raise JavaMissing(f"Spark needs Java 17 or 21 and `{java}` is Java {version}: {JAVA_HELP}")
+    return version
+
+
+def java_major(text: str) -> int:
+    """Read the major version from what ``java -version`` prints: 8 for ``"1.8.0_412"``, 17 for ``"17.0.15"``."""
+    found = re.search(r'version "(?:1\.)?(\d+)', text)
+    return int(found.group(1)) if found else 0
+
+
+def packages(*, s3: bool = False) -> list[str]:
+    """Return the Maven coordinates that the session needs, matched to the installed pyspark and delta-spark."""
+    spark = ".".join(pyspark.__version__.split(".")[:2])
+    delta = f"io.delta:delta-spark_{spark}_{SCALA}:{importlib.metadata.version('delta-spark')}"
+    if not s3:
+        return [delta]
+    sdk = [f"software.amazon.awssdk:{module}:{AWS_SDK_VERSION}" for module in AWS_SDK_MODULES]
+    return [delta, f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}", *sdk]
+
+
+def _settings(master: str, shuffle_partitions: int | None, scratch: Path, *, s3: bool) -> dict[str, str]:
+    local = master.startswith("local")
+    settings = {
+        "spark.jars.packages": ",".join(packages(s3=s3)),
+        "spark.jars.excludes": ",".join(EXCLUDED_JARS),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.python.worker.reuse": "true",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.sql.warehouse.dir": (scratch / "warehouse").as_uri(),
+        JAVA_OPTIONS: f"-Dderby.system.home={scratch / 'derby'}",
+        **_STREAMING,
+    }
+    if local:
+        cores = _cores(master)
+        settings |= {
+            "spark.local.dir": str(scratch / "blocks"),
+            "spark.driver.memory": f"{_heap_gib()}g",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            # A job for reading a Delta log is otherwise 50 tasks, whatever the machine.
+            "spark.databricks.delta.snapshotPartitions": str(min(cores, 4)),
+            "spark.sql.shuffle.partitions": str(cores),
+        }
+    if shuffle_partitions is not None:
+        settings["spark.sql.shuffle.partitions"] = str(shuffle_partitions)
+    if s3:
+        settings |= _s3_settings()
+    return settings
+
+
+# The stream's checkpoint is scratch, so nothing is kept for a restart from it and no time is spent on guarding it.
+_STREAMING = {
+    # The default forks `stat` and `chmod` for every offset file: 100 ms a batch instead of 35.
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+    "spark.sql.streaming.minBatchesToRetain": "2",
+    "spark.sql.streaming.checkpoint.fileChecksum.enabled": "false",
+    "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+    "spark.sql.streaming.metricsEnabled": "false",
+}
+
+
+def _s3_settings() -> dict[str, str]:
+    settings = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if endpoint:
+        secure = endpoint.lower().startswith("https://")
+        settings |= {
+            "spark.hadoop.fs.s3a.endpoint": endpoint,
+            "spark.hadoop.fs.s3a.path.style.access": "true",
+            "spark.hadoop.fs.s3a.connection.ssl.enabled": str(secure).lower(),
+            "spark.hadoop.fs.s3a.endpoint.region": region or "us-east-1",
+        }
+    elif region:
+        settings["spark.hadoop.fs.s3a.endpoint.region"] = region
+    return settings
+
+
+def _start(conf: SparkConf, log: Path) -> SparkSession:
+    """Start the JVM with its output in ``log`` (Ivy and log4j would flood the terminal) and connect to it."""
+    try:
+        gateway = SparkContext._gateway
+        if gateway is None:
+            with log.open("ab") as sink:
+                gateway = launch_gateway(conf, popen_kwargs={"stdout": sink, "stderr": sink})  # type: ignore[no-untyped-call]
+        return SparkSession(SparkContext(conf=conf, gateway=gateway))
+    except (PySparkRuntimeError, OSError) as error:
+        raise SessionFailed(f"Spark did not start: {_reason(log) or error}") from error
+
+
+def _reason(log: Path) -> str:
+    """Return the line of the JVM's output that says most: the exception's, or else the last one."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    thrown = [line for line in lines if "Exception" in line or "Error" in line]
+    return (thrown or lines or [""])[-1 if not thrown else 0]
+
+
+def _cores(master: str) -> int:
+    named = re.fullmatch(r"local\[(\d+)(?:,\s*\d+)?\]", master)
+    if named:
+        return int(named.group(1))
+    return 1 if master == "local" else os.cpu_count() or 1
+
+
+def _heap_gib() -> int:
+    """Return a quarter of the machine's memory in GiB, from 1 to 8: the rest is for Python workers and the index."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(8, total // 4 // 2**30))
+
+
+def _hadoop_version() -> str:
+    jars = Path(pyspark.__file__).parent / "jars"
+    found = next(jars.glob("hadoop-client-api-*.jar"), None)
+    if found is None:
+        raise SessionFailed(f"no hadoop-client-api JAR in {jars}: pyspark is not installed with its own JARs")
+    return found.stem.removeprefix("hadoop-client-api-")
