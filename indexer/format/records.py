@@ -1,0 +1,89 @@
+"""What the catalog says of each file: frozen records, written as JSON.
+
+A *segment* is a set of immutable files in one folder of the store. While it is small, its files lie in one tar
+(``packed``), because a store charges by the object.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FORMAT_VERSION = 1
+SEGMENT_NUMBER_BITS = 40
+POSITION_BITS = 24
+MAX_CHUNKS_PER_SEGMENT = 1_000_000
+
+IndexKind = Literal["exact", "ivf"]
+
+
+class Record(BaseModel):
+    """Base of every record: immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(Record):
+    """One immutable file: its path (relative to the collection's root), size and SHA-256 (hex)."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class IndexRecord(Record):
+    """Which vector index a segment carries, why, and what it was built with."""
+
+    kind: IndexKind
+    reason: str
+    parameters: dict[str, int | float | str] = {}
+
+
+class SegmentRecord(Record):
+    """One live segment.
+
+    ``number`` is a random 40-bit integer, unique in the collection; the keyword documents carry
+    ``number << 24 | position`` in their fast field ``row``. ``n_embedded`` of the ``n_chunks`` chunks have a vector.
+    """
+
+    number: int
+    shard: int
+    packed: bool
+    files: tuple[FileRecord, ...]
+    n_rows: int
+    n_chunks: int
+    n_embedded: int
+    dim: int
+    fingerprint: str
+    index: IndexRecord
+    format_version: int = FORMAT_VERSION
+    created_at: datetime
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size_bytes for file in self.files)
+
+
+class Ledger(Record):
+    """What one commit did, in rows of the source."""
+
+    read: int = 0
+    upserted: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    set_aside: int = 0
+
+    def __add__(self, other: Ledger) -> Ledger:
+        return Ledger(**{name: getattr(self, name) + getattr(other, name) for name in Ledger.model_fields})
+
+
+def keyword_row(number: int, position: int) -> int:
+    """Return the fast-field value that names chunk ``position`` of segment ``number``.
+
+    >>> keyword_row(3, 5) >> 24, keyword_row(3, 5) & 0xFFFFFF
+    (3, 5)
+    """
+    return (number << POSITION_BITS) | position

@@ -1,0 +1,266 @@
+"""The first load of a table: a batch read at one position, in parts, each of which is built once.
+
+A load is planned once and its plan kept in the store, so that a load that was interrupted goes on where it stopped:
+at the same source position, skipping the parts whose results are there. One commit makes all of it visible.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+from pyspark import TaskContext
+from pyspark.errors import PySparkException
+from pyspark.sql import functions as F  # noqa: N812
+
+from connectors.contract import Position, Source
+from connectors.errors import HistoryExpired
+from indexer.build import BuildJob, PartResult, build_part, merge_results
+from indexer.catalog import Catalog, CatalogState, SourcePosition
+from indexer.commit import commit_batch
+from indexer.errors import BuildError, ObjectNotFound, ProgressMoved
+from indexer.format.records import Record
+from indexer.format.store import Store
+from indexer.publish import RESULT_SCHEMA, SHARD, SLOT, named, prepared, usual_width
+from indexer.spec import CollectionSpec, SourceSpec
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+ROWS_PER_PART = 100_000
+"""Rows that one task holds in memory: some 300 MB with 384-d vectors and short texts."""
+ROWS_WORTH_A_TASK = 1_000
+"""Below this a second task costs more than it saves."""
+PROGRESS_SECONDS = 1.0
+LOST_FILE = ("FAILED_READ_FILE", "FILE_NOT_EXIST", "FileNotFoundException")
+"""How Spark says that VACUUM took a data file of the version that is being read."""
+PART = "_part"
+
+Progress = Callable[[str, int, int | None], None]
+"""``progress(stage, done, total)`` in rows, called from the driver about once a second."""
+
+
+class LoadPlan(Record):
+    """What a load reads, and in how many parts per shard.
+
+    Its ``id`` names the folder of its parts, so that no part of another plan is ever taken for one of its own.
+    """
+
+    id: str
+    position: SourcePosition
+    committed_at: datetime
+    source: SourceSpec
+    fingerprint: str
+    stored_columns: tuple[str, ...]
+    rows: int
+    parts: int
+    dim: int | None
+
+    def fits(self, spec: CollectionSpec, state: CatalogState, epoch: str) -> bool:
+        """Whether the plan loads what ``spec`` wants of the table ``epoch``, and nothing older than ``state`` has."""
+        same = (self.source, self.fingerprint, self.stored_columns, self.position.epoch)
+        if same != (spec.source, spec.fingerprint, spec.stored_columns, epoch):
+            return False
+        return (
+            state.position is None or state.position.epoch != epoch or state.position.version <= self.position.version
+        )
+
+    def total(self, spec: CollectionSpec) -> int:
+        """How many parts there are; none of an empty table."""
+        return self.parts * spec.shards if self.rows else 0
+
+
+def load(
+    source: Source,
+    catalog: Catalog,
+    state: CatalogState,
+    spec: CollectionSpec,
+    cache: Path,
+    progress: Progress | None = None,
+) -> CatalogState:
+    """Load every row of ``source`` into the collection, replacing what it holds, and commit.
+
+    ``spec`` is the catalog's own, or the one that a rebuild swaps in. Raises
+    :class:`indexer.errors.ProgressMoved` if another load or an apply came between.
+    """
+    loads = catalog.store.child("loads")
+    plan = _unfinished(loads, spec, state, source.head().position.epoch) or _new_plan(source, spec, loads)
+    area = loads.child(plan.id)
+    job = BuildJob(store=catalog.store, spec=spec, dim=plan.dim, live=(), cache=cache, first_load=True)
+    try:
+        rows = source.snapshot(Position(plan.position.epoch, plan.position.version))
+        results = _built(rows, plan, job, area, progress)
+    except (HistoryExpired, PySparkException) as error:
+        if not isinstance(error, HistoryExpired) and not any(sign in str(error) for sign in LOST_FILE):
+            raise
+        _forget(area)
+        raise HistoryExpired(
+            f"{spec.name}: version {plan.position.version}, which the interrupted load was reading, is no longer kept "
+            "by the table; sync again, and a load of the newest version begins"
+        ) from error
+    committed = commit_batch(
+        catalog,
+        state,
+        merge_results(results),
+        end=plan.position,
+        committed_at=plan.committed_at,
+        cache=cache,
+        replace=spec,
+    )
+    _forget(loads)
+    return committed
+
+
+def _unfinished(loads: Store, spec: CollectionSpec, state: CatalogState, epoch: str) -> LoadPlan | None:
+    """Return the plan of a load that was interrupted, if it still fits."""
+    for name in sorted(loads.list("")):
+        if name.endswith("/plan.json"):
+            with suppress(ObjectNotFound, ValidationError):
+                plan = LoadPlan.model_validate_json(loads.get(name))
+                if plan.fits(spec, state, epoch):
+                    return plan
+    return None
+
+
+def _new_plan(source: Source, spec: CollectionSpec, loads: Store) -> LoadPlan:
+    head = source.head()
+    _forget(loads)
+    rows = source.snapshot(head.position)
+    count = rows.count()
+    plan = LoadPlan(
+        id=uuid.uuid4().hex,
+        position=SourcePosition(epoch=head.position.epoch, version=head.position.version),
+        committed_at=head.committed_at,
+        source=spec.source,
+        fingerprint=spec.fingerprint,
+        stored_columns=spec.stored_columns,
+        rows=count,
+        parts=_parts(count, spec.shards, rows.sparkSession.sparkContext.defaultParallelism),
+        dim=spec.vector.dim or usual_width(rows, spec),
+    )
+    loads.put(f"{plan.id}/plan.json", plan.model_dump_json().encode())
+    return plan
+
+
+def _parts(rows: int, shards: int, cores: int) -> int:
+    """Parts per shard: enough to bound a task's memory, and to use the cores where that is worth it."""
+    needed = math.ceil(rows / ROWS_PER_PART / shards)
+    useful = min(cores, math.ceil(rows / ROWS_WORTH_A_TASK)) / shards
+    return max(1, needed, math.ceil(useful))
+
+
+def _built(rows: DataFrame, plan: LoadPlan, job: BuildJob, area: Store, progress: Progress | None) -> list[PartResult]:
+    """Return the results of all parts, building those that are missing."""
+    total = plan.total(job.spec)
+    done = _finished(area)
+    missing = frozenset(range(total)) - done.keys()
+    if missing:
+        part = (F.col(SHARD) * F.lit(plan.parts) + F.pmod(F.col(SLOT), F.lit(plan.parts))).cast("int")
+        parted = prepared(rows, job.spec).withColumn(PART, part)
+        if done:
+            parted = parted.where(F.col(PART).isin(sorted(missing)))
+        tasks = parted.repartitionById(total, F.col(PART)).mapInArrow(_task(job, area, plan, missing), RESULT_SCHEMA)
+        with _reporting(area, plan, progress):
+            tasks.collect()
+        done = _finished(area)
+    if done.keys() != set(range(total)):
+        raise ProgressMoved(f"{job.spec.name}: another load of the collection ended while this one ran; start anew")
+    return list(done.values())
+
+
+def _finished(area: Store) -> dict[int, PartResult]:
+    """The results that are in the store, by part."""
+    names = [name for name in area.list("") if name.startswith("part-")]
+    return {
+        int(name.removeprefix("part-").removesuffix(".json")): PartResult.model_validate_json(area.get(name))
+        for name in names
+    }
+
+
+def _forget(area: Store) -> None:
+    area.delete(area.list(""))
+
+
+def _task(job: BuildJob, area: Store, plan: LoadPlan, missing: Set[int]):  # type: ignore[no-untyped-def]
+    """Return the function that builds one part in a Spark task and keeps its result, empty or not, in the store."""
+
+    def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        context = TaskContext.get()
+        assert context is not None
+        part = context.partitionId()
+        held = [batch for batch in batches if batch.num_rows]
+        if part not in missing:
+            return
+        result = PartResult()
+        if held:
+            table = named(held, job.spec)
+            if not np.array_equal(np.unique(table[PART].to_numpy()), [part]):
+                raise BuildError("a task got rows of another part; the shuffle did not keep them apart")
+            table = table.drop_columns([SHARD, SLOT, PART])
+            result = build_part(table, job, shard=part // plan.parts, progress=_teller(area, part))
+        area.put(f"part-{part}.json", result.model_dump_json().encode())
+        yield pa.RecordBatch.from_pydict({"result": [str(part)]})
+
+    return task
+
+
+def _teller(area: Store, part: int) -> Callable[[str, int, int], None]:
+    """Return a progress function for a task, which leaves a note in the store at most once a second."""
+    last = 0.0
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PROGRESS_SECONDS or done == total:
+            last = now
+            note = {"stage": stage, "done": done, "total": total}
+            area.put(f"note-{part}-{stage}.json", json.dumps(note).encode())
+
+    return tell
+
+
+class _reporting:  # noqa: N801 - reads as the statement it is
+    """While open, gathers the tasks' notes once a second and reports their sums, stage by stage."""
+
+    def __init__(self, area: Store, plan: LoadPlan, progress: Progress | None) -> None:
+        self._area, self._plan, self._progress = area, plan, progress
+        self._open = progress is not None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="grebe-progress")
+
+    def __enter__(self) -> None:
+        if self._open:
+            self._pool.submit(self._run)
+
+    def __exit__(self, *exc: object) -> None:
+        self._open = False
+        self._pool.shutdown()
+        if self._progress and exc[0] is None:
+            self._progress("loaded", self._plan.rows, self._plan.rows)
+
+    def _run(self) -> None:
+        while self._open:
+            self._report()
+            time.sleep(PROGRESS_SECONDS)
+
+    def _report(self) -> None:
+        sums: dict[str, tuple[int, int]] = {}
+        for name in self._area.list(""):
+            if "note-" not in name:
+                continue
+            note = json.loads(self._area.get(name))
+            done, total = sums.get(note["stage"], (0, 0))
+            sums[note["stage"]] = (done + note["done"], total + note["total"])
+        for stage, (done, total) in sums.items():
+            assert self._progress is not None
+            self._progress(stage, done, max(total, self._plan.rows))

@@ -1,0 +1,149 @@
+"""Publishing: a batch of changes, wherever its rows are, becomes one catalog commit.
+
+Spark is touched here and in ``load`` alone. The batch is shuffled so that all changes of a key meet in one task; each
+task builds and uploads its part; the driver makes the one commit that lets the parts be seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column
+from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.types import BinaryType, DataType, DecimalType, StringType, TimestampType
+
+from connectors.contract import COMMITTED_AT, OP, VERSION, ChangeBatch
+from indexer.build import BuildJob, PartResult, build_part, merge_results
+from indexer.catalog import Catalog, CatalogState, SourcePosition
+from indexer.commit import commit_batch
+from indexer.netting import BAD_TEXT, ROW_HASH
+from indexer.spec import CollectionSpec
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+NUMBERED = "_source_"
+SHARD = "_shard"
+SLOT = "_slot"
+SLOTS = 1024
+"""Slots per shard: the finest grain in which a batch can be spread over tasks."""
+
+SLOT_SHIFT = 16
+"""The slot is taken from other bits of the key's hash than the shard."""
+
+WIDTHS_SEEN = 1000
+
+RESULT_SCHEMA = "result string"
+
+
+def publish(batch: ChangeBatch, catalog: Catalog, state: CatalogState, cache: Path) -> CatalogState:
+    """Build ``batch`` and commit it on top of ``state``, whose position must be the batch's start.
+
+    Returns the state as committed. Raises :class:`indexer.errors.ProgressMoved` if another writer moved the catalog's
+    position meanwhile; then nothing of the batch is visible.
+    """
+    spec = state.spec
+    dim = state.dim or spec.vector.dim or usual_width(batch.changes, spec)
+    job = BuildJob(store=catalog.store, spec=spec, dim=dim, live=state.segments, cache=cache)
+    result = merge_results(list(run_parts(prepared(batch.changes, spec), job)))
+    end = SourcePosition(epoch=batch.end.epoch, version=batch.end.version)
+    return commit_batch(catalog, state, result, end=end, committed_at=batch.committed_at, cache=cache)
+
+
+def usual_width(rows: DataFrame, spec: CollectionSpec) -> int | None:
+    """The most common width among the first thousand of the rows' own vectors, which the rest must agree with."""
+    if spec.vector.column is None:
+        return None
+    sizes = rows.select(F.size(column(spec.vector.column)).alias("width"))
+    seen = [row.width for row in sizes.where("width > 0").limit(WIDTHS_SEEN).collect()]
+    return max(sorted(set(seen)), key=seen.count) if seen else None
+
+
+def column(name: str) -> Column:
+    """The source's column ``name``, whatever characters are in it."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def prepared(changes: DataFrame, spec: CollectionSpec) -> DataFrame:
+    """Add what building needs and only the JVM computes fast: content hash, UTF-8 check, shard and slot.
+
+    The source's columns go by number, because Spark resolves the names of a function's input anew, dots and backticks
+    and all; :func:`named` gives them their names again.
+    """
+    names = spec.source_columns
+    kinds = {field.name: field.dataType for field in changes.schema.fields}
+    strings = [name for name in names if isinstance(kinds[name], StringType)]
+    bad = reduce(Column.__or__, (_is_broken(name) for name in strings), F.lit(False))
+    hashed = [part for name in names for part in (F.isnull(column(name)), column(name))]
+    routed = F.xxhash64(*(_canonical(name, kinds[name]) for name in spec.key))
+    return changes.select(
+        *(
+            (F.make_valid_utf8(column(name)) if name in strings else column(name)).alias(f"{NUMBERED}{at}")
+            for at, name in enumerate(names)
+        ),
+        OP,
+        F.col(VERSION).cast("long").alias(VERSION),
+        COMMITTED_AT,
+        F.concat(_bytes(F.xxhash64(*hashed)), _bytes(F.xxhash64(F.lit(1), *hashed))).alias(ROW_HASH),
+        bad.alias(BAD_TEXT),
+        F.pmod(routed, F.lit(spec.shards)).cast("int").alias(SHARD),
+        F.pmod(F.shiftrightunsigned(routed, SLOT_SHIFT), F.lit(SLOTS)).cast("int").alias(SLOT),
+    )
+
+
+def named(batches: list[pa.RecordBatch], spec: CollectionSpec) -> pa.Table:
+    """Join the batches that a task got of a :func:`prepared` frame, under the source's own names."""
+    table = pa.Table.from_batches(batches)
+    own = {f"{NUMBERED}{at}": name for at, name in enumerate(spec.source_columns)}
+    return table.rename_columns([own.get(name, name) for name in table.column_names])
+
+
+def _is_broken(name: str) -> Column:
+    return F.coalesce(~F.is_valid_utf8(column(name)), F.lit(False))
+
+
+def _canonical(name: str, kind: DataType) -> Column:
+    """A key column as text that is the same for equal values, whatever the session's time zone or the type's width."""
+    if isinstance(kind, TimestampType):
+        return F.unix_micros(column(name)).cast("string")
+    if isinstance(kind, DecimalType) and kind.scale:
+        return F.regexp_replace(column(name).cast("string"), r"\.?0+$", "")
+    if isinstance(kind, BinaryType):
+        return F.hex(column(name))
+    return column(name).cast("string")
+
+
+def _bytes(column: Column) -> Column:
+    """A long as its eight bytes."""
+    return F.unhex(F.lpad(F.hex(column), 16, "0"))
+
+
+def run_parts(changes: DataFrame, job: BuildJob) -> Iterator[PartResult]:
+    """Build ``changes`` (see :func:`prepared`) in as many tasks as adaptive execution thinks it worth."""
+    results = changes.repartition(SHARD, SLOT).mapInArrow(_task(job), RESULT_SCHEMA)
+    for row in results.collect():
+        yield PartResult.model_validate_json(row.result)
+
+
+def _task(job: BuildJob):  # type: ignore[no-untyped-def]
+    """Return the function that Spark runs on one partition's record batches."""
+
+    def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held = [batch for batch in batches if batch.num_rows]
+        if not held:
+            return
+        table = named(held, job.spec)
+        shards = table[SHARD].to_numpy()
+        for shard in np.unique(shards).tolist():
+            part = table.filter(pa.array(shards == shard)).drop_columns([SHARD, SLOT])
+            mine = tuple(segment for segment in job.live if segment.shard == shard)
+            result = build_part(part, dataclasses.replace(job, live=mine), shard=shard)
+            yield pa.RecordBatch.from_pydict({"result": [result.model_dump_json()]})
+
+    return task

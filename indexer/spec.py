@@ -1,0 +1,281 @@
+"""The collection spec: what a data engineer declares, checked on the way in.
+
+The YAML of a collection is validated whole; an error names the file, the line and the field. A spec's *fingerprint*
+covers what decides its vectors and terms, so that a change of it asks for a rebuild and nothing else does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from indexer.errors import SpecError
+from indexer.format.records import FORMAT_VERSION
+
+Language = Literal["english", "french", "german", "italian", "portuguese", "spanish", "dutch", "swedish", "none"]
+
+ColumnName = Annotated[str, Field(min_length=1)]
+
+
+def _collection_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
+        raise ValueError("use a lower-case letter, then up to 62 letters, digits, '_' or '-'")
+    return name
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"names {', '.join(twice)} twice")
+    return names
+
+
+def _some(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("must not be empty")
+    return names
+
+
+ColumnNames = Annotated[tuple[ColumnName, ...], AfterValidator(_distinct)]
+
+
+class Part(BaseModel):
+    """Base of every part of the spec: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceSpec(Part):
+    """Where the rows are: a path, an ``s3://`` address or a metastore name."""
+
+    kind: Literal["delta"] = "delta"
+    table: str = Field(min_length=1)
+
+
+class ChunkSpec(Part):
+    """How a row's text is cut: windows of the embedding model's own tokens."""
+
+    max_tokens: int = Field(default=256, ge=16, le=8192)
+    overlap_tokens: int = Field(default=32, ge=0)
+
+    @model_validator(mode="after")
+    def _overlap_leaves_room(self) -> Self:
+        if self.overlap_tokens * 2 > self.max_tokens:
+            raise ValueError("overlap_tokens must be at most half of max_tokens")
+        return self
+
+
+class TextSpec(Part):
+    """The searched fields with their keyword boosts, the analyser's language, and the chunking."""
+
+    fields: dict[ColumnName, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
+    language: Language = "english"
+    chunk: ChunkSpec = ChunkSpec()
+
+
+class VectorSpec(Part):
+    """Where vectors come from: a model, or the source's own column (then ``model``, if given, embeds queries)."""
+
+    model: str | None = None
+    revision: str | None = None
+    query_prompt: str = ""
+    document_prompt: str = ""
+    column: str | None = None
+    dim: int | None = Field(default=None, ge=1, le=16_384)
+    dtype: Literal["float32", "float16"] = "float32"
+    metric: Literal["cosine", "dot"] = "cosine"
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.model is None and self.column is None:
+            raise ValueError("give 'model' (a hub name or folder) or 'column' (the source's own vectors)")
+        return self
+
+
+class PolicySpec(Part):
+    """A role's row predicate and masks."""
+
+    role: str = Field(min_length=1)
+    rows: str | None = None
+    masks: dict[str, Literal["redact", "hash"]] = {}
+
+
+class IndexSpec(Part):
+    """Which vector index to build, and where."""
+
+    kind: Literal["auto", "exact", "ivf"] = "auto"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    min_recall: float = Field(default=0.95, gt=0, le=1)
+
+
+class SyncSpec(Part):
+    """Limits on what a sync may do unasked."""
+
+    max_delete_ratio: float = Field(default=0.5, gt=0, le=1)
+
+
+class CollectionSpec(Part):
+    """One collection over one table.
+
+    ``columns`` are filterable and returnable, and so are the key's columns.
+    """
+
+    name: Annotated[str, AfterValidator(_collection_name)]
+    source: SourceSpec
+    key: Annotated[ColumnNames, AfterValidator(_some)]
+    text: TextSpec
+    vector: VectorSpec
+    columns: ColumnNames = ()
+    policies: tuple[PolicySpec, ...] = ()
+    index: IndexSpec = IndexSpec()
+    shards: int = Field(default=1, ge=1, le=4096)
+    sync: SyncSpec = SyncSpec()
+
+    @property
+    def stored_columns(self) -> tuple[str, ...]:
+        """The key's columns, then the others: what a filter may name and a response may return."""
+        return self.key + tuple(name for name in self.columns if name not in self.key)
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """Every column that is read from the source, each once."""
+        names = [*self.stored_columns, *self.text.fields]
+        if self.vector.column:
+            names.append(self.vector.column)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what decides the index's vectors and terms; a change of it needs a rebuild."""
+        deciding = {
+            "format": FORMAT_VERSION,
+            "key": self.key,
+            "fields": list(self.text.fields),
+            "language": self.text.language,
+            "chunk": self.text.chunk.model_dump(),
+            "vector": self.vector.model_dump(),
+            "shards": self.shards,
+        }
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def load_spec(path: Path) -> CollectionSpec:
+    """Read a collection's YAML file.
+
+    Raises :class:`indexer.errors.SpecError`, whose message has one line per mistake: ``file:line: field: what``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    return parse_spec(text, origin=str(path))
+
+
+def parse_spec(text: str, *, origin: str = "spec") -> CollectionSpec:
+    """Check the YAML ``text`` of a collection; see :func:`load_spec`."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SpecError(f"{origin}:{mark.line + 1 if mark else 1}: not YAML: {problem}") from error
+    except (ValueError, RecursionError) as error:  # an impossible date; nesting without end
+        raise SpecError(f"{origin}:1: cannot be read as YAML: {error}") from error
+    if not isinstance(values, Mapping):
+        raise SpecError(f"{origin}:1: expected a mapping with 'name', 'source', 'key', 'text' and 'vector'")
+    try:
+        twice = [f"{origin}:{line}: {field}: is given twice; keep one" for line, field in _repeated_keys(node)]
+    except RecursionError as error:
+        raise SpecError(f"{origin}:1: an alias contains itself; write the value out") from error
+    if twice:
+        raise SpecError("\n".join(twice))
+    try:
+        return CollectionSpec.model_validate(values)
+    except ValidationError as error:
+        sentences = sorted(_sentence(item, node, origin) for item in error.errors())
+        raise SpecError("\n".join(sentence for _, sentence in sentences)) from error
+
+
+def _sentence(item: Any, root: yaml.Node | None, origin: str) -> tuple[int, str]:
+    """Return one mistake's line and its sentence."""
+    place = tuple(part for part in item["loc"] if part != "[key]")
+    line = _line(root, place)
+    return line, f"{origin}:{line}: {'.'.join(str(part) for part in place) or 'spec'}: {_complaint(item, place)}"
+
+
+def _complaint(item: Any, place: tuple[int | str, ...]) -> str:
+    """Say what was expected, what came and what to do."""
+    came = textwrap.shorten(repr(item["input"]), 60, placeholder=" …")
+    match item["type"]:
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            known = _known_keys(place[:-1])
+            near = difflib.get_close_matches(str(place[-1]), known, n=1)
+            return f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; known are {', '.join(known)}"
+        case "value_error":
+            return str(item["msg"]).removeprefix("Value error, ")
+        case "too_short" | "string_too_short":
+            return "must not be empty"
+        case "tuple_type":
+            return f"expected a list, as in [id, part], and {came} came"
+        case "dict_type" | "model_type":
+            return f"expected a mapping of names to values, and {came} came"
+        case "string_type":
+            return f"expected text, and {came} came; quote it if it is meant as text"
+    return f"{str(item['msg']).replace('Input should', 'should')}, and {came} came"
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the part of the spec at ``place`` knows."""
+    part: type[Part] = CollectionSpec
+    for name in place:
+        if isinstance(name, str):
+            annotation = part.model_fields[name].annotation
+            kinds = [annotation, *get_args(annotation)]
+            part = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Part))
+    return list(part.model_fields)
+
+
+def _repeated_keys(node: yaml.Node | None, place: str = "") -> Iterator[tuple[int, str]]:
+    """Yield the line and field of each key that a mapping has already: YAML would silently keep the last one."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated_keys(item, place)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            field = f"{place}{key.value}"
+            if field in seen:
+                yield key.start_mark.line + 1, field
+            seen.add(field)
+            yield from _repeated_keys(value, f"{field}.")
+
+
+def _line(node: yaml.Node | None, place: tuple[int | str, ...]) -> int:
+    """Return the line (from 1) of ``place``, or of the nearest enclosing part that the text has."""
+    line = node.start_mark.line + 1 if node else 1
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if found is None:
+                return line
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
