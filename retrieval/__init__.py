@@ -1,0 +1,1 @@
+"""Searching one committed version: filters, the vector and keyword legs, fusion, explanation."""

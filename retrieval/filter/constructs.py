@@ -1,0 +1,287 @@
+"""The allow-list: each SQL construct that a filter may hold is one handler; anything else is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlglot import exp
+
+from retrieval.filter.arithmetic import HANDLERS as ARITHMETIC
+from retrieval.filter.check import Checker, Operand
+from retrieval.filter.like import split_pattern
+from retrieval.filter.sqltypes import BOOLEAN, INTEGER, NULL, STRING, Kind
+from retrieval.filter.tree import Call, Constant, Node, Parameter
+from retrieval.filter.values import number
+
+MAX_LIST_ITEMS = 1_000
+"""Most items of an IN list in the text; a list given as a parameter may have `filter.MAX_BOUND_ITEMS`."""
+
+
+def _paren(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this")
+    return check.check(node.this)
+
+
+def _chain(op: str) -> Callable[[Checker, exp.Expr], Node]:
+    def chain(check: Checker, node: exp.Expr) -> Node:
+        terms: list[exp.Expr] = []
+        waiting = [node]
+        while waiting:
+            part = waiting.pop()
+            if type(part) is type(node):
+                check.only(part, "this", "expression")
+                waiting += [part.expression, part.this]
+            else:
+                terms.append(part)
+        return Call(op, tuple(check.condition(term) for term in terms), BOOLEAN)
+
+    return chain
+
+
+def _not(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this")
+    return Call("not", (check.condition(node.this),), BOOLEAN)
+
+
+def _together(check: Checker, at: exp.Expr, nodes: Sequence[exp.Expr]) -> list[Node]:
+    """Check values that are compared with one another, and bring them to one type."""
+    operands: list[Operand] = [(node, check.value(node)) for node in nodes]
+    met = check.meet(at, operands)
+    return [check.coerce(node, checked, met) for node, checked in operands]
+
+
+def _comparison(op: str) -> Callable[[Checker, exp.Expr], Node]:
+    def compare(check: Checker, node: exp.Expr) -> Node:
+        check.only(node, "this", "expression")
+        if op == "=" and isinstance(node.expression, exp.Any):
+            return _equals_any(check, node)
+        return Call(op, tuple(_together(check, node, (node.this, node.expression))), BOOLEAN)
+
+    return compare
+
+
+def _distinct(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this", "expression")
+    same = Call("same", tuple(_together(check, node, (node.this, node.expression))), BOOLEAN)
+    return same if isinstance(node, exp.NullSafeEQ) else Call("not", (same,), BOOLEAN)
+
+
+def _is(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this", "expression", "negate")
+    if isinstance(node.expression, exp.Null):
+        test = Call("is_null", (check.value(node.this),), BOOLEAN)
+    elif isinstance(node.expression, exp.Boolean):
+        test = Call("is_true" if node.expression.this else "is_false", (check.condition(node.this),), BOOLEAN)
+    else:
+        raise check.not_allowed(node)
+    return Call("not", (test,), BOOLEAN) if node.args.get("negate") else test
+
+
+def _between(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this", "low", "high")
+    value, low, high = _together(check, node, (node.this, node.args["low"], node.args["high"]))
+    return Call("and", (Call(">=", (value, low), BOOLEAN), Call("<=", (value, high), BOOLEAN)), BOOLEAN)
+
+
+def _in(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this", "expressions")
+    items = node.expressions
+    if len(items) > MAX_LIST_ITEMS:
+        message = f"the list has {len(items)} items; at most {MAX_LIST_ITEMS} are allowed in the text"
+        raise check.error(node, "filter_limit", message, "pass them as a parameter: IN (:names)")
+    if not items:
+        raise check.error(node, "filter_syntax", "the list is empty")
+    operand = (node.this, check.value(node.this))
+    listed = [(item, _item(check, item)) for item in items]
+    return _membership(check, node, operand, listed)
+
+
+def _item(check: Checker, node: exp.Expr) -> Node:
+    return check.parameter(node) if isinstance(node, exp.Placeholder) else check.value(node)
+
+
+def _membership(check: Checker, at: exp.Expr, operand: Operand, listed: Sequence[Operand]) -> Node:
+    """`x IN (…)`: constants and parameters are looked up as a set, anything else is compared."""
+    met = check.meet(at, (operand, *listed))
+    value = check.coerce(*operand, met)
+    items = [check.coerce(item, checked, met) for item, checked in listed]
+    fixed = tuple(item for item in items if isinstance(item, Constant | Parameter))
+    tests: list[Node] = [Call("in", (value, *fixed), BOOLEAN)] if fixed else []
+    tests += [Call("=", (value, item), BOOLEAN) for item in items if not isinstance(item, Constant | Parameter)]
+    return tests[0] if len(tests) == 1 else Call("or", tuple(tests), BOOLEAN)
+
+
+def _equals_any(check: Checker, node: exp.Expr) -> Node:
+    """`x = ANY(array)`, Postgres's array_contains; of a list parameter it is `x IN (:names)`."""
+    check.only(node.expression, "this")
+    inside = node.expression.this.unnest()
+    if isinstance(inside, exp.Placeholder):
+        listed = check.parameter(inside)
+        if not listed.is_list:
+            raise check.error(inside, "filter_type", f":{listed.name} must be a list inside ANY")
+        return _membership(check, node, (node.this, check.value(node.this)), [(inside, listed)])
+    return _contains(check, node, inside, node.this)
+
+
+def _array_contains(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this", "expression")
+    wanted = node.expression
+    if check.rules.name == "snowflake" and isinstance(wanted, exp.Cast) and wanted.to.this is exp.DType.VARIANT:
+        wanted = wanted.this
+    return _contains(check, node, node.this, wanted)
+
+
+def _contains(check: Checker, at: exp.Expr, values: exp.Expr, wanted: exp.Expr) -> Node:
+    checked = check.value(values)
+    element = checked.type.element
+    if element is None:
+        order = (
+            "ARRAY_CONTAINS(value::VARIANT, array)"
+            if check.rules.name == "snowflake"
+            else "array_contains(array, value)"
+        )
+        message = f"{check.parsed.snippet(values)} is a {checked.type}, not an array"
+        raise check.error(values, "filter_type", message, f"write {order}")
+    operand = check.value(wanted)
+    met = check.meet(at, [(values, Call("element", (), element)), (wanted, operand)])
+    if met != element or met.kind is Kind.INTEGER:
+        checked = Call("widen", (checked,), replace(checked.type, element=met))
+    options = ("null_elements",) if check.rules.null_elements else ()
+    return Call("array_contains", (checked, check.coerce(wanted, operand, met)), BOOLEAN, options)
+
+
+def _like(check: Checker, node: exp.Expr) -> Node:
+    return _pattern_match(check, node, check.rules.like_escape)
+
+
+def _escape(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this", "expression")
+    escape = node.expression
+    if not isinstance(node.this, exp.Like | exp.ILike):
+        raise check.not_allowed(node)
+    if not (isinstance(escape, exp.Literal) and escape.is_string and len(escape.this) <= 1):
+        raise check.error(escape, "filter_value", "ESCAPE takes one character in quotes, such as '!'")
+    return _pattern_match(check, node.this, escape.this)
+
+
+def _pattern_match(check: Checker, node: exp.Expr, escape: str) -> Node:
+    check.only(node, "this", "expression", "negate")
+    value = check.of_kind(node.this, STRING, "LIKE")
+    pattern = check.of_kind(node.expression, STRING, "LIKE")
+    strict = check.rules.strict_escape
+
+    def checked(text: Any) -> object:
+        if text is not None:
+            split_pattern(text, escape, strict=strict)
+        return text
+
+    if isinstance(pattern, Parameter):
+        pattern = replace(pattern, convert=checked)
+    elif isinstance(pattern, Constant):
+        try:
+            checked(pattern.value)
+        except ValueError as error:
+            raise check.error(node.expression, "filter_value", str(error)) from None
+    else:
+        message = "a LIKE pattern must be a string in quotes or a parameter"
+        raise check.error(node.expression, "filter_not_allowed", message)
+    test = Call("like", (value, pattern), BOOLEAN, (escape, strict, isinstance(node, exp.ILike)))
+    return Call("not", (test,), BOOLEAN) if node.args.get("negate") else test
+
+
+def _text_function(op: str) -> Callable[[Checker, exp.Expr], Node]:
+    def apply(check: Checker, node: exp.Expr) -> Node:
+        check.only(node, "this")
+        return Call(op, (check.of_kind(node.this, STRING, op),), STRING)
+
+    return apply
+
+
+def _length(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this")
+    value = check.value(node.this)
+    if value.type.kind is not Kind.BINARY:
+        value = check.as_kind(node.this, value, STRING, "length")
+    return Call("length", (value,), INTEGER)
+
+
+def _coalesce(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this", "expressions")
+    values = _together(check, node, (node.this, *node.expressions))
+    return Call("coalesce", tuple(values), values[0].type)
+
+
+def _case(check: Checker, node: exp.Expr) -> Node:
+    check.only(node, "this", "ifs", "default")
+    branches = node.args["ifs"]
+    subject = node.this
+    if subject is None:
+        tests = [check.condition(branch.this) for branch in branches]
+    else:
+        value, *options = _together(check, node, (subject, *(branch.this for branch in branches)))
+        tests = [Call("=", (value, option), BOOLEAN) for option in options]
+    default = node.args.get("default") or exp.Null()
+    results = _together(check, node, (*(branch.args["true"] for branch in branches), default))
+    args = [part for pair in zip(tests, results[:-1], strict=True) for part in pair]
+    return Call("case", (*args, results[-1]), results[-1].type)
+
+
+def _column(check: Checker, node: exp.Expr) -> Node:
+    assert isinstance(node, exp.Column)
+    return check.column(node)
+
+
+def _literal(check: Checker, node: exp.Expr) -> Node:
+    if node.args.get("is_string"):
+        return Constant(node.this, STRING)
+    kind, value = number(node.this)
+    return Constant(value, kind)
+
+
+def _boolean(check: Checker, node: exp.Expr) -> Node:
+    return Constant(bool(node.this), BOOLEAN)
+
+
+def _null(check: Checker, node: exp.Expr) -> Node:
+    return Constant(None, NULL)
+
+
+def _parameter(check: Checker, node: exp.Expr) -> Node:
+    assert isinstance(node, exp.Placeholder)
+    return check.parameter(node)
+
+
+HANDLERS: dict[type[exp.Expr], Callable[[Checker, exp.Expr], Node]] = {
+    **ARITHMETIC,
+    exp.Paren: _paren,
+    exp.And: _chain("and"),
+    exp.Or: _chain("or"),
+    exp.Not: _not,
+    exp.EQ: _comparison("="),
+    exp.NEQ: _comparison("<>"),
+    exp.LT: _comparison("<"),
+    exp.LTE: _comparison("<="),
+    exp.GT: _comparison(">"),
+    exp.GTE: _comparison(">="),
+    exp.NullSafeEQ: _distinct,
+    exp.NullSafeNEQ: _distinct,
+    exp.Is: _is,
+    exp.Between: _between,
+    exp.In: _in,
+    exp.Like: _like,
+    exp.ILike: _like,
+    exp.Escape: _escape,
+    exp.ArrayContains: _array_contains,
+    exp.Lower: _text_function("lower"),
+    exp.Upper: _text_function("upper"),
+    exp.Length: _length,
+    exp.Coalesce: _coalesce,
+    exp.Case: _case,
+    exp.Column: _column,
+    exp.Literal: _literal,
+    exp.Boolean: _boolean,
+    exp.Null: _null,
+    exp.Placeholder: _parameter,
+}

@@ -1,0 +1,59 @@
+"""What the four SQL dialects do differently, as far as a filter can see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from retrieval.errors import FilterError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialectRules:
+    """One dialect's ways.
+
+    `whole_division`: `/` of two whole numbers gives a whole number, cut towards zero; else a double.
+    `like_escape`: the escape character of LIKE where the text names none; "" means that there is none.
+    `strict_escape`: an escape before an ordinary character is an error; else that character stands for itself.
+    `quoted_exact`: a quoted name matches letter for letter; else case never matters.
+    `null_elements`: `array_contains` is unknown when the value is not found and the array holds a NULL; else false.
+    `float_to_whole`: how CAST of a double to a whole number rounds; `decimal_to_whole`: the same for a decimal.
+    `wide_integers`: every whole-number type name means the widest one.
+    """
+
+    name: str
+    whole_division: bool = False
+    like_escape: str = ""
+    strict_escape: bool = False
+    quoted_exact: bool = False
+    null_elements: bool = False
+    float_to_whole: Literal["truncate", "half_to_even", "half_away_from_zero"] = "half_to_even"
+    decimal_to_whole: Literal["truncate", "half_away_from_zero"] = "half_away_from_zero"
+    wide_integers: bool = False
+
+
+DIALECTS: dict[str, DialectRules] = {
+    rules.name: rules
+    for rules in (
+        DialectRules(
+            name="databricks",
+            like_escape="\\",
+            strict_escape=True,
+            null_elements=True,
+            float_to_whole="truncate",
+            decimal_to_whole="truncate",
+        ),
+        DialectRules(name="snowflake", quoted_exact=True, float_to_whole="half_away_from_zero", wide_integers=True),
+        DialectRules(name="duckdb"),
+        DialectRules(name="postgres", whole_division=True, like_escape="\\", quoted_exact=True, null_elements=True),
+    )
+}
+
+
+def rules_of(dialect: str) -> DialectRules:
+    """Return the rules of a dialect by name, or raise FilterError (`filter_dialect`)."""
+    try:
+        return DIALECTS[dialect]
+    except KeyError:
+        known = ", ".join(DIALECTS)
+        raise FilterError(f"no SQL dialect {dialect!r}", code="filter_dialect", hint=f"known are {known}") from None

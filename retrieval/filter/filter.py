@@ -1,0 +1,207 @@
+"""Compiled filters: SQL's WHERE over one collection's columns, as a mask over a frame.
+
+The way of a filter: text → `parse` (sqlglot, cached) → `check` (allow-list, names, types; cached by text, dialect,
+columns and the types of the parameters) → bind (values to canonical form) → `compile` (one polars expression). No text
+reaches an engine, and a value is never part of text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from retrieval.errors import FilterError
+from retrieval.filter.check import Checker
+from retrieval.filter.compile import Bindings, build
+from retrieval.filter.constructs import HANDLERS
+from retrieval.filter.dialects import rules_of
+from retrieval.filter.parse import parse
+from retrieval.filter.sqltypes import DATE, FilterSchema, SqlType, schema_of
+from retrieval.filter.tree import Call, Column, Node, Now, Parameter, canonical
+from retrieval.filter.values import type_of_value
+
+MAX_BOUND_ITEMS = 10_000
+"""Most items of a list given as a parameter."""
+
+_EPOCH = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CompiledFilter:
+    """A filter ready to run, as often as wanted and from any thread.
+
+    `columns`: the columns it reads. `uses_now`: whether it asks for the time; then it is the time given to
+    `compile_filter`. `cache_key`: equal for filters that pass the same rows of any frame: the checked form, the bound
+    values and, if asked for, the time (the date where that is all it asks for). `cacheable`: whether a later request
+    can have that key; one that asks for the microsecond never meets its own again.
+    """
+
+    columns: frozenset[str]
+    uses_now: bool
+    cacheable: bool
+    cache_key: Hashable
+    _expression: Callable[[], pl.Expr]
+
+    def expression(self) -> pl.Expr:
+        """Return the boolean polars expression; NULL stands for unknown."""
+        return self._expression()
+
+    def mask(self, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which rows pass: `(n_rows,) bool`; unknown does not pass.
+
+        Raises FilterError (`filter_failed`) where polars can't evaluate it on this frame.
+        """
+        try:
+            passing = frame.select(self._expression()).to_series()
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).partition("\n")[0]
+            raise FilterError(f"the filter can't be evaluated: {reason}", code="filter_failed") from error
+        known = (passing.fill_null(False) if passing.null_count() else passing).to_numpy()
+        if known.shape != (frame.height,):  # nothing in it depends on the row
+            return np.full(frame.height, known[0])
+        return known
+
+
+def compile_filter(
+    text: str,
+    *,
+    dialect: str,
+    schema: FilterSchema | pa.Schema | dict[str, pl.DataType] | pl.Schema,
+    params: Mapping[str, object] | None = None,
+    now: datetime | None = None,
+) -> CompiledFilter:
+    """Compile a WHERE text whose `:name`s stand for `params`, for frames with the columns of `schema`.
+
+    `dialect` is one of `databricks`, `snowflake`, `duckdb` and `postgres`. `now` (aware; default: the present) is what
+    CURRENT_DATE, CURRENT_TIMESTAMP and now() give. A caller with many filters over one schema passes the FilterSchema
+    that `schema_of` returns, which is cheapest to look up.
+
+    Raises FilterError with the place in the text for whatever is wrong with the text or the parameters.
+    """
+    params = params or {}
+    types = tuple((name, _type_of(text, name, params[name])) for name in sorted(params))
+    template = _template(text, dialect, schema_of(schema), types)
+    if template.expression is not None:
+        fixed = template.expression
+        return CompiledFilter(
+            columns=template.columns, uses_now=False, cacheable=True, cache_key=template.key, _expression=lambda: fixed
+        )
+    values = tuple(_converted(text, parameter, params[parameter.name]) for parameter in template.parameters)
+    bound = Bindings(values, _moment(now))
+    key = (template.key, *map(_hashable, values), *_time_asked_for(template, bound.now))
+    return CompiledFilter(
+        columns=template.columns,
+        uses_now=template.uses_now,
+        cacheable=not template.uses_timestamp,
+        cache_key=key,
+        _expression=lambda: build(template.tree, bound),
+    )
+
+
+def conjoin(one: CompiledFilter, other: CompiledFilter) -> CompiledFilter:
+    """Return the filter that passes the rows that both pass."""
+    return CompiledFilter(
+        columns=one.columns | other.columns,
+        uses_now=one.uses_now or other.uses_now,
+        cacheable=one.cacheable and other.cacheable,
+        cache_key=("and", one.cache_key, other.cache_key),
+        _expression=lambda: one.expression() & other.expression(),
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Template:
+    """All of a filter that doesn't depend on values; `expression` is there when nothing does."""
+
+    tree: Node
+    columns: frozenset[str]
+    parameters: tuple[Parameter, ...]
+    uses_now: bool
+    uses_timestamp: bool
+    key: str
+    expression: pl.Expr | None
+
+
+@lru_cache(maxsize=1024)
+def _template(text: str, dialect: str, schema: FilterSchema, types: tuple[tuple[str, SqlType], ...]) -> _Template:
+    rules = rules_of(dialect)
+    parsed = parse(text, dialect)
+    check = Checker(parsed=parsed, rules=rules, schema=schema, given=dict(types), handlers=HANDLERS)
+    tree = check.condition(parsed.tree)
+    unused = sorted(set(check.given) - check.used)
+    if unused:
+        message = f"the filter has no parameter :{unused[0]}"
+        raise FilterError(message, code="filter_parameter", text=text, hint="give only values that the filter names")
+    leaves = _leaves(tree)
+    parameters = sorted((leaf for leaf in leaves if isinstance(leaf, Parameter)), key=lambda leaf: leaf.slot)
+    times = [leaf.type for leaf in leaves if isinstance(leaf, Now)]
+    return _Template(
+        tree=tree,
+        columns=frozenset(leaf.name for leaf in leaves if isinstance(leaf, Column)),
+        parameters=tuple(parameters),
+        uses_now=bool(times),
+        uses_timestamp=any(time != DATE for time in times),
+        key=canonical(tree),
+        expression=None if parameters or times else build(tree, Bindings((), _EPOCH)),
+    )
+
+
+def _leaves(tree: Node) -> list[Node]:
+    leaves: list[Node] = []
+    waiting, slots = [tree], set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Call):
+            waiting.extend(node.args)
+        elif not isinstance(node, Parameter) or node.slot not in slots:
+            leaves.append(node)
+            slots.add(node.slot if isinstance(node, Parameter) else None)
+    return leaves
+
+
+def _type_of(text: str, name: str, value: object) -> SqlType:
+    if isinstance(value, list | tuple) and len(value) > MAX_BOUND_ITEMS:
+        message = f":{name} has {len(value)} items; at most {MAX_BOUND_ITEMS} are allowed"
+        raise FilterError(message, code="filter_limit", text=text)
+    try:
+        return type_of_value(value)
+    except ValueError as error:
+        raise FilterError(f":{name}: {error}", code="filter_parameter", text=text) from None
+
+
+def _converted(text: str, parameter: Parameter, value: object) -> object:
+    try:
+        return parameter.convert(value)
+    except ValueError as error:
+        message = f":{parameter.name}: {error}"
+        place = parameter.place
+        raise FilterError(message, code="filter_value", text=text, start=place.start, length=place.length) from None
+
+
+def _time_asked_for(template: _Template, now: datetime) -> tuple[date, ...]:
+    """Return the part of the time that the filter's rows depend on, in UTC as the filter reckons it."""
+    if not template.uses_now:
+        return ()
+    return (now if template.uses_timestamp else now.astimezone(UTC).date(),)
+
+
+def _moment(now: datetime | None) -> datetime:
+    if now is None:
+        return datetime.now(UTC)
+    if now.tzinfo is None:
+        raise ValueError("the request's time must say its zone")
+    return now
+
+
+def _hashable(value: object) -> Hashable:
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    return "NaN" if isinstance(value, float) and math.isnan(value) else value

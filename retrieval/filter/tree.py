@@ -1,0 +1,86 @@
+"""The checked form of a filter: a small typed tree with no SQL left in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from retrieval.filter.sqltypes import SqlType
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A stretch of the filter's text: the first character's offset, and the length in characters."""
+
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's value; `dtype` is how the frame stores it, `type` how the filter reads it."""
+
+    name: str
+    dtype: pl.DataType
+    type: SqlType
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A canonical value (see `values`)."""
+
+    value: object
+    type: SqlType
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A value bound later, at `slot` of the bound values.
+
+    `convert` brings the given value to canonical form in `type`, or raises ValueError; `place` is for that error.
+    `is_list`: the value is a list, and stands for its items in an IN.
+    """
+
+    slot: int
+    name: str
+    type: SqlType
+    is_list: bool
+    convert: Callable[[object], object]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The request's time, as DATE or TIMESTAMP."""
+
+    type: SqlType
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An operation on arguments; `options` are fixed, such as LIKE's escape character."""
+
+    op: str
+    args: tuple[Node, ...]
+    type: SqlType
+    options: tuple[Any, ...] = ()
+
+
+Node = Column | Constant | Parameter | Now | Call
+
+
+def canonical(node: Node) -> str:
+    """Return one text for all filters of the same checked form: a cache key, not for reading."""
+    if isinstance(node, Column):
+        return f"[{node.name!r}]"
+    if isinstance(node, Constant):
+        return f"{node.type}:{node.value!r}"
+    if isinstance(node, Parameter):
+        return f":{node.slot}{'*' if node.is_list else ''}:{node.type}"
+    if isinstance(node, Now):
+        return f"now:{node.type}"
+    inside = ",".join(map(canonical, node.args))
+    return f"{node.op}{node.options or ''}({inside}):{node.type}"

@@ -1,0 +1,146 @@
+"""From a user's words to a tantivy query.
+
+A user's text is never tantivy's query syntax: no field names, wildcards, ranges or operators. What counts is words
+(any may match), ``+word`` (must match) and ``"a phrase"`` (as written, also ``+"a phrase"``); everything else that is
+not a letter or digit separates words, as it did when the text was indexed. Each word is looked for in every text field,
+weighted by the field's boost.
+
+Words reach the analyser as they were typed: lower case is its own, as it was when the text was indexed. It splits words
+at the marks of many scripts and at combining accents; such a word is looked for as a phrase of its parts.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tantivy
+
+from indexer.format.keywords import ROW_FIELD, analyser, keyword_field
+from indexer.format.records import keyword_row
+from indexer.spec import CollectionSpec
+
+OTHER_FIELDS = 0.3
+"""Share of a word's further fields in its score. On SciFact 0, 0.1 and 0.3 all beat the plain sum by 0.01 nDCG@10."""
+
+MAX_TERMS = 1024
+"""Words of one query that are looked for; an index is asked once for each word and field."""
+
+JOINERS = "\u200c\u200d"
+"""The zero-width joiners: they stand within words of Persian, Hindi and others."""
+
+_PARTS = re.compile(r'(?P<must>(?<!\S)\+)?"(?P<phrase>[^"]*)"|(?P<plus>(?<!\S)\+)?(?P<word>[^\s"]+)')
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One thing to look for: a word, or several in this order; ``must`` when no hit is without it."""
+
+    words: tuple[str, ...]
+    must: bool = False
+
+    @property
+    def text(self) -> str:
+        """The clause as tantivy writes it."""
+        quoted = f'"{" ".join(self.words)}"' if len(self.words) > 1 else self.words[0]
+        return f"+{quoted}" if self.must else quoted
+
+
+class _Separators(dict[int, str]):
+    """A translation of everything but letters, digits and the marks that belong to them into spaces."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        category = unicodedata.category(character)
+        kept = category[0] in "LNM" or character in JOINERS or (category == "So" and bool(_words.analyze(character)))
+        replacement = character if kept else " "
+        self[code] = replacement
+        return replacement
+
+
+_words = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).build()
+"""What the index's analysers begin with: runs of letters and digits, among them some symbols such as Ⓐ."""
+
+_separators = _Separators()
+
+
+def clauses(text: str) -> list[Clause]:
+    """Read a query leniently: a lone quote or plus is no error, it just separates words.
+
+    >>> [clause.text for clause in clauses('solar +"heat pump" re-use')]
+    ['solar', '+"heat pump"', 're', 'use']
+    """
+    found: list[Clause] = []
+    for part in _PARTS.finditer(text):
+        words = tuple((part["phrase"] or part["word"] or "").translate(_separators).split())
+        if not words:
+            continue
+        must = part["must"] is not None or part["plus"] is not None
+        if part["phrase"] is not None:
+            found.append(Clause(words, must))
+        else:
+            found.extend(Clause((word,), must) for word in words)
+    return found[:MAX_TERMS]
+
+
+class KeywordQueries:
+    """Builds queries for one composed index."""
+
+    def __init__(self, index: tantivy.Index, spec: CollectionSpec) -> None:
+        self._schema = index.schema
+        self._analyser = analyser(spec.text.language)
+        self._boosts = {keyword_field(spec, field): boost for field, boost in spec.text.fields.items()}
+
+    def of_text(self, text: str) -> tantivy.Query | None:
+        """Return the query for a user's words, or None when nothing is left to look for (stop words only).
+
+        A word's score is its best field's, and ``OTHER_FIELDS`` of each further field's: a disjunction maximum, so that
+        a word found in a title and a body does not count as two.
+        """
+        parts = []
+        room = MAX_TERMS
+        for clause in clauses(text):
+            terms = self._terms(clause.words)[:room]
+            room -= len(terms)
+            if terms:
+                occur = tantivy.Occur.Must if clause.must else tantivy.Occur.Should
+                parts.append((occur, self._in_all_fields(terms)))
+        return tantivy.Query.boolean_query(parts) if parts else None
+
+    def _terms(self, words: tuple[str, ...]) -> list[tuple[int, str]]:
+        """The terms of ``words`` with their places: one for each part of a word, also for those that are not indexed.
+
+        So stop words leave gaps, as they did when the text was indexed.
+        """
+        parts = [part for word in words for part in _words.analyze(word)]
+        return [(at, term) for at, part in enumerate(parts) for term in self._analyser.analyze(part)]
+
+    def _in_all_fields(self, terms: Sequence[tuple[int, str]]) -> tantivy.Query:
+        queries = [self._in_field(field, boost, terms) for field, boost in self._boosts.items()]
+        return queries[0] if len(queries) == 1 else tantivy.Query.disjunction_max_query(queries, OTHER_FIELDS)
+
+    def _in_field(self, field: str, boost: float, terms: Sequence[tuple[int, str]]) -> tantivy.Query:
+        if len(terms) == 1:
+            query = tantivy.Query.term_query(self._schema, field, terms[0][1], "freq")
+        else:
+            query = tantivy.Query.phrase_query(self._schema, field, list(terms))
+        return query if boost == 1.0 else tantivy.Query.boost_query(query, boost)
+
+    def among_rows(self, query: tantivy.Query, rows: list[tantivy.Query]) -> tantivy.Query:
+        """Return ``query`` restricted to any of ``rows`` (see :meth:`rows`), with the same scores."""
+        allowed = tantivy.Query.boolean_query([(tantivy.Occur.Should, part) for part in rows])
+        free = tantivy.Query.const_score_query(allowed, 0.0)
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, free)])
+
+    def rows(self, number: int, positions: list[int]) -> tantivy.Query:
+        """Return the query for the chunks at ``positions`` of segment ``number``.
+
+        One term query a chunk: up to a few hundred that is ten times as fast as tantivy's term set.
+        """
+        terms = [
+            (tantivy.Occur.Should, tantivy.Query.term_query(self._schema, ROW_FIELD, keyword_row(number, position)))
+            for position in positions
+        ]
+        return tantivy.Query.boolean_query(terms)

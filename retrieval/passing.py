@@ -1,0 +1,134 @@
+"""Which chunks of a snapshot pass a filter: one bitmap per segment, evaluated once and shared by all legs.
+
+Two caches: what a filter says of a segment (it holds for every version that has the segment) and that AND the view's
+live chunks, with the plans that the legs make for it (it holds until the segment gets new tombstones). The second holds
+open segments, so what it has of a view goes with the last snapshot that has the view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import polars as pl
+import tantivy
+
+from retrieval import bitmap
+from retrieval.bitmap import Bitmap, Positions
+from retrieval.keyword_query import KeywordQueries
+from retrieval.lru import ByteLru
+from retrieval.segments import SegmentView
+from retrieval.vector_plan import PlanToken, VectorPlan
+
+if TYPE_CHECKING:
+    from retrieval.filter import CompiledFilter
+    from retrieval.scores import Floats
+
+FILTER_BITMAPS_BYTES = 64 << 20
+SELECTIONS_BYTES = 128 << 20
+VECTOR_BLOCKS_BYTES = 256 << 20
+RESTRICTED_MAX = 4096
+"""Up to this many passing chunks a keyword query may be restricted to them by name."""
+
+
+class Selection:
+    """The chunks of one view that count and pass; ``filtered`` says whether there is a filter at all.
+
+    It knows the segment and not the view: a cycle would keep a dead view's files open until the garbage collector runs.
+    """
+
+    def __init__(self, view: SegmentView, passing: Bitmap | None) -> None:
+        self.segment = view.segment
+        self._view_token = view.token
+        self.filtered = passing is not None
+        self.bits: Bitmap = view.live if passing is None else passing & view.live
+        self.count = view.n_live if passing is None else bitmap.count(self.bits)
+        self._keyword_rows: tantivy.Query | None = None
+
+    @cached_property
+    def positions(self) -> Positions:
+        """The chunks' positions, ascending."""
+        return bitmap.positions_of(self.bits, self.segment.n)
+
+    @cached_property
+    def vector_plan(self) -> VectorPlan:
+        """How the vector leg searches among these chunks."""
+        return VectorPlan.of(self.segment, self.bits & self.segment.embedded, view_token=self._view_token)
+
+    def keyword_rows(self, queries: KeywordQueries) -> tantivy.Query:
+        """Return the keyword query for exactly these chunks, made at the first call."""
+        if self._keyword_rows is None:
+            self._keyword_rows = queries.rows(self.segment.number, self.positions.tolist())
+        return self._keyword_rows
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the selection may come to hold, its positions and its plan included."""
+        return self.bits.nbytes + 2 * 8 * self.count + 200 * min(self.count, RESTRICTED_MAX) + 8192
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCaches:
+    """What is remembered between the requests and the versions of one collection, bounded by bytes.
+
+    ``bitmaps``: (segment number, filter) to what the filter says; ``selections``: (view, filter) to the same AND live;
+    ``blocks``: (view, plan) to the gathered vectors of selections that are scanned again and again.
+    """
+
+    bitmaps: ByteLru[tuple[int, Hashable], Bitmap] = field(
+        default_factory=lambda: ByteLru(max_bytes=FILTER_BITMAPS_BYTES)
+    )
+    selections: ByteLru[tuple[int, Hashable], Selection] = field(
+        default_factory=lambda: ByteLru(max_bytes=SELECTIONS_BYTES)
+    )
+    blocks: ByteLru[PlanToken, Floats] = field(default_factory=lambda: ByteLru(max_bytes=VECTOR_BLOCKS_BYTES))
+
+    def forget(self, views: Collection[int]) -> None:
+        """Let go of all that is held for the views with these tokens, their segments' open files among it."""
+        if views:
+            self.selections.drop_where(lambda key: key[0] in views)
+            self.blocks.drop_where(lambda key: key[0] in views)
+
+
+class Passing:
+    """The chunks of a whole snapshot that pass one filter (or none)."""
+
+    def __init__(self, selections: tuple[Selection, ...]) -> None:
+        self.selections = selections
+        self.count = sum(selection.count for selection in selections)
+        self.filtered = any(selection.filtered for selection in selections)
+
+    def keyword_rows(self, queries: KeywordQueries) -> list[tantivy.Query]:
+        """Return keyword queries that together find exactly these chunks; for few chunks."""
+        return [selection.keyword_rows(queries) for selection in self.selections if selection.count]
+
+
+def selection_of(
+    view: SegmentView, filter_: CompiledFilter | None, schema: Mapping[str, pl.DataType], caches: SearchCaches
+) -> Selection:
+    """Return the chunks of ``view`` that pass ``filter_`` (made for ``schema``), from the caches where they have it."""
+    if filter_ is None:
+        if view.everything is None:
+            view.everything = Selection(view, None)
+        return view.everything
+    if not filter_.cacheable:
+        return Selection(view, bitmap.pack(filter_.mask(view.segment.frame(schema))))
+    key = (view.token, filter_.cache_key)
+    selection = caches.selections.get(key)
+    if selection is None:
+        selection = Selection(view, _bits(view, filter_, schema, caches))
+        caches.selections.put(key, selection, size_bytes=selection.size_bytes)
+    return selection
+
+
+def _bits(
+    view: SegmentView, filter_: CompiledFilter, schema: Mapping[str, pl.DataType], caches: SearchCaches
+) -> Bitmap:
+    key = (view.segment.number, filter_.cache_key)
+    bits = caches.bitmaps.get(key)
+    if bits is None:
+        bits = bitmap.pack(filter_.mask(view.segment.frame(schema)))
+        caches.bitmaps.put(key, bits, size_bytes=bits.nbytes + 256)
+    return bits

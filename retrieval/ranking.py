@@ -1,0 +1,132 @@
+"""From scored chunks to a leg's ranked rows: best chunk of each row, best first, ties by key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.spec import CollectionSpec
+from retrieval.segments import Key, SegmentView, keys_of
+
+ROW_BITS = 24
+"""A row of a snapshot as one number: the segment's place in it, then the row's ordinal in the segment."""
+
+Positions = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Scored chunks of one segment, in any order: ``positions`` and ``scores`` are ``(n,)``."""
+
+    place: int
+    positions: Positions
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A leg's rows, best first; each is named by its best chunk: segment ``places``, ``positions``, ``scores``."""
+
+    places: list[int]
+    positions: list[int]
+    scores: list[float]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+NOTHING = Ranked([], [], [])
+
+
+def top(scores: Scores, n: int) -> Positions:
+    """Return the indices of the ``n`` best ``scores`` and of all that tie with the last of them, in any order."""
+    if len(scores) <= n:
+        return np.arange(len(scores))
+    ordered = scores.copy()
+    ordered.partition(len(scores) - n)
+    best: Positions = (scores >= ordered[len(scores) - n]).nonzero()[0]
+    return best
+
+
+def best_rows(rows: npt.NDArray[np.uint32], scores: Scores, k: int) -> Positions:
+    """Return indices of chunks that hold the best chunks of the best ``k`` rows, ties with the last of them included.
+
+    ``rows`` and ``scores`` are ``(n,)``: each chunk's row and score.
+    """
+    n = k
+    while True:
+        indices = top(scores, n)
+        if len(indices) == len(scores) or len(np.unique(rows[indices])) >= k:
+            return indices
+        n *= 4
+
+
+def rank(candidates: Sequence[Candidates], views: Sequence[SegmentView], spec: CollectionSpec, k: int) -> Ranked:
+    """Return the best ``k`` distinct rows among ``candidates``.
+
+    A row's best chunk stands for it, the earlier of two equally good ones; rows of equal score are ordered by key.
+    """
+    candidates = [part for part in candidates if len(part.positions)]
+    if not candidates:
+        return NOTHING
+    if len(candidates) == 1:
+        places = None  # one segment: worth a short way, it is the usual case of a compacted collection
+        positions, scores = candidates[0].positions, candidates[0].scores
+    else:
+        places = np.concatenate([np.full(len(part.positions), part.place) for part in candidates])
+        positions = np.concatenate([part.positions for part in candidates])
+        scores = np.concatenate([part.scores for part in candidates])
+    if all(views[part.place].segment.one_chunk_rows for part in candidates):
+        order = (-scores).argsort(kind="stable")
+    else:
+        every = np.full(len(positions), candidates[0].place) if places is None else places
+        order = _best_chunks(every, positions, scores, views)
+    ordered = scores[order]
+    if (ordered[1 : k + 1] == ordered[:-1][:k]).any():
+
+        def key_of(at: int) -> Key:
+            place = candidates[0].place if places is None else int(places[at])
+            return keys_of(views[place].segment, spec, [int(positions[at])])[0]
+
+        order = _ties_by_key(order, ordered, k, key_of)
+    order = order[:k]
+    named = [candidates[0].place] * len(order) if places is None else places[order].tolist()
+    return Ranked(named, positions[order].tolist(), scores[order].tolist())
+
+
+def row_ids(ranked: Ranked, views: Sequence[SegmentView]) -> list[int]:
+    """Return each hit's row as one number, unique in the snapshot."""
+    return [
+        (place << ROW_BITS) | int(views[place].segment.row_of_chunk[position])
+        for place, position in zip(ranked.places, ranked.positions, strict=True)
+    ]
+
+
+def _best_chunks(places: Positions, positions: Positions, scores: Scores, views: Sequence[SegmentView]) -> Positions:
+    """Return the index of each row's best chunk, best rows first."""
+    order = np.lexsort((positions, places, -scores))
+    rows = np.empty(len(positions), dtype=np.int64)
+    for place in np.unique(places):
+        mine = places == place
+        rows[mine] = (int(place) << ROW_BITS) | views[place].segment.row_of_chunk[positions[mine]].astype(np.int64)
+    _, first = np.unique(rows[order], return_index=True)
+    return order[np.sort(first)]
+
+
+def _ties_by_key(order: Positions, scores: Scores, k: int, key_of: Callable[[int], Any]) -> Positions:
+    """Sort each run of equal ``scores`` that begins within the first ``k`` by key."""
+    edges = np.flatnonzero(scores[1:] != scores[:-1]) + 1
+    starts = [0, *edges.tolist()]
+    ends = [*edges.tolist(), len(scores)]
+    result = order.copy()
+    for start, end in zip(starts, ends, strict=True):
+        if start >= k:
+            break
+        if end - start > 1:
+            result[start:end] = sorted(order[start:end].tolist(), key=key_of)
+    return result

@@ -1,0 +1,165 @@
+"""What a search asks for, checked on the way in."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval.errors import RequestError
+from retrieval.fusion import FusionKind
+
+Mode = Literal["hybrid", "vector", "keyword"]
+MAX_K = 1000
+MAX_QUERY_CHARS = 32_768
+"""Far beyond what any embedding model reads; keyword search costs by the term."""
+
+LONGEST_QUERY_VECTOR = 1e18
+"""Under dot and as float32: with vectors of up to 3e20 no sum of products overflows, however it is added up."""
+
+EVEN_WEIGHTS: Mapping[str, float] = MappingProxyType({"vector": 0.5, "keyword": 0.5})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fusion:
+    """How the legs of a hybrid search become one list; see :mod:`retrieval.fusion`."""
+
+    kind: FusionKind = "minmax"
+    weights: Mapping[str, float] = field(default_factory=lambda: EVEN_WEIGHTS)
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("rrf", "minmax"):
+            raise RequestError(f"expected 'rrf' or 'minmax', got {self.kind!r}", field="fusion.kind")
+        for name, weight in self.weights.items():
+            if name not in EVEN_WEIGHTS:
+                raise RequestError(f"there is no leg {name!r}; the legs are vector and keyword", field="fusion.weights")
+            if not (math.isfinite(weight) and weight >= 0):
+                raise RequestError(
+                    f"the weight of {name} must be a finite number of at least 0, got {weight}", field="fusion.weights"
+                )
+        if not any(self.weights.get(name, 1.0) > 0 for name in EVEN_WEIGHTS):
+            raise RequestError("at least one weight must be above 0", field="fusion.weights")
+
+
+DEFAULT_FUSION = Fusion()
+FUSION_DEPTH = 200
+"""Each leg of a hybrid search brings at least this many rows: what only one leg finds can still win."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchRequest:
+    """One search.
+
+    ``vector`` is ``(dim,)`` numbers, of any length (it is normalised under cosine). Without ``mode`` the search is
+    hybrid, vector or keyword by what is given; with neither query nor vector it returns the rows that pass the filter
+    in key order. ``include`` names the columns and text fields to return (None: the stored columns); a name that is
+    repeated counts once. ``deadline`` is on the clock of ``time.monotonic()``.
+    """
+
+    query: str | None = None
+    vector: npt.NDArray[np.floating[Any]] | Sequence[float] | None = None
+    k: int = 10
+    filter: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    dialect: str = "databricks"
+    mode: Mode | None = None
+    fusion: Fusion = DEFAULT_FUSION
+    include: tuple[str, ...] | None = None
+    explain: bool = False
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k <= MAX_K:
+            raise RequestError(f"expected a whole number from 1 to {MAX_K}, got {self.k!r}", field="k")
+        if self.mode not in (None, "hybrid", "vector", "keyword"):
+            raise RequestError(f"expected 'hybrid', 'vector' or 'keyword', got {self.mode!r}", field="mode")
+        if self.query is not None and len(self.query) > MAX_QUERY_CHARS:
+            raise RequestError(
+                f"expected at most {MAX_QUERY_CHARS:,} characters, got {len(self.query):,}", field="query"
+            )
+        if self.include is not None:
+            object.__setattr__(self, "include", tuple(dict.fromkeys(self.include)))
+
+    @property
+    def text(self) -> str | None:
+        """The query, or None when it is blank."""
+        return self.query if self.query and not self.query.isspace() else None
+
+    def resolved_mode(self, *, has_model: bool) -> Mode | None:
+        """Return the mode to run, or None for a search by filter alone.
+
+        ``has_model`` says whether the collection can embed a query. Raises RequestError when the mode asked for lacks
+        its query or its vector.
+        """
+        can_vector = self.vector is not None or (self.text is not None and has_model)
+        if self.mode is None:
+            if self.text is None:
+                return "vector" if can_vector else None
+            return "hybrid" if can_vector else "keyword"
+        if self.mode in ("hybrid", "keyword") and self.text is None:
+            raise RequestError(f"a {self.mode} search needs a query", field="query")
+        if self.mode in ("hybrid", "vector") and not can_vector:
+            hint = "give 'vector', or use mode 'keyword'" if self.text else "give 'query' or 'vector'"
+            raise RequestError(
+                f"a {self.mode} search needs a vector" + (", and this collection has no model" if self.text else ""),
+                field="vector",
+                hint=hint,
+            )
+        return self.mode
+
+
+def query_vector(values: Any, *, dim: int, normalise: bool) -> npt.NDArray[np.float32]:
+    """Return ``values`` as a contiguous ``(dim,) float32`` vector, of unit length with ``normalise``.
+
+    Raises RequestError, saying what was expected, for a wrong width, a value that is no finite number, zeros, or
+    (without ``normalise``) a length beyond ``LONGEST_QUERY_VECTOR``.
+    """
+    expected = f"expected {dim} finite numbers"
+    try:
+        vector = _float32(values)
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"{expected}, got something that is no list of numbers", field="vector") from error
+    if vector.shape != (dim,):
+        raise RequestError(f"{expected}, got the shape {'x'.join(map(str, vector.shape)) or '()'}", field="vector")
+    wide = vector.astype(np.float64)  # squares of float32 may overflow or vanish
+    squared = float(np.dot(wide, wide))
+    if not math.isfinite(squared):
+        place = int(np.flatnonzero(~np.isfinite(vector))[0])
+        raise RequestError(f"{expected}, got {vector[place]} at place {place}", field="vector")
+    if squared == 0:
+        raise RequestError(f"{expected} that are not all zero", field="vector", hint="zero has no direction")
+    if not normalise:
+        if squared > LONGEST_QUERY_VECTOR**2:
+            raise RequestError(
+                f"{expected} of a length of at most {LONGEST_QUERY_VECTOR:g}, got {math.sqrt(squared):.3g}",
+                field="vector",
+                hint="scale it down: the order of the results stays the same",
+            )
+        return vector
+    unit: npt.NDArray[np.float32] = vector / math.sqrt(squared)
+    return unit
+
+
+def _float32(values: Any) -> npt.NDArray[np.float32]:
+    if isinstance(values, np.ndarray) and values.dtype == np.float32:
+        return np.ascontiguousarray(values)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def unknown_names(names: Sequence[str], known: Sequence[str], *, where: str) -> None:
+    """Raise RequestError for the first of ``names`` that is not ``known``, with the nearest ones that are.
+
+    Distinct names that are more than there are hold an unknown one, so the look ends soon, however many are given.
+    """
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+            raise RequestError(f"there is no field {name!r}", field=where, hint=hint)

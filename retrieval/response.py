@@ -1,0 +1,126 @@
+"""What a search answers: hits that read their fields when they are looked at, and how they came about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, overload
+
+from indexer.spec import CollectionSpec
+from retrieval.fusion import Contribution
+from retrieval.keyword_leg import KeywordSearch
+from retrieval.ranking import Ranked
+from retrieval.request import Mode
+from retrieval.rows import passage, read_fields
+from retrieval.segments import Key, SegmentView, keys_of
+from retrieval.vector_leg import SegmentSearch
+
+Effort = Literal["exact", "approximate", "exhausted"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """How a hit got its score: each leg's rank, raw score, normalised score and weight; the parts add up to it."""
+
+    legs: Mapping[str, Contribution]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hit:
+    """One row: ``text`` is its best chunk, the passage; ``score`` is the fused one, or the single leg's own."""
+
+    key: Key
+    score: float
+    text: str
+    fields: Mapping[str, Any]
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How a search ran.
+
+    ``vector`` is the least sure way that any segment was searched in: ``exact``, ``approximate``, or ``exhausted``
+    (approximate search found too few, so all that passes was scored); None without a vector leg. ``passing`` of the
+    ``chunks`` that count pass the filter. ``segments`` and ``keyword`` say more.
+    """
+
+    mode: Mode | None
+    vector: Effort | None
+    chunks: int
+    passing: int
+    segments: tuple[SegmentSearch, ...] = ()
+    keyword: KeywordSearch | None = None
+
+
+class Hits(Sequence[Hit]):
+    """The hits, best first. A hit's fields are read from the snapshot's files when it is asked for.
+
+    It stays readable after the snapshot has been closed.
+    """
+
+    def __init__(
+        self,
+        views: Sequence[SegmentView],
+        spec: CollectionSpec,
+        ranked: Ranked,
+        include: Sequence[str],
+        explanations: Sequence[Explanation] | None = None,
+    ) -> None:
+        self._views = views
+        self._spec = spec
+        self._ranked = ranked
+        self._include = include
+        self._explanations = explanations
+
+    def __len__(self) -> int:
+        return len(self._ranked)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Hit]: ...
+    def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        segment = self._views[self._ranked.places[index]].segment
+        position = self._ranked.positions[index]
+        return Hit(
+            key=keys_of(segment, self._spec, [position])[0],
+            score=self._ranked.scores[index],
+            text=passage(segment, self._spec, position),
+            fields=read_fields(segment, self._spec, position, self._include),
+            explanation=None if self._explanations is None else self._explanations[index],
+        )
+
+    def __iter__(self) -> Iterator[Hit]:
+        return (self[index] for index in range(len(self)))
+
+    def keys(self) -> list[Key]:
+        """Return the keys alone, best first: cheaper than the whole hits."""
+        places, positions = self._ranked.places, self._ranked.positions
+        keys: list[Key] = [()] * len(places)
+        for place in set(places):
+            mine = [index for index, other in enumerate(places) if other == place]
+            found = keys_of(self._views[place].segment, self._spec, [positions[index] for index in mine])
+            for index, key in zip(mine, found, strict=True):
+                keys[index] = key
+        return keys
+
+    def scores(self) -> list[float]:
+        """Return the scores alone, best first."""
+        return self._ranked.scores
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchResponse:
+    """The hits, the version they are of, how they were found and how long each stage took (milliseconds)."""
+
+    results: Hits
+    version: int
+    epoch: str | None
+    source_version: int | None
+    source_committed_at: datetime | None
+    plan: Plan
+    took_ms: Mapping[str, float]

@@ -1,0 +1,108 @@
+"""Reading rows out of segments: one row by its key, and the fields and passages of hits.
+
+A row's text fields are stored in portions, one per chunk, that may overlap; put together they are the field again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from indexer.format.keys import key_hashes
+from indexer.spec import CollectionSpec
+from retrieval.errors import RequestError
+from retrieval.segments import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, Key, OpenSegment, keys_of
+from retrieval.snapshot import Snapshot
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One row as it is indexed: its key, all stored columns and text fields, and the source version it is of."""
+
+    key: Key
+    fields: dict[str, Any]
+    version: int
+    committed_at: datetime
+    n_chunks: int
+
+
+def get_row(snapshot: Snapshot, key: Sequence[Any]) -> Row | None:
+    """Return the row of ``key`` (values in spec order, as :func:`indexer.format.keys.parse_key` gives them), or None.
+
+    Raises :class:`retrieval.errors.RequestError` for a key of the wrong length or type.
+    """
+    if not snapshot.views:
+        return None
+    hashes = key_hashes(_key_table(snapshot, key), snapshot.spec.key)
+    for view in snapshot.views:
+        segment = view.segment
+        _, entries = segment.files.keys.lookup(hashes)
+        for entry in entries:
+            position = int(entry["position"])
+            if not view.tombstones or position not in view.tombstones:
+                return _row(segment, snapshot.spec, position)
+    return None
+
+
+def field_names(spec: CollectionSpec) -> tuple[str, ...]:
+    """Return what a response may include: the stored columns, then the text fields."""
+    return tuple(dict.fromkeys([*spec.stored_columns, *spec.text.fields]))
+
+
+def read_fields(segment: OpenSegment, spec: CollectionSpec, position: int, names: Sequence[str]) -> dict[str, Any]:
+    """Return the named stored columns and whole text fields of the row that chunk ``position`` belongs to."""
+    stored = spec.stored_columns
+    return {
+        name: segment.reader(COLUMN_PREFIX + name)(position)
+        if name in stored
+        else whole_field(segment, name, segment.chunks_of_row(position))
+        for name in names
+    }
+
+
+def passage(segment: OpenSegment, spec: CollectionSpec, position: int) -> str:
+    """Return the text of one chunk: its portions of the text fields, in spec order, parted by blank lines."""
+    portions = (segment.reader(TEXT_PREFIX + field)(position) for field in spec.text.fields)
+    return "\n\n".join(portion for portion in portions if portion)
+
+
+def whole_field(segment: OpenSegment, field: str, chunks: range) -> str | None:
+    """Put a text field together from its portions in ``chunks``; None when the row has none."""
+    text, start = segment.reader(TEXT_PREFIX + field), segment.reader(START_PREFIX + field)
+    portions = [(start(position), portion) for position in chunks if (portion := text(position)) is not None]
+    if not portions:
+        return None
+    whole = ""
+    for offset, portion in sorted(portions):
+        whole += portion[len(whole) - offset :]
+    return whole
+
+
+def _row(segment: OpenSegment, spec: CollectionSpec, position: int) -> Row:
+    return Row(
+        key=keys_of(segment, spec, [position])[0],
+        fields=read_fields(segment, spec, position, field_names(spec)),
+        version=segment.reader("_version")(position),
+        committed_at=segment.reader("_committed_at")(position),
+        n_chunks=len(segment.chunks_of_row(position)),
+    )
+
+
+def _key_table(snapshot: Snapshot, key: Sequence[Any]) -> pa.Table:
+    names = snapshot.spec.key
+    if len(key) != len(names):
+        raise RequestError(f"expected {len(names)} values ({', '.join(names)}), got {len(key)}", field="key")
+    columns = []
+    for name, value in zip(names, key, strict=True):
+        kind = snapshot.arrow_schema.field(name).type
+        try:
+            columns.append(pa.array([value], type=kind))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError) as error:
+            raise RequestError(f"expected {kind} for {name!r}, got {value!r}", field="key") from error
+    if any(column.null_count for column in columns):
+        raise RequestError("a key has no nulls", field="key")
+    return pa.table(columns, names=list(names))

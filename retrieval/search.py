@@ -1,0 +1,218 @@
+"""Searching one snapshot: filter, legs, fusion. A pure library: no HTTP, no clock but for timing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from indexer.embedding import Embedder, load_embedder
+from retrieval import bitmap
+from retrieval.errors import RequestError
+from retrieval.filter import compile_filter
+from retrieval.fusion import Contribution, fuse
+from retrieval.keyword_leg import KeywordSearch
+from retrieval.passing import Passing
+from retrieval.ranking import NOTHING, Candidates, Ranked, rank, row_ids
+from retrieval.request import FUSION_DEPTH, Mode, SearchRequest, query_vector, unknown_names
+from retrieval.response import Effort, Explanation, Hits, Plan, SearchResponse
+from retrieval.rows import field_names
+from retrieval.segments import Key, keys_of
+from retrieval.snapshot import Snapshot
+from retrieval.vector_leg import SegmentSearch, search_vectors
+
+if TYPE_CHECKING:
+    from retrieval.scores import Floats
+
+EFFORTS: tuple[Effort, ...] = ("exact", "exhausted", "approximate")
+"""From sure to least sure."""
+
+
+class Stopwatch:
+    """Milliseconds by stage: each :meth:`lap` names what ended now."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """Put the time since the last lap under ``stage``."""
+        now = time.perf_counter()
+        self.laps[stage] = (now - self._last) * 1000
+        self._last = now
+
+    def total(self) -> dict[str, float]:
+        """Return the laps and their ``total``."""
+        return {**self.laps, "total": (self._last - self._started) * 1000}
+
+
+def search(snapshot: Snapshot, request: SearchRequest, *, embedder: Embedder | None = None) -> SearchResponse:
+    """Run one search on a snapshot, which the caller keeps open (:meth:`Snapshot.pinned`) meanwhile.
+
+    ``embedder`` is the collection's model where the caller has it ready; without one the process's own is taken, and
+    loaded first if this is its first use.
+
+    Raises :class:`retrieval.errors.RequestError`, :class:`retrieval.errors.FilterError`,
+    :class:`retrieval.errors.DeadlineExceeded` and :class:`indexer.errors.EmbeddingError`.
+    """
+    spec = snapshot.spec
+    mode = request.resolved_mode(has_model=spec.vector.model is not None)
+    include = spec.stored_columns if request.include is None else request.include
+    if request.include is not None:
+        unknown_names(include, field_names(spec), where="include")
+    watch = Stopwatch()
+    vector = _vector(snapshot, request, embedder) if mode in ("hybrid", "vector") else None
+    watch.lap("embed")
+    passing = _passing(snapshot, request)
+    watch.lap("filter")
+    if mode is None:
+        ranked = _in_key_order(snapshot, passing, request.k)
+        watch.lap("order")
+        plan = Plan(mode=None, vector=None, chunks=snapshot.n_chunks, passing=passing.count)
+        return _response(snapshot, include, ranked, watch, plan)
+    return _run_legs(snapshot, request, mode, vector, passing, include, watch)
+
+
+def _run_legs(
+    snapshot: Snapshot,
+    request: SearchRequest,
+    mode: Mode,
+    vector: Floats | None,
+    passing: Passing,
+    include: Sequence[str],
+    watch: Stopwatch,
+) -> SearchResponse:
+    depth = max(request.k, FUSION_DEPTH) if mode == "hybrid" else request.k
+    legs: dict[str, Ranked] = {}
+    segments: Sequence[SegmentSearch] = ()
+    keyword: KeywordSearch | None = None
+    if mode in ("hybrid", "vector"):
+        found: Sequence[Candidates] = ()
+        if vector is not None:
+            found, segments = search_vectors(passing, vector, depth, snapshot.caches, deadline=request.deadline)
+        legs["vector"] = rank(found, snapshot.views, snapshot.spec, depth)
+        watch.lap("vector")
+    if mode in ("hybrid", "keyword"):
+        found, keyword = snapshot.keywords.search(request.text or "", passing, depth, deadline=request.deadline)
+        legs["keyword"] = rank(found, snapshot.views, snapshot.spec, depth)
+        watch.lap("keyword")
+    ranked, explanations = _fused(snapshot, request, legs)
+    watch.lap("fuse")
+    plan = Plan(
+        mode=mode,
+        vector=None if mode == "keyword" else _least_sure(segments),
+        chunks=snapshot.n_chunks,
+        passing=passing.count,
+        segments=tuple(segments),
+        keyword=keyword,
+    )
+    return _response(snapshot, include, ranked, watch, plan, explanations)
+
+
+def _vector(snapshot: Snapshot, request: SearchRequest, embedder: Embedder | None) -> Floats | None:
+    """Return the query's vector, given or embedded; None where there is nothing it could be compared with."""
+    dim = snapshot.dim
+    if dim is None:
+        return None
+    spec = snapshot.spec.vector
+    normalise = spec.metric == "cosine"
+    if request.vector is not None:
+        return query_vector(request.vector, dim=dim, normalise=normalise)
+    embedded = (embedder or load_embedder(spec)).query(request.text or "")
+    if len(embedded) != dim:
+        raise RequestError(
+            f"the collection's vectors have {dim} numbers and its model {spec.model} gives {len(embedded)}",
+            field="query",
+            hint="give 'vector' instead",
+        )
+    # A text without a single word can embed to zeros, which are near nothing.
+    return query_vector(embedded, dim=dim, normalise=normalise) if embedded.any() else None
+
+
+def _passing(snapshot: Snapshot, request: SearchRequest) -> Passing:
+    """Return the chunks that pass the request's filter, per segment."""
+    compiled = None
+    if request.filter is not None and snapshot.views:
+        compiled = compile_filter(
+            request.filter, dialect=request.dialect, schema=snapshot.filter_schema, params=request.params
+        )
+    return snapshot.passing(compiled)
+
+
+def _in_key_order(snapshot: Snapshot, passing: Passing, k: int) -> Ranked:
+    """Return the first ``k`` passing rows by key, each at its first chunk, with score 0."""
+    names = list(snapshot.spec.key)
+    parts = []
+    for place, selection in enumerate(passing.selections):
+        segment = selection.segment
+        first = segment.first_chunks
+        positions = first[bitmap.contains(selection.bits, first)]
+        keys = segment.frame(snapshot.schema).select(names)[positions]
+        parts.append(keys.with_columns(pl.lit(place).alias("_place"), pl.Series("_position", positions)))
+    if not parts:
+        return NOTHING
+    best = pl.concat(parts).bottom_k(k, by=names).sort(names)
+    return Ranked(best["_place"].to_list(), best["_position"].to_list(), [0.0] * best.height)
+
+
+def _fused(
+    snapshot: Snapshot, request: SearchRequest, legs: Mapping[str, Ranked]
+) -> tuple[Ranked, list[Explanation] | None]:
+    """Return the legs as one list; a single leg keeps its own scores."""
+    if len(legs) == 1 and not request.explain:
+        return next(iter(legs.values())), None
+    chunks: dict[int, tuple[int, int]] = {}
+    rankings: dict[str, list[tuple[int, float]]] = {}
+    # The keyword leg's passage shows the words that were asked for; it is named last and so wins.
+    for name, ranked in sorted(legs.items(), reverse=True):
+        ids = row_ids(ranked, snapshot.views)
+        chunks.update(zip(ids, zip(ranked.places, ranked.positions, strict=True), strict=True))
+        rankings[name] = list(zip(ids, ranked.scores, strict=True))
+    if len(legs) == 1:
+        return _explained_leg(legs, rankings)
+
+    def key_of(row: int) -> Key:
+        place, position = chunks[row]
+        return keys_of(snapshot.views[place].segment, snapshot.spec, [position])[0]
+
+    fused = fuse(request.fusion.kind, rankings, request.fusion.weights, key_of=key_of, limit=request.k)
+    ranked = Ranked(
+        [chunks[hit.id][0] for hit in fused], [chunks[hit.id][1] for hit in fused], [hit.score for hit in fused]
+    )
+    return ranked, [Explanation(legs=hit.legs) for hit in fused] if request.explain else None
+
+
+def _explained_leg(
+    legs: Mapping[str, Ranked], rankings: Mapping[str, Sequence[tuple[int, float]]]
+) -> tuple[Ranked, list[Explanation]]:
+    """Explain a single leg: its raw scores are the scores."""
+    ((name, ranked),) = legs.items()
+    return ranked, [
+        Explanation(legs={name: Contribution(rank=rank, raw_score=score, normalised=score, weight=1.0)})
+        for rank, (_, score) in enumerate(rankings[name], start=1)
+    ]
+
+
+def _least_sure(segments: Sequence[SegmentSearch]) -> Effort:
+    return max((search.how for search in segments), key=EFFORTS.index, default="exact")
+
+
+def _response(
+    snapshot: Snapshot,
+    include: Sequence[str],
+    ranked: Ranked,
+    watch: Stopwatch,
+    plan: Plan,
+    explanations: Sequence[Explanation] | None = None,
+) -> SearchResponse:
+    return SearchResponse(
+        results=Hits(snapshot.views, snapshot.spec, ranked, include, explanations),
+        version=snapshot.version,
+        epoch=snapshot.epoch,
+        source_version=snapshot.source_version,
+        source_committed_at=snapshot.source_committed_at,
+        plan=plan,
+        took_ms=watch.total(),
+    )

@@ -1,0 +1,157 @@
+"""How the vector leg searches one segment under one filter, prepared once and used by many queries.
+
+Planned by how many chunks pass. Few (or no index): score exactly those. Many: the IVF index with the bitmap as
+selector, refined with the exact vectors. How many lists a query probes is decided per query, by how many *passing*
+chunks its nearest lists hold: a filter that leaves the query's neighbourhood thin makes the search go further by
+itself, and one that empties it makes it go as far as it takes.
+
+FAISS ignores a selector when ``bounded_queue=False`` (its issue 5504), so that field keeps its default.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval import bitmap
+from retrieval.bitmap import Bitmap, Positions
+from retrieval.scores import raw_faiss
+from retrieval.segments import OpenSegment
+
+PlanToken = tuple[int, int]
+"""The view's token and the plan's own."""
+
+EXACT_FLOATS = 1_200_000
+"""Up to this many passing numbers (3,000 chunks of 384) an exact scan is as fast as probing, and exact."""
+
+MOSTLY = 0.5
+"""From this share of a segment on, scanning all of it in order beats picking vectors one by one."""
+
+DEFAULT_NPROBE = 16
+DEFAULT_K_FACTOR = 16
+
+DEFAULT_GROWTH = 0.3
+"""The lists that hold the answer grow as the passing share falls, by share to the minus this power, if the index's
+record does not say (``nprobe_tenth``, the lists needed at a share of a tenth). Measured at 100,000 vectors: 0 for
+clustered ones, 0.33 for latent semantic vectors of sentences."""
+
+DEFAULT_K_GROWTH = -0.5
+"""The candidates that a hit needs change with the passing share in the same way (``k_factor_tenth``): codes are coarse,
+but the fewer chunks compete for a place, the fewer must be refined."""
+
+SMALLEST_K_FACTOR, LARGEST_K_FACTOR = 4, 128
+
+THIN = 0.5
+FAR_BOOST = 4
+"""Where less than this part of the usual share passes near a query, the filter excludes its neighbourhood: the answer
+is far off, spread over many lists and among many that are about as far."""
+
+PLAIN_SHARE = 0.9
+"""From this passing share on (tombstones, mostly) the plain probe count serves."""
+
+
+class VectorPlan:
+    """How to search one segment's passing chunks; immutable but for what it derives on demand.
+
+    ``kind`` is ``none`` (nothing passes), ``exact`` or ``approximate``. ``token`` is unique in the process
+    and begins with the view's.
+    """
+
+    _tokens = itertools.count()
+
+    def __init__(self, segment: OpenSegment, bits: Bitmap, view_token: int) -> None:
+        self.token: PlanToken = (view_token, next(self._tokens))
+        self.segment = segment
+        self.bits = bits
+        self.passing = bitmap.count(bits)
+        self.kind = self._choose()
+        self.uses = 0
+        self._positions: Positions | None = None
+        self._excluded: Positions | None = None
+        self._parameters: dict[int, Any] = {}
+        if self.kind == "approximate":
+            self._prepare_probing()
+
+    @classmethod
+    def of(cls, segment: OpenSegment, bits: Bitmap, *, view_token: int) -> VectorPlan:
+        """Return the plan for the chunks in ``bits``, which must all have a vector, of the view with ``view_token``."""
+        return cls(segment, bits, view_token)
+
+    def _choose(self) -> str:
+        if not self.passing:
+            return "none"
+        index = self.segment.index
+        if index is None or self.passing * self.segment.vectors.shape[1] <= EXACT_FLOATS:
+            return "exact"
+        return "approximate"
+
+    def _prepare_probing(self) -> None:
+        index: Any = self.segment.index
+        parameters = self.segment.record.index.parameters
+        self.index: Any = index
+        self.quantizer: Any = index.quantizer
+        self.nlist: int = index.nlist
+        self.nprobe = min(self.nlist, int(parameters.get("nprobe", DEFAULT_NPROBE)))
+        self.k_factor = int(parameters.get("k_factor", DEFAULT_K_FACTOR))
+        self.selector: Any = None
+        self.list_counts: npt.NDArray[np.int64] | None = None
+        self.share = share = self.passing / self.segment.n
+        if self.passing < self.segment.n:
+            self.selector = raw_faiss.IDSelectorBitmap(self.bits)
+        if share < PLAIN_SHARE:
+            lists = self.segment.lists_of_chunks[self.positions]
+            self.list_counts = np.bincount(lists, minlength=self.nlist)
+        growth = _growth(parameters.get("nprobe_tenth"), self.nprobe, DEFAULT_GROWTH)
+        self.k_growth = _growth(parameters.get("k_factor_tenth"), self.k_factor, DEFAULT_K_GROWTH)
+        self.usual_lists = min(self.nlist, self.nprobe * share**-growth)
+        self.target = self.usual_lists * self.passing / self.nlist
+        self.chunks_per_list = self.segment.n / self.nlist
+
+    @property
+    def positions(self) -> Positions:
+        """The passing chunks' positions, ascending."""
+        if self._positions is None:
+            self._positions = bitmap.positions_of(self.bits, self.segment.n)
+        return self._positions
+
+    @property
+    def excluded(self) -> Positions:
+        """The positions of all other chunks, ascending."""
+        if self._excluded is None:
+            self._excluded = bitmap.positions_of(bitmap.invert(self.bits, self.segment.n), self.segment.n)
+        return self._excluded
+
+    @property
+    def mostly(self) -> bool:
+        """Whether so much passes that an exact scan should run over the whole segment."""
+        return self.passing >= MOSTLY * self.segment.n
+
+    def where(self, local_share: float) -> tuple[int, int]:
+        """Return how much further to probe and how many candidates a hit needs, by the share that passes near a query.
+
+        Candidates come in powers of two, so that few sizes of result memory are in use.
+        """
+        if local_share < THIN * self.share:
+            return FAR_BOOST, self.k_factor * FAR_BOOST
+        needed = self.k_factor * max(local_share, 1e-6) ** -self.k_growth if local_share < 1 else self.k_factor
+        return 1, min(LARGEST_K_FACTOR, max(SMALLEST_K_FACTOR, 1 << round(math.log2(needed))))
+
+    def parameters(self, nprobe: int) -> Any:
+        """Return FAISS' search parameters for ``nprobe`` lists; shared between threads, never changed."""
+        found = self._parameters.get(nprobe)
+        if found is None:
+            found = self._parameters[nprobe] = raw_faiss.SearchParametersIVF(nprobe=nprobe, sel=self.selector)
+        return found
+
+
+def _growth(tenth: float | str | None, plain: int, default: float) -> float:
+    """The exponent by which an effort grows as the passing share falls, from its values at all and at a tenth.
+
+    >>> _growth(32, 16, 0.3) == math.log10(2)
+    True
+    """
+    return math.log10(float(tenth) / plain) if tenth else default
