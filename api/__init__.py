@@ -1,0 +1,1 @@
+"""HTTP: search, rows, collections, status, health and metrics."""

@@ -1,0 +1,86 @@
+"""What the server sends, in the shapes of :mod:`api.models`, and the response that carries it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from starlette.responses import Response
+
+from api.encoding import encode
+from api.freshness import age_seconds
+from api.models import FailureAnswer, SourceAnswer, StatusAnswer, SyncAnswer
+from api.watcher import Failure, View, Watcher
+from indexer.catalog import CatalogState, Heartbeat
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """Return ``content`` as JSON."""
+    return Response(encode(content), status, media_type="application/json")
+
+
+def source_answer(state: CatalogState) -> dict[str, Any] | None:
+    """Return the source position that ``state`` reflects; None before the first load."""
+    if state.position is None:
+        return None
+    return {
+        "epoch": state.position.epoch,
+        "version": state.position.version,
+        "committed_at": state.source_committed_at,
+    }
+
+
+def state_of(view: View) -> Literal["open", "opening", "failed"]:
+    """Return whether a version is served, is being opened for the first time, or could not be."""
+    if view.snapshot is not None:
+        return "open"
+    return "failed" if view.failure else "opening"
+
+
+def status_answer(watcher: Watcher, now: datetime) -> StatusAnswer:
+    """Return freshness and counts of what ``watcher`` serves."""
+    view = watcher.view
+    state = view.snapshot.state if view.snapshot else None
+    segments = state.segments if state else ()
+    source = source_answer(state) if state else None
+    return StatusAnswer(
+        name=watcher.name,
+        state=state_of(view),
+        version=state.version if state else None,
+        latest_version=view.latest_version,
+        source=SourceAnswer(**source) if source else None,
+        age_seconds=age_seconds(view.complete_at, now),
+        sync=_sync(view.heartbeat, now),
+        committed_at=state.committed_at if state else None,
+        rows=view.n_rows,
+        chunks=sum(segment.n_chunks for segment in segments),
+        deleted_chunks=sum(state.deleted.values()) if state else 0,
+        segments=len(segments),
+        size_bytes=sum(segment.size_bytes for segment in segments),
+        dead_letters=state.letter_count if state else 0,
+        failure=_failure(view.failure),
+    )
+
+
+def _sync(heartbeat: Heartbeat | None, now: datetime) -> SyncAnswer | None:
+    if heartbeat is None:
+        return None
+    return SyncAnswer(
+        checked_at=heartbeat.checked_at,
+        epoch=heartbeat.epoch,
+        version=heartbeat.version,
+        seconds_ago=max(0.0, (now - heartbeat.checked_at).total_seconds()),
+    )
+
+
+def _failure(failure: Failure | None) -> FailureAnswer | None:
+    if failure is None:
+        return None
+    return FailureAnswer(
+        version=failure.version,
+        file=failure.file,
+        error=failure.error,
+        attempts=failure.attempts,
+        since=failure.since,
+        retry_at=failure.retry_at,
+    )

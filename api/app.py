@@ -1,0 +1,91 @@
+"""The application: routes, the middleware round them, and the description of both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+
+from api import routes_collections, routes_health, routes_search
+from api.documented import ANY_PROBLEM
+from api.logs import Logger
+from api.models import ProblemAnswer, SearchBody
+from api.operations import Operations, problem_response
+from api.problems import Problem
+from api.service import Service
+from api.settings import ServeSettings
+
+DESCRIPTION = """Hybrid search over lakehouse tables: vector, keyword and SQL filters in one ranked, explained answer
+that says how fresh it is. Every error is an RFC 9457 problem."""
+
+
+def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI:
+    """Return the application that serves the collections of ``settings.store``.
+
+    Its threads start and end with its lifespan. ``app.state.service`` holds what it is made of.
+    """
+    service = Service(settings, log)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            service.stop()
+
+    app = FastAPI(
+        title="Grebe",
+        version=installed_version("grebe"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # its page loads scripts from a content network
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        exception_handlers={
+            Problem: problem_response,
+            HTTPException: problem_response,
+            RequestValidationError: problem_response,
+        },
+    )
+    app.state.service = service
+    for router in (routes_search.router, routes_collections.router, routes_health.router):
+        app.include_router(router)
+    app.add_middleware(Operations, log=service.log, metrics=service.metrics, hosts=settings.answered_hosts)
+    _describe(app)
+    return app
+
+
+def _describe(app: FastAPI) -> None:
+    """Make the schema say what FastAPI cannot see: the search's body, which its route reads itself, and problems."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(plain())
+        return plain()
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def _complete(schema: dict[str, Any]) -> None:
+    _, ours = models_json_schema(
+        [(SearchBody, "validation"), (ProblemAnswer, "serialization")], ref_template="#/components/schemas/{model}"
+    )
+    components = schema["components"]["schemas"]
+    components.update(ours["$defs"])
+    # FastAPI's own form of a validation error, which is never sent.
+    components.pop("HTTPValidationError", None)
+    components.pop("ValidationError", None)
+    for calls in schema["paths"].values():
+        for call in calls.values():
+            if "HTTPValidationError" in str(call["responses"].get("422")):
+                del call["responses"]["422"]
+            call["responses"]["default"] = ANY_PROBLEM

@@ -1,0 +1,37 @@
+"""How a route's problems are described in ``/openapi.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.models import ProblemAnswer
+from api.problems import MEDIA_TYPE, Kind
+
+
+def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's ``responses`` for ``kinds``; kinds of one status share an entry with an example each."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        entry = responses.setdefault(
+            kind.status,
+            {"description": "", "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}},
+        )
+        entry["description"] = "; ".join(filter(None, [entry["description"], f"{kind.title} (`{kind.code}`)"]))
+        entry["content"][MEDIA_TYPE]["examples"][kind.code] = {"value": _example(kind)}
+    return responses
+
+
+_SCHEMA = {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"}
+ANY_PROBLEM = {"description": "Any other problem", "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
+
+
+def _example(kind: Kind) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.remedy,
+        "code": kind.code,
+        "request_id": "0f9c6d0e5a7b4d5f8e1c2b3a49586776",
+        "errors": [],
+    }

@@ -1,0 +1,315 @@
+"""What goes over the wire: request and response bodies, checked on the way in and described in ``/openapi.json``.
+
+Responses are described here and encoded from plain dictionaries (see :mod:`api.answers`): a second validation on the
+way out would cost more than the search of a small collection.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    WithJsonSchema,
+    model_validator,
+)
+
+from api.settings import MAX_DEADLINE_MS
+from retrieval.fusion import FusionKind
+from retrieval.request import DEFAULT_FUSION, MAX_K, MAX_QUERY_CHARS, Mode
+
+MAX_FILTER_CHARS = 65_536
+MAX_DIM = 16_384
+MAX_INCLUDE = 1024
+
+Dialect = Literal["databricks", "snowflake", "duckdb", "postgres"]
+Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class Body(BaseModel):
+    """Base of what a caller sends: unknown fields are mistakes, and ``"5"`` or ``true`` is no number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Weights(Body):
+    """How much each leg counts; an absent leg's weight is not handed on to the other."""
+
+    vector: Weight = 1.0
+    keyword: Weight = 1.0
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> Self:
+        if self.vector == 0 and self.keyword == 0:
+            raise ValueError("at least one weight must be above 0")
+        return self
+
+
+class FusionBody(Body):
+    """How the legs' results become one list: by reciprocal rank, or by scores scaled to 0..1 and added."""
+
+    kind: FusionKind = DEFAULT_FUSION.kind
+    weights: Weights | None = Field(default=None, description="By default, both legs count the same.")
+
+
+class MinVersion(Body):
+    """A version of the source table, and the epoch (the table's id) that it is of."""
+
+    epoch: str | None = Field(default=None, min_length=1, max_length=256)
+    version: int = Field(ge=0, lt=2**63)
+
+
+def _bindable(params: dict[str, Any]) -> dict[str, Any]:
+    for name, value in params.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name):
+            raise ValueError(f"'{name}' is no parameter name: use letters, digits and '_'")
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict | list):
+                raise ValueError(f"'{name}' must be a string, number, boolean or null, or a list of them")
+            if isinstance(item, float) and not math.isfinite(item):
+                raise ValueError(f"'{name}' is not a finite number")
+    return params
+
+
+_SCALAR_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
+Params = Annotated[
+    dict[str, Any],
+    AfterValidator(_bindable),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"anyOf": [_SCALAR_SCHEMA, {"type": "array", "items": _SCALAR_SCHEMA}]},
+        }
+    ),
+]
+
+
+def _fusion_by_name(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+def _version_alone(value: Any) -> Any:
+    return {"version": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class SearchBody(Body):
+    """A search: by ``query``, by ``vector``, or by both (the text for the keyword leg, the vector for the vector leg).
+
+    Without ``mode`` the search is hybrid, vector or keyword by what is given; a ``filter`` alone returns the rows that
+    pass it, in key order.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {"query": "read a zip archive without unpacking it", "k": 5},
+                {
+                    "query": "retry with backoff",
+                    "filter": "severity >= :least AND published > current_date - interval 30 days",
+                    "params": {"least": 7},
+                    "fusion": {"kind": "minmax", "weights": {"vector": 2, "keyword": 1}},
+                    "include": ["package", "severity"],
+                    "explain": True,
+                },
+                {"vector": [0.1, 0.2, 0.3], "mode": "vector", "min_version": 12, "max_staleness_seconds": 30},
+            ]
+        },
+    )
+
+    query: str | None = Field(default=None, max_length=MAX_QUERY_CHARS, description="The text to search for.")
+    vector: list[FiniteFloat] | None = Field(
+        default=None, min_length=1, max_length=MAX_DIM, description="A query vector of the collection's width."
+    )
+    k: int = Field(default=10, ge=1, le=MAX_K, description="How many rows to return at most.")
+    filter: str | None = Field(
+        default=None, max_length=MAX_FILTER_CHARS, description="A WHERE condition in SQL; ':name' is a parameter."
+    )
+    params: Params = Field(default={}, description="Values for the filter's ':name' parameters.")
+    dialect: Dialect = Field(default="databricks", description="The filter's SQL dialect.")
+    mode: Mode | None = Field(default=None, description="Which legs to search.")
+    fusion: Annotated[
+        FusionBody | None,
+        BeforeValidator(_fusion_by_name, json_schema_input_type=FusionBody | Literal["rrf", "minmax"] | None),
+    ] = Field(default=None, description="How the legs are fused: an object, or 'rrf' or 'minmax' alone.")
+    include: tuple[str, ...] | None = Field(
+        default=None, max_length=MAX_INCLUDE, description="The columns to return; by default, all."
+    )
+    explain: bool = Field(default=False, description="Say what made each score.")
+    min_version: Annotated[
+        MinVersion | None, BeforeValidator(_version_alone, json_schema_input_type=MinVersion | int | None)
+    ] = Field(default=None, description="Answer from this source version or a later one, or with 412.")
+    max_staleness_seconds: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="Answer from an index at most this old, or with 412."
+    )
+    deadline_ms: int | None = Field(
+        default=None, ge=1, le=MAX_DEADLINE_MS, description="How long to wait and search at most."
+    )
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not (self.query and self.query.strip()) and self.vector is None and self.filter is None:
+            raise ValueError("give 'query', 'vector' or 'filter'; a blank query counts as none")
+        return self
+
+
+class Answer(BaseModel):
+    """Base of what the server sends."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class SourceAnswer(Answer):
+    """The position in the source table that an answer reflects."""
+
+    epoch: str = Field(description="The table's id: another table of the same name is another epoch.")
+    version: int
+    committed_at: datetime | None = Field(description="When the source committed that version.")
+
+
+class HitAnswer(Answer):
+    """One row: its key (a list when composite), score, best passage and columns."""
+
+    key: Any
+    score: float
+    text: str | None
+    fields: dict[str, Any]
+    explanation: dict[str, Any] | None = None
+
+
+class SearchAnswer(Answer):
+    """What a search returns, all of it from one catalog version."""
+
+    results: list[HitAnswer]
+    version: int = Field(description="The catalog's version.")
+    source: SourceAnswer | None = Field(description="null before the first load.")
+    age_seconds: float | None = Field(
+        description="How long ago the index was last known to hold everything that the source had."
+    )
+    plan: dict[str, Any] = Field(description="How each leg ran.")
+    took_ms: dict[str, float] = Field(description="Milliseconds per stage.")
+
+
+class RowAnswer(Answer):
+    """One row as the index holds it."""
+
+    key: Any
+    fields: dict[str, Any] = Field(description="Stored columns and whole text fields.")
+    source_version: int = Field(description="The source version that the row is of.")
+    source_committed_at: datetime
+    chunks: int
+    version: int
+    source: SourceAnswer | None
+
+
+class CollectionAnswer(Answer):
+    """A collection's spec and the types of its columns."""
+
+    name: str
+    spec: dict[str, Any]
+    columns: dict[str, str] = Field(description="Filterable, returnable columns and their types.")
+    dim: int | None
+    fingerprint: str
+
+
+class CollectionLine(Answer):
+    """A collection in the list of collections."""
+
+    name: str
+    state: Literal["open", "opening", "failed"]
+    version: int | None
+
+
+class CollectionsAnswer(Answer):
+    """The collections of the store, by name."""
+
+    collections: list[CollectionLine]
+
+
+class FailureAnswer(Answer):
+    """Why the newest version could not be opened."""
+
+    version: int | None
+    file: str | None = Field(description="The file at fault, in the collection's folder, if known.")
+    error: str
+    attempts: int
+    since: datetime
+    retry_at: datetime
+
+
+class SyncAnswer(Answer):
+    """What the sync last said: when it looked at the source, and how far it had read."""
+
+    checked_at: datetime
+    epoch: str
+    version: int
+    seconds_ago: float
+
+
+class StatusAnswer(Answer):
+    """Freshness and counts of a collection as this server serves it."""
+
+    name: str
+    state: Literal["open", "opening", "failed"]
+    version: int | None = Field(description="The catalog version that is served.")
+    latest_version: int | None = Field(description="The newest catalog version seen.")
+    source: SourceAnswer | None
+    age_seconds: float | None
+    sync: SyncAnswer | None
+    committed_at: datetime | None
+    rows: int
+    chunks: int
+    deleted_chunks: int
+    segments: int
+    size_bytes: int
+    dead_letters: int
+    failure: FailureAnswer | None
+
+
+class HealthAnswer(Answer):
+    """Whether the server is well, and if not, why."""
+
+    status: Literal["ok", "unavailable"]
+    reasons: list[str] = []
+
+
+class VersionAnswer(Answer):
+    """What runs here."""
+
+    version: str
+    format_version: int
+    python: str
+
+
+class MistakeAnswer(Answer):
+    """One mistake of a request."""
+
+    message: str
+    code: str | None = None
+    field: str | None = Field(default=None, description="Where in the body, with dots between parts.")
+    line: int | None = Field(default=None, description="From 1.")
+    column: int | None = Field(default=None, description="From 1.")
+    length: int | None = None
+    hint: str | None = None
+
+
+class ProblemAnswer(Answer):
+    """RFC 9457: every error of this server has this shape."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[MistakeAnswer]

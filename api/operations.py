@@ -1,0 +1,176 @@
+"""One API operation: its request id, its problem if it fails, its log line and its metrics.
+
+A plain ASGI middleware round the whole application. Whatever goes wrong below becomes a problem here, so that no
+answer leaves without a request id and no stack trace reaches a caller.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.logs import Logger
+from api.metrics import Metrics
+from api.problems import (
+    BAD_REQUEST,
+    INTERNAL,
+    INVALID,
+    MEDIA_TYPE,
+    METHOD_NOT_ALLOWED,
+    MISDIRECTED,
+    NO_SUCH_ROUTE,
+    Mistake,
+    Problem,
+)
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""A caller may send any word as a method; each other one would be a metric line of its own."""
+UNMATCHED = "unmatched"
+LOGGED_PREFIX = "/v1/"
+
+
+@dataclass(slots=True)
+class Operation:
+    """What is known of a request while it runs; ``facts`` go into its log line (never query or filter text)."""
+
+    request_id: str
+    trace: dict[str, str]
+    started: float = field(default_factory=time.perf_counter)
+    status: int = 0
+    answering: bool = False
+    code: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def operation_of(request: Request) -> Operation:
+    """Return the operation that ``request`` belongs to."""
+    operation: Operation = request.scope["grebe.operation"]
+    return operation
+
+
+async def problem_response(request: Request, problem: Exception) -> Response:
+    """Return the response of a problem: the handler for :class:`Problem` and the framework's own errors."""
+    operation = operation_of(request)
+    found = _as_problem(request, problem)
+    operation.code = found.kind.code
+    return Response(found.body(operation.request_id), found.kind.status, found.headers, MEDIA_TYPE)
+
+
+class Operations:
+    """The middleware; ``hosts`` are the names in the Host header that are answered."""
+
+    def __init__(self, app: ASGIApp, *, log: Logger, metrics: Metrics, hosts: frozenset[str]) -> None:
+        self._app = app
+        self._log = log
+        self._metrics = metrics
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        operation = Operation(_request_id(headers), _trace(headers))
+        scope["grebe.operation"] = operation
+        request_id = (b"x-request-id", operation.request_id.encode("ascii"))
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                operation.answering = True
+                operation.status = message["status"]
+                message["headers"] = [*message["headers"], request_id]
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            if _host(headers) in self._hosts:
+                await self._app(scope, receive, send_marked)
+            else:
+                await self._answer(
+                    scope, receive, send_marked, Problem(MISDIRECTED, "the Host header is not this server's")
+                )
+        except Exception as error:
+            self._log.error("request failed", exc_info=error, **self._line(scope, operation))
+            if operation.answering:
+                raise
+            await self._answer(scope, receive, send_marked, error)
+        finally:
+            self._metrics.in_flight.dec()
+            self._finish(scope, operation)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, problem: Exception) -> None:
+        response = await problem_response(Request(scope), problem)
+        await response(scope, receive, send)
+
+    def _finish(self, scope: Scope, operation: Operation) -> None:
+        seconds = time.perf_counter() - operation.started
+        route = _route(scope)
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._metrics.answered(method, route, operation.status, seconds)
+        if scope["path"].startswith(LOGGED_PREFIX):
+            self._log.info("request", **self._line(scope, operation), latency_ms=round(seconds * 1000, 3))
+
+    def _line(self, scope: Scope, operation: Operation) -> dict[str, Any]:
+        line: dict[str, Any] = {
+            "request_id": operation.request_id,
+            "method": scope["method"],
+            "route": _route(scope),
+            "status": operation.status,
+            **operation.trace,
+            **operation.facts,
+        }
+        if operation.code:
+            line["code"] = operation.code
+        return line
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id", b"")
+    return given.decode("ascii") if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+def _trace(headers: dict[bytes, bytes]) -> dict[str, str]:
+    found = TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+    return {"trace_id": found[1].decode("ascii"), "span_id": found[2].decode("ascii")} if found else {}
+
+
+def _host(headers: dict[bytes, bytes]) -> str:
+    host = headers.get(b"host", b"").decode("latin-1").lower()
+    return host[1 : host.find("]")] if host.startswith("[") else host.partition(":")[0]
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", UNMATCHED)
+
+
+def _as_problem(request: Request, error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, RequestValidationError):
+        mistakes = [Mistake(message=item["msg"], field=".".join(map(str, item["loc"]))) for item in error.errors()]
+        return Problem(INVALID, mistakes[0]["message"], errors=mistakes)
+    if isinstance(error, HTTPException):
+        return _from_framework(request, error)
+    return Problem(INTERNAL, "the request could not be answered; the server's log has the details")
+
+
+def _from_framework(request: Request, error: HTTPException) -> Problem:
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        return Problem(NO_SUCH_ROUTE, f"there is nothing at {request.url.path}", headers=headers)
+    if error.status_code == 405:
+        detail = f"{request.url.path} does not answer {request.method}"
+        return Problem(METHOD_NOT_ALLOWED, detail, headers=headers)
+    return Problem(BAD_REQUEST, str(error.detail), headers=headers)

@@ -1,0 +1,55 @@
+"""The threads that search, and the bounded queue before them.
+
+A search is CPU-bound, so it runs beside the event loop. What does not fit into the queue is turned away at once: a
+quick 503 serves a caller better than a slow one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from api.errors import PoolFull
+
+T = TypeVar("T")
+
+
+class SearchPool:
+    """``threads`` searches run together, and up to ``queue`` more wait for a thread."""
+
+    def __init__(self, *, threads: int, queue: int) -> None:
+        self._threads = threads
+        self.limit = threads + queue
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._admitted = 0
+        self._lock = threading.Lock()
+
+    @property
+    def depth(self) -> int:
+        """How many wait for a thread."""
+        return max(0, self._admitted - self._threads)
+
+    async def run(self, work: Callable[[], T], *, timeout_seconds: float) -> T:
+        """Run ``work`` on a thread and return what it returns, or raise what it raises.
+
+        Raises :class:`PoolFull` at once when the queue is full, and TimeoutError after ``timeout_seconds``: work that
+        has not begun by then never will; work that has begun holds its thread until it ends.
+        """
+        with self._lock:
+            if self._admitted >= self.limit:
+                raise PoolFull
+            self._admitted += 1
+        task = self._executor.submit(work)
+        task.add_done_callback(lambda _: self._leave())
+        return await asyncio.wait_for(asyncio.wrap_future(task), timeout_seconds)
+
+    def close(self) -> None:
+        """Wait for what runs, and drop what waits."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._admitted -= 1

@@ -1,0 +1,199 @@
+"""Problems: how an error reaches a caller (RFC 9457, ``application/problem+json``).
+
+A problem's ``type`` is a path under ``/problems/`` on this same server, where a sentence says what it means and what
+to do. ``code`` is the last part of it, for programs. No problem carries a stack trace, a path or an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, NotRequired, TypedDict
+
+from api.encoding import encode
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Mistake(TypedDict):
+    """One entry of ``errors``: where in the request (``field``), what, and for a filter the place in its text."""
+
+    message: str
+    code: NotRequired[str]
+    field: NotRequired[str]
+    line: NotRequired[int]
+    column: NotRequired[int]
+    length: NotRequired[int]
+    hint: NotRequired[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of problem: its HTTP status, its title, and what a caller can do about it."""
+
+    code: str
+    status: int
+    title: str
+    remedy: str
+
+
+NOT_JSON = Kind(
+    code="not-json",
+    status=400,
+    title="The body is not JSON",
+    remedy="Send one JSON object; errors[] gives the line and column where reading stopped.",
+)
+BAD_REQUEST = Kind(
+    code="bad-request",
+    status=400,
+    title="The request cannot be understood",
+    remedy="Check the request against /openapi.json.",
+)
+NO_SUCH_ROUTE = Kind(
+    code="no-such-route",
+    status=404,
+    title="There is nothing at this address",
+    remedy="See /openapi.json for what there is.",
+)
+COLLECTION_NOT_FOUND = Kind(
+    code="collection-not-found",
+    status=404,
+    title="There is no such collection",
+    remedy="GET /v1/collections lists those that exist. A new one appears within a poll of the catalog.",
+)
+ROW_NOT_FOUND = Kind(
+    code="row-not-found",
+    status=404,
+    title="There is no such row",
+    remedy="The key may be absent, or not yet (or no longer) in this version. A composite key is its values, each "
+    "percent-encoded, joined by commas in the order of the spec's key.",
+)
+METHOD_NOT_ALLOWED = Kind(
+    code="method-not-allowed",
+    status=405,
+    title="This address does not answer that method",
+    remedy="The Allow header lists the methods that it answers.",
+)
+TOO_OLD = Kind(
+    code="too-old",
+    status=412,
+    title="The index is not new enough yet",
+    remedy="The version or age that was asked for was not reached within the deadline. Wait longer (deadline_ms), ask "
+    "for less, or see whether the sync is running: GET /v1/collections/{name}/status.",
+)
+TOO_LARGE = Kind(
+    code="too-large",
+    status=413,
+    title="The body is too large",
+    remedy="Send less, or raise max_body_bytes in the server's settings.",
+)
+NOT_JSON_TYPE = Kind(
+    code="unsupported-media-type",
+    status=415,
+    title="The body's media type is not JSON",
+    remedy="Send 'Content-Type: application/json' (curl: --json). Other types are refused, because a web page of "
+    "another site can send them unasked.",
+)
+MISDIRECTED = Kind(
+    code="misdirected",
+    status=421,
+    title="This server does not answer for that host",
+    remedy="Use the address that the server printed, or add the name to allowed_hosts in the server's settings.",
+)
+INVALID = Kind(
+    code="invalid-request",
+    status=422,
+    title="The request has mistakes",
+    remedy="errors[] names each field and what is wrong with it.",
+)
+FILTER = Kind(
+    code="invalid-filter",
+    status=422,
+    title="The filter cannot be used",
+    remedy="errors[] gives the line, column and length of the place in the filter's text, and a hint if there is one.",
+)
+INTERNAL = Kind(
+    code="internal",
+    status=500,
+    title="The server failed",
+    remedy="This is a fault of the server. Its log has the details under the request_id.",
+)
+OVERLOADED = Kind(
+    code="overloaded",
+    status=503,
+    title="The server is busy",
+    remedy="Every search thread is busy and the queue is full. Try again after the seconds in Retry-After.",
+)
+NOT_READY = Kind(
+    code="not-ready",
+    status=503,
+    title="The collection is not open yet",
+    remedy="The server is opening its first version, or could not: GET /v1/collections/{name}/status says which. Try "
+    "again after the seconds in Retry-After.",
+)
+MODEL_UNAVAILABLE = Kind(
+    code="model-unavailable",
+    status=503,
+    title="The query cannot be embedded",
+    remedy="The collection's model could not be loaded. Send a vector, or use mode 'keyword', until it can.",
+)
+DEADLINE = Kind(
+    code="deadline-exceeded",
+    status=504,
+    title="The deadline passed before the answer was ready",
+    remedy="Raise deadline_ms, or ask for less.",
+)
+
+KINDS: dict[str, Kind] = {kind.code: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
+
+
+class Problem(Exception):
+    """Raised anywhere in a request to answer with a problem.
+
+    ``detail`` is for the caller: it names no path of the server and no internals. ``extra`` adds members beside the
+    standard ones.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        errors: Sequence[Mistake] = (),
+        headers: dict[str, str] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = headers or {}
+        self.extra = extra or {}
+
+    def body(self, request_id: str) -> bytes:
+        """Return the JSON of the problem."""
+        return encode(
+            {
+                "type": f"/problems/{self.kind.code}",
+                "title": self.kind.title,
+                "status": self.kind.status,
+                "detail": self.detail,
+                "code": self.kind.code,
+                "request_id": request_id,
+                "errors": self.errors,
+                **self.extra,
+            }
+        )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, or nothing.
+
+    >>> did_you_mean("fliter", ["filter", "fusion"])
+    "; did you mean 'filter'?"
+    >>> did_you_mean("zzz", ["filter", "fusion"])
+    ''
+    """
+    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,100 @@
+"""What there is: the collections, a collection's spec, its freshness, and single rows."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from api.answers import json_response, state_of, status_answer
+from api.direct import DirectRoute
+from api.documented import problems
+from api.models import CollectionAnswer, CollectionsAnswer, RowAnswer, StatusAnswer
+from api.operations import operation_of
+from api.problems import COLLECTION_NOT_FOUND, DEADLINE, INVALID, NOT_READY, OVERLOADED, ROW_NOT_FOUND
+from api.searching import row_in_time
+from api.service import service_of
+from api.waiting import snapshot_of
+
+router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=DirectRoute)
+_SLASH = re.compile("/|%2f", re.IGNORECASE)
+_SLASHES_BEFORE_KEY = "/v1/collections/{name}/rows/".count("/")
+
+
+@router.get("", response_model=CollectionsAnswer, summary="List the collections")
+async def list_collections(request: Request) -> Response:
+    """Every collection of the store, by name."""
+    lines = [
+        {
+            "name": watcher.name,
+            "state": state_of(watcher.view),
+            "version": watcher.view.snapshot.version if watcher.view.snapshot else None,
+        }
+        for watcher in service_of(request).collections.all()
+    ]
+    return json_response({"collections": lines})
+
+
+@router.get(
+    "/{name}",
+    response_model=CollectionAnswer,
+    responses=problems(COLLECTION_NOT_FOUND, NOT_READY),
+    summary="A collection's spec and columns",
+)
+async def read_collection(request: Request, name: str) -> Response:
+    """The spec as it was applied, and the columns that a filter may name with their types."""
+    watcher = service_of(request).collections.find(name)
+    snapshot = snapshot_of(watcher.view)
+    operation_of(request).facts.update(collection=name, version=snapshot.version)
+    state = snapshot.state
+    return json_response(
+        {
+            "name": name,
+            "spec": state.spec.model_dump(mode="json"),
+            "columns": {column: str(kind) for column, kind in snapshot.schema.items()},
+            "dim": state.dim,
+            "fingerprint": state.fingerprint,
+        }
+    )
+
+
+@router.get(
+    "/{name}/status",
+    response_model=StatusAnswer,
+    responses=problems(COLLECTION_NOT_FOUND),
+    summary="Freshness and counts",
+)
+async def read_status(request: Request, name: str) -> Response:
+    """What is served, how fresh it is, and why it is not fresher."""
+    watcher = service_of(request).collections.find(name)
+    status = status_answer(watcher, datetime.now(UTC))
+    operation_of(request).facts.update(collection=name, version=status.version)
+    return json_response(status.model_dump())
+
+
+@router.get(
+    "/{name}/rows/{key:path}",
+    response_model=RowAnswer,
+    responses=problems(COLLECTION_NOT_FOUND, ROW_NOT_FOUND, INVALID, OVERLOADED, NOT_READY, DEADLINE),
+    summary="One row by its key",
+)
+async def read_row(
+    request: Request,
+    name: str,
+    key: Annotated[
+        str, Path(description="The key; a composite key is its values, each percent-encoded, joined by commas.")
+    ],
+) -> Response:
+    """The row's columns and whole text fields, and the source version that it is of."""
+    service = service_of(request)
+    watcher = service.collections.find(name)
+    operation = operation_of(request)
+    operation.facts["collection"] = name
+    # The path as it was sent: in the decoded one, a comma within a value looks like a comma between values. The route
+    # was matched against the decoded one, so the slashes before the key may be percent-encoded, and its words too.
+    raw_key = _SLASH.split(request.scope["raw_path"].decode("ascii"), _SLASHES_BEFORE_KEY)[_SLASHES_BEFORE_KEY]
+    content, operation.facts["version"] = await row_in_time(service, watcher, raw_key)
+    return Response(content, media_type="application/json")

@@ -1,0 +1,97 @@
+"""Operations' own calls: health, metrics, version, what a problem means, and a page that says what is here."""
+
+from __future__ import annotations
+
+import platform
+from html import escape
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+
+from api.answers import json_response
+from api.direct import DirectRoute
+from api.metrics import CONTENT_TYPE
+from api.models import HealthAnswer, VersionAnswer
+from api.problems import KINDS, NO_SUCH_ROUTE, Problem
+from api.service import service_of
+from indexer.format.records import FORMAT_VERSION
+
+router = APIRouter(tags=["operations"], route_class=DirectRoute)
+VERSION = installed_version("grebe")
+UNWELL: dict[int | str, dict[str, Any]] = {503: {"model": HealthAnswer, "description": "No; `reasons` say why."}}
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Grebe</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}}
+code{{background:#8882;padding:.1em .3em;border-radius:3px}}</style></head>
+<body>{body}</body></html>
+"""
+
+
+@router.get("/livez", response_model=HealthAnswer, responses=UNWELL, summary="Is the process well?")
+async def livez(request: Request) -> Response:
+    """503 when a thread that should run has ended: restart the process."""
+    service = service_of(request)
+    return _health([] if service.collections.alive else ["a background thread has ended"])
+
+
+@router.get("/startupz", response_model=HealthAnswer, responses=UNWELL, summary="Has starting up ended?")
+async def startupz(request: Request) -> Response:
+    """503 until the store has been listed and each collection, and its query model, has been tried once."""
+    return _health(service_of(request).starting())
+
+
+@router.get("/readyz", response_model=HealthAnswer, responses=UNWELL, summary="Should requests be sent here?")
+async def readyz(request: Request) -> Response:
+    """503 while starting up, and from SIGTERM on."""
+    service = service_of(request)
+    return _health(["the server is shutting down"] if service.draining else service.starting())
+
+
+@router.get("/version", response_model=VersionAnswer, summary="What runs here?")
+async def version(_: Request) -> Response:
+    """The versions of the server, of the segment format and of Python."""
+    return json_response(
+        {
+            "version": VERSION,
+            "format_version": FORMAT_VERSION,
+            "python": platform.python_version(),
+        }
+    )
+
+
+@router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format."""
+    return Response(service_of(request).metrics.text(), media_type=CONTENT_TYPE)
+
+
+@router.get("/problems/{code}", response_class=HTMLResponse, include_in_schema=False)
+async def problem(_: Request, code: str) -> Response:
+    """What a problem's ``type`` means and what to do."""
+    kind = KINDS.get(code)
+    if kind is None:
+        raise Problem(NO_SUCH_ROUTE, "there is no problem of that code")
+    body = f"<h1>{escape(kind.title)}</h1><p>Status {kind.status}, code <code>{kind.code}</code>.</p>"
+    return HTMLResponse(_PAGE.format(body=f"{body}<p>{escape(kind.remedy)}</p>"))
+
+
+@router.get("/", response_class=HTMLResponse, include_in_schema=False)
+async def index(request: Request) -> Response:
+    """What is here."""
+    names = [watcher.name for watcher in service_of(request).collections.all()]
+    items = "".join(f'<li><a href="/v1/collections/{name}/status">{escape(name)}</a></li>' for name in names)
+    body = f"""<h1>Grebe</h1>
+<p>Hybrid search over lakehouse tables. <code>POST /v1/collections/{{name}}/search</code> with
+<code>{{"query": "…"}}</code>, as described in <a href="/openapi.json">openapi.json</a>.</p>
+<h2>Collections</h2><ul>{items or "<li>none yet: <code>grebe apply</code>, then <code>grebe sync</code></li>"}</ul>
+<h2>Operations</h2><p><a href="/v1/collections">collections</a>, <a href="/readyz">readyz</a>,
+<a href="/livez">livez</a>, <a href="/startupz">startupz</a>, <a href="/metrics">metrics</a>,
+<a href="/version">version</a></p>"""
+    return HTMLResponse(_PAGE.format(body=body))
+
+
+def _health(reasons: list[str]) -> Response:
+    return json_response({"status": "unavailable" if reasons else "ok", "reasons": reasons}, 503 if reasons else 200)

@@ -1,0 +1,75 @@
+"""The search call."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from api.bodies import read_json_bytes
+from api.direct import DirectRoute
+from api.documented import problems
+from api.mistakes import search_body
+from api.models import SearchAnswer
+from api.operations import operation_of
+from api.problems import (
+    COLLECTION_NOT_FOUND,
+    DEADLINE,
+    FILTER,
+    INVALID,
+    MODEL_UNAVAILABLE,
+    NOT_JSON,
+    NOT_JSON_TYPE,
+    NOT_READY,
+    OVERLOADED,
+    TOO_LARGE,
+    TOO_OLD,
+)
+from api.searching import search_in_time
+from api.service import service_of
+
+router = APIRouter(prefix="/v1/collections", tags=["search"], route_class=DirectRoute)
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/SearchBody"}}},
+    }
+}
+
+
+@router.post(
+    "/{name}/search",
+    response_model=SearchAnswer,
+    responses=problems(
+        NOT_JSON,
+        COLLECTION_NOT_FOUND,
+        TOO_OLD,
+        TOO_LARGE,
+        NOT_JSON_TYPE,
+        INVALID,
+        FILTER,
+        OVERLOADED,
+        NOT_READY,
+        MODEL_UNAVAILABLE,
+        DEADLINE,
+    ),
+    openapi_extra=_BODY,
+    summary="Search a collection",
+)
+async def search(request: Request, name: str) -> Response:
+    """Rank the rows that pass the filter by meaning, by keyword, or by both, all legs from one version.
+
+    `age_seconds` says how long ago the index was last known to hold everything that the source had. With
+    `min_version` or `max_staleness_seconds` the call waits for a version that meets them, up to the deadline.
+    """
+    service = service_of(request)
+    operation = operation_of(request)
+    started = time.monotonic()
+    watcher = service.collections.find(name)
+    operation.facts["collection"] = name
+    body = search_body(await read_json_bytes(request, service.settings.max_body_bytes))
+    deadline = started + (body.deadline_ms or service.settings.search.deadline_ms) / 1000
+    found = await search_in_time(service, watcher, body, deadline=deadline)
+    operation.facts.update(version=found.version, k=body.k, mode=found.mode, results=found.count)
+    return Response(found.content, media_type="application/json")

@@ -1,0 +1,129 @@
+"""Serving: one process, one port, from the first request to the last after SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.errors import SettingsError
+from api.logs import Logger, StandardLogs
+from api.protocol import http_protocol
+from api.service import Service
+from api.settings import ServeSettings, loopback
+
+BACKLOG = 1024
+
+
+def serve(settings: ServeSettings, *, started: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; call it on the main thread.
+
+    ``started`` is called with the base URL once connections are taken. Raises :class:`api.errors.SettingsError` when
+    the address cannot be bound or is not this machine's alone.
+    """
+    app = create_app(settings)
+    service: Service = app.state.service
+    bound = _bound(settings)
+    # uvicorn logs to loggers of its own; this process has no other use for them.
+    uvicorn_log = logging.getLogger("uvicorn")
+    handler = StandardLogs(service.log)
+    uvicorn_log.addHandler(handler)
+    uvicorn_log.setLevel(logging.INFO)
+    try:
+        _Server(app, settings, lambda: started(_url(bound)) if started else None).run([bound])
+    finally:
+        uvicorn_log.removeHandler(handler)
+
+
+@contextmanager
+def serving(settings: ServeSettings, *, log: Logger | None = None) -> Iterator[str]:
+    """Serve on a thread of this process for the length of a ``with`` block, which gets the base URL.
+
+    For a demo, a benchmark or a test; ``settings.port`` 0 takes any free port.
+    """
+    app = create_app(settings, log=log)
+    bound = _bound(settings)
+    ready = threading.Event()
+    server = _Server(app, settings, ready.set)
+    thread = threading.Thread(target=server.run, args=([bound],), name="serve", daemon=True)
+    thread.start()
+    try:
+        while not ready.wait(0.05):
+            if not thread.is_alive():
+                raise SettingsError("the server ended while it was starting; its log says why")
+        yield _url(bound)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which on a signal first says that it is not ready and goes on answering for ``drain_seconds``."""
+
+    def __init__(self, app: FastAPI, settings: ServeSettings, listening: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=http_protocol(app.state.service.log, app.state.service.metrics),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=settings.shutdown_seconds,
+            )
+        )
+        self._service: Service = app.state.service
+        self._drain_seconds = settings.drain_seconds
+        self._drained_at = math.inf
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell."""
+        await super().startup(sockets)
+        if self.started:
+            self._listening()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second signal ends the drain, a third the requests under way."""
+        self.force_exit = self.should_exit
+        self.should_exit = self._service.draining
+        self._service.draining = True
+        self._drained_at = min(self._drained_at, time.monotonic() + self._drain_seconds)
+
+    async def on_tick(self, counter: int) -> bool:
+        """End the drain when its time is over."""
+        self.should_exit = self.should_exit or time.monotonic() >= self._drained_at
+        return await super().on_tick(counter)
+
+
+def _bound(settings: ServeSettings) -> socket.socket:
+    try:
+        host = loopback(settings.host)
+    except ValueError as error:
+        raise SettingsError(f"host: {error}") from error
+    family, kind, protocol, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind, protocol)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise SettingsError(
+            f"port: {settings.port} on {host} cannot be bound ({error.strerror}); choose another with --port"
+        ) from error
+    return bound
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,99 @@
+"""Everything that one server holds: its settings, collections, models, search threads, metrics and log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+from fastapi import Request
+
+from api.answers import status_answer
+from api.collections import Collections
+from api.embedders import Embedders
+from api.errors import PoolFull, SettingsError
+from api.logs import Logger, open_log
+from api.metrics import Metrics
+from api.models import StatusAnswer
+from api.pool import SearchPool
+from api.settings import ServeSettings
+from indexer.format.store import Store
+from retrieval.cache import LocalCache
+from retrieval.snapshot import Snapshot
+
+
+class Service:
+    """Built with the application; its threads run between :meth:`start` and :meth:`stop`."""
+
+    def __init__(self, settings: ServeSettings, log: Logger | None = None) -> None:
+        self.settings = settings
+        self.log = log or open_log()
+        self.metrics = Metrics()
+        self.embedders = Embedders(self.log)
+        self.pool = SearchPool(threads=settings.search.threads, queue=settings.search.queue)
+        self.collections = Collections(
+            Store.at(settings.store),
+            _cache(settings),
+            poll_interval_seconds=settings.poll_interval_ms / 1000,
+            opened=self._warm,
+            log=self.log,
+            metrics=self.metrics,
+        )
+        self.waiting = 0
+        self.draining = False
+        self.metrics.describe(self.statuses)
+        self.metrics.queue_depth.set_function(lambda: self.pool.depth)
+
+    def start(self) -> None:
+        """Begin to watch the store."""
+        self.collections.start()
+
+    def stop(self) -> None:
+        """Let searches end, then every thread."""
+        self.pool.close()
+        self.collections.stop()
+        self.embedders.close()
+
+    def _warm(self, snapshot: Snapshot) -> None:
+        if snapshot.spec.vector.model is not None:
+            self.embedders.warm(snapshot.spec.vector)
+
+    @contextmanager
+    def waiter(self) -> Iterator[None]:
+        """Count a request that waits for a newer version; as many may as may search and queue. Raises PoolFull."""
+        if self.waiting >= self.pool.limit:
+            raise PoolFull
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+    def statuses(self) -> Iterator[StatusAnswer]:
+        """Return the status of every collection, by name."""
+        return map(partial(status_answer, now=datetime.now(UTC)), self.collections.all())
+
+    def starting(self) -> list[str]:
+        """Return what starting up still waits for; a collection or model that failed has been tried, and is not."""
+        if not self.collections.discovered:
+            return [self.collections.trouble or "the store has not been listed yet"]
+        watchers = self.collections.all()
+        opening = [f"{watcher.name} is being opened" for watcher in watchers if not watcher.view.tried]
+        specs = [watcher.view.snapshot.state.spec for watcher in watchers if watcher.view.snapshot]
+        return opening + [
+            f"{spec.name}'s query model is being loaded" for spec in specs if not self.embedders.settled(spec.vector)
+        ]
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that ``request`` came to."""
+    service: Service = request.app.state.service
+    return service
+
+
+def _cache(settings: ServeSettings) -> LocalCache:
+    try:
+        return LocalCache(settings.cache, max_bytes=settings.cache_max_bytes)
+    except OSError as error:
+        raise SettingsError(f"cache: {settings.cache} cannot be used: {error.strerror}") from error

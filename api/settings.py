@@ -1,0 +1,155 @@
+"""The server's settings: command line, then environment (``GREBE_``), then file, then default.
+
+``ServeSettings.load`` is the entry point's way in; nothing else in this package reads the environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from api.errors import SettingsError
+from api.problems import did_you_mean
+from retrieval.cache import DEFAULT_MAX_BYTES
+
+DEFAULT_PORT = 8080
+DEFAULT_POLL_INTERVAL_MS = 250
+"""A poll costs about 2 ms on a local disk: a quarter of a second adds little lag and less than 1 % of a core."""
+DEFAULT_DEADLINE_MS = 10_000
+MAX_DEADLINE_MS = 60_000
+DEFAULT_MAX_BODY_BYTES = 1 << 20
+"""One query vector of 16,384 numbers written out in full is about 350 kB."""
+
+
+def loopback(host: str) -> str:
+    """Return ``host`` if only this machine can reach it; ValueError says why any other is refused."""
+    try:
+        inside = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        inside = False
+    if not inside:
+        raise ValueError(
+            f"'{host}' is not a loopback address, and no identity is configured yet, so whoever reaches the port could "
+            "read every collection: use 127.0.0.1, ::1 or localhost (from elsewhere, through an SSH tunnel)"
+        )
+    return host
+
+
+class SearchSettings(BaseModel):
+    """How many searches run and wait at once, and for how long at most.
+
+    ``threads`` searches run together and up to ``queue`` more wait; as many again may wait for a newer version.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=1024)
+    queue: int = Field(default=128, ge=0, le=100_000)
+    deadline_ms: int = Field(default=DEFAULT_DEADLINE_MS, ge=1, le=MAX_DEADLINE_MS)
+
+
+class ServeSettings(BaseSettings):
+    """Settings of ``grebe serve``.
+
+    ``store`` is the store's root (a folder or ``s3://bucket/prefix``), ``cache`` a local folder for opened segments.
+    ``allowed_hosts`` are the names in the Host header that are answered: a page of another site that has its own name
+    point here (DNS rebinding) is not. After SIGTERM the server answers for ``drain_seconds`` more while ``/readyz``
+    says 503, then takes no connection and gives requests under way ``shutdown_seconds``.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="GREBE_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    store: str = Field(default=".grebe/store", min_length=1)
+    cache: Path = Path(".grebe/cache")
+    cache_max_bytes: int = Field(default=DEFAULT_MAX_BYTES, ge=1 << 20)
+    host: Annotated[str, AfterValidator(loopback)] = "127.0.0.1"
+    port: int = Field(default=DEFAULT_PORT, ge=0, le=65_535)
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    poll_interval_ms: int = Field(default=DEFAULT_POLL_INTERVAL_MS, ge=10, le=600_000)
+    max_body_bytes: int = Field(default=DEFAULT_MAX_BODY_BYTES, ge=1024)
+    drain_seconds: float = Field(default=1.0, ge=0, le=600)
+    shutdown_seconds: int = Field(default=30, ge=0, le=600)
+    search: SearchSettings = SearchSettings()
+
+    @property
+    def answered_hosts(self) -> frozenset[str]:
+        """The names in the Host header that are answered, in lower case."""
+        return frozenset(name.lower() for name in (*self.allowed_hosts, self.host))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, environment, file; ``_file`` is how :meth:`load` hands the file's values over."""
+        given = dict(init_settings())
+        file = given.pop("_file", {})
+        return InitSettingsSource(settings_cls, given), env_settings, InitSettingsSource(settings_cls, file)
+
+    @classmethod
+    def load(cls, file: Path | None = None, **command_line: Any) -> ServeSettings:
+        """Return the settings; an option of ``command_line`` that is None was not given.
+
+        ``file`` is YAML; without it, the file that ``GREBE_CONFIG`` names, if any. Raises
+        :class:`api.errors.SettingsError`.
+        """
+        named = file or (Path(os.environ["GREBE_CONFIG"]) if os.environ.get("GREBE_CONFIG") else None)
+        given = {name: value for name, value in command_line.items() if value is not None}
+        try:
+            return cls(**(given | {"_file": _read(named) if named else {}}))
+        except ValidationError as error:
+            raise SettingsError("\n".join(_sentence(item) for item in error.errors())) from error
+
+    def __repr_args__(self) -> Any:
+        for name, value in super().__repr_args__():
+            yield name, masked(value) if name == "store" else value
+
+
+def masked(url: str) -> str:
+    """Return ``url`` without the credentials that someone may have written into it.
+
+    >>> masked("s3://key:secret@bucket/prefix")
+    's3://***@bucket/prefix'
+    """
+    return re.sub(r"(?<=://)[^/@]*@", "***@", url)
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{file}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"{file}: expected a mapping of settings")
+    return values
+
+
+def _sentence(item: Any) -> str:
+    field = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = SearchSettings.model_fields if field.startswith("search.") else ServeSettings.model_fields
+        return f"{field}: there is no such setting{did_you_mean(str(item['loc'][-1]), known)}"
+    return f"{field}: {item['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,221 @@
+"""A watcher keeps one collection at its newest version.
+
+Its thread polls the catalog, opens a new version beside the one that is served, and then puts it in place by setting
+one reference. A request reads that reference once and keeps what it got, so no request ever sees half a swap or fails
+for one. A version that cannot be opened leaves the old one in place, is reported, and is tried again ever more slowly.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from api.freshness import known_complete_at
+from api.logs import Logger
+from api.metrics import Metrics
+from indexer.catalog import Catalog, Heartbeat
+from indexer.errors import CatalogError, CollectionNotFound, CorruptFile, ObjectNotFound, StoreError
+from indexer.format.store import Store
+from retrieval.cache import LocalCache
+from retrieval.snapshot import Snapshot, open_snapshot
+
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 60.0
+LAST_POLL_RETRY_SECONDS = 5.0
+"""A store that was away is noticed again within this long."""
+
+_CAUSES: tuple[tuple[type[Exception], str], ...] = (
+    (CorruptFile, "a file is not what was written"),
+    (ObjectNotFound, "a file is missing"),
+    (StoreError, "the store could not be read"),
+    (CollectionNotFound, "the store is not there"),
+    (CatalogError, "the catalog could not be read"),
+    (OSError, "this machine's disk or network failed"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a version (None: the catalog itself) could not be opened, and when that is tried again."""
+
+    version: int | None
+    error: str
+    file: str | None
+    attempts: int
+    since: datetime
+    retry_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A collection at one moment: what is served, and what is known of what is not served yet."""
+
+    snapshot: Snapshot | None = None
+    n_rows: int = 0
+    heartbeat: Heartbeat | None = None
+    latest_version: int | None = None
+    failure: Failure | None = None
+
+    @property
+    def tried(self) -> bool:
+        """Whether opening has ended once, well or not."""
+        return self.snapshot is not None or self.failure is not None
+
+    @property
+    def complete_at(self) -> datetime | None:
+        """When the snapshot was last known to hold all that the source had; None before the first load."""
+        if self.snapshot is None:
+            return None
+        state = self.snapshot.state
+        return known_complete_at(state.position, state.source_committed_at, self.heartbeat)
+
+
+class Watcher:
+    """Watches the collection ``name`` of ``store``; ``view`` is its newest state.
+
+    ``opened`` is called with each version before it is put in place, on the watcher's thread.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        cache: LocalCache,
+        *,
+        poll_interval_seconds: float,
+        opened: Callable[[Snapshot], object],
+        log: Logger,
+        metrics: Metrics,
+    ) -> None:
+        self.name = name
+        self.view = View()
+        self.gone = False
+        self._store = store
+        self._cache = cache
+        self._opened = opened
+        self._interval = poll_interval_seconds
+        self._log = log.bind(collection=name)
+        self._metrics = metrics
+        self._catalog: Catalog | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"watch-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; what it opens at this moment is not put in place."""
+        self._stopping.set()
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join(timeout_seconds)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set() and not self.gone:
+            wait = self._interval
+            try:
+                self._poll()
+            except Exception as error:  # the one place that must outlive any failure: it is reported, and tried again
+                if isinstance(error, CollectionNotFound) and root_is_there(self._store):
+                    self.gone = True
+                    self._log.info("collection gone")
+                else:
+                    wait = max(wait, min(self._report(None, error), LAST_POLL_RETRY_SECONDS))
+            self._stopping.wait(wait)
+        if self.view.snapshot is not None:
+            self.view.snapshot.close()
+
+    def _poll(self) -> None:
+        if self._catalog is None:
+            self._catalog = Catalog.open(self._store, self.name)
+        latest = self._catalog.latest()
+        heartbeat = self._catalog.read_heartbeat()
+        self.view = replace(self.view, heartbeat=heartbeat, latest_version=latest)
+        if self.view.failure and self.view.failure.version is None:
+            self.view = replace(self.view, failure=None)
+        if self._is_wanted(latest):
+            try:
+                self._open(self._catalog)
+            except CollectionNotFound:
+                raise
+            except Exception as error:  # as in _run: the old version goes on being served
+                self._report(latest, error)
+
+    def _is_wanted(self, latest: int) -> bool:
+        view = self.view
+        if view.snapshot is not None and view.snapshot.version == latest:
+            return False
+        failure = view.failure
+        return failure is None or failure.version != latest or datetime.now(UTC) >= failure.retry_at
+
+    def _open(self, catalog: Catalog) -> None:
+        started = time.perf_counter()
+        before = self.view.snapshot
+        snapshot = open_snapshot(catalog, self._cache, before)
+        if snapshot is before:
+            return
+        self._opened(snapshot)
+        self.view = replace(self.view, snapshot=snapshot, n_rows=_live_rows(snapshot), failure=None)
+        if before is not None:
+            before.close()
+        seconds = time.perf_counter() - started
+        self._metrics.open_seconds.labels(self.name).observe(seconds)
+        segments = len(snapshot.state.segments)
+        self._log.info("version open", version=snapshot.version, segments=segments, seconds=round(seconds, 3))
+
+    def _report(self, version: int | None, error: Exception) -> float:
+        """Make the failure known, and return after how many seconds it is worth trying again."""
+        last = self.view.failure
+        again = last is not None and last.version == version
+        attempts = last.attempts + 1 if last and again else 1
+        now = datetime.now(UTC)
+        wait: float = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 16))
+        failure = Failure(
+            version=version,
+            error=_cause(error),
+            file=error.path if isinstance(error, CorruptFile) else None,
+            attempts=attempts,
+            since=last.since if last and again else now,
+            retry_at=now + timedelta(seconds=wait),
+        )
+        self.view = replace(self.view, failure=failure)
+        self._metrics.open_failures.labels(self.name).inc()
+        self._log.error("version cannot be opened", version=version, attempts=attempts, exc_info=error)
+        return wait
+
+
+def root_is_there(store: Store) -> bool:
+    """Return whether the root ``store`` can say what it holds: a directory that is away looks like one without files.
+
+    A bucket that is away fails instead.
+    """
+    return store.url.startswith("s3://") or os.path.isdir(store.url)
+
+
+def _cause(error: Exception) -> str:
+    """Return the error's class and what it means. Its message is for the log: it may name files of this machine."""
+    causes = (sentence for kind, sentence in _CAUSES if isinstance(error, kind))
+    return f"{type(error).__name__}: {next(causes, 'unexpected')}; the server's log has the details"
+
+
+def _live_rows(snapshot: Snapshot) -> int:
+    """Return how many rows count: a row's chunks are tombstoned together."""
+    rows = 0
+    for view in snapshot.views:
+        rows += view.segment.record.n_rows
+        if view.tombstones:
+            rows -= len(np.unique(view.segment.row_of_chunk[np.asarray(view.tombstones.to_array())]))
+    return rows
