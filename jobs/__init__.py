@@ -1,0 +1,1 @@
+"""The ``grebe`` command and the Spark entry points."""

@@ -1,0 +1,83 @@
+"""The ``grebe`` command: results on stdout, the rest on stderr; exit 0 done, 1 failed, 2 used wrongly.
+
+Every command imports what it needs when it runs, so that ``grebe --help`` starts no JVM and loads no model.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from jobs.commands import collections, demo, doctor, evaluate, search, serve, sync
+from jobs.output import stderr
+from jobs.settings import Settings
+
+app = typer.Typer(
+    name="grebe",
+    help="A search index kept in step with your lakehouse tables.",
+    epilog="A first tour: grebe demo. Trouble: grebe doctor. GREBE_DEBUG=1 shows where an error came from.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for room in (collections, sync, serve, search, evaluate, doctor, demo):
+    room.add_to(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"grebe {importlib.metadata.version('grebe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Declare collections over tables, keep them in step, search them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``arguments`` (the command line's, if None) and exit; an error is one sentence on stderr and exit code 1."""
+    try:
+        app(arguments)
+    except Exception as error:  # the last stop: whatever it is, the caller gets a sentence and not a stack trace
+        _tell(error)
+        sys.exit(1)
+
+
+def _tell(error: Exception) -> None:
+    screen = stderr()
+    if Settings.read().debug:
+        screen.print(escape("".join(traceback.format_exception(error))), soft_wrap=True)
+    screen.print(f"[bold red]error:[/] {escape(sentence(error))}", soft_wrap=True)
+    excerpt = getattr(error, "excerpt", None)
+    if callable(excerpt) and excerpt():
+        screen.print(escape(str(excerpt())), soft_wrap=True)
+
+
+def sentence(error: Exception) -> str:
+    """Return what ``error`` says if it is one of ours; for any other, that it was not foreseen.
+
+    >>> from indexer.errors import StoreError
+    >>> sentence(StoreError("the disk is full: make room"))
+    'the disk is full: make room'
+    >>> sentence(KeyError("x"))
+    "unexpected KeyError: 'x' (GREBE_DEBUG=1 shows where it came from)"
+    """
+    rooms = ("connectors.", "indexer.", "retrieval.", "api.", "jobs.")
+    text = str(error).strip()
+    if type(error).__module__.startswith(rooms) and text:
+        return text
+    first = text.splitlines()[0] if text else "no message"
+    return f"unexpected {type(error).__name__}: {first} (GREBE_DEBUG=1 shows where it came from)"

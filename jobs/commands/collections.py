@@ -1,0 +1,113 @@
+"""``init``, ``apply``, ``drop`` and ``status``: a collection from its first line to its last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.errors import CommandError
+from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
+from jobs.settings import Settings
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this module's commands to ``app``."""
+    app.command()(init)
+    app.command()(apply)
+    app.command()(status)
+    app.command()(drop)
+
+
+def init(
+    name: Annotated[str, typer.Argument(help="The collection's name: lower-case letters, digits, '_' and '-'.")],
+    from_table: Annotated[
+        str | None, typer.Option("--table", help="A Delta table (folder or s3:// address) to take the columns from.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Where to write it.  [default: NAME.yaml]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a commented spec to edit: NAME.yaml.
+
+    grebe init advisories --table /data/advisories
+    """
+    from jobs.starter import columns_of, starter_spec
+
+    path = file or Path(f"{name}.yaml")
+    if path.exists() and not force:
+        raise CommandError(f"{path} exists already; give another name with --file, or --force to replace it")
+    columns = columns_of(from_table) if from_table else ()
+    path.write_text(starter_spec(name, from_table, columns), encoding="utf-8")
+    note(f"Wrote {path}. Look it over, then: grebe apply -f {path}")
+
+
+def apply(
+    file: Annotated[Path, typer.Option("--file", "-f", help="The collection's YAML.")],
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build the index anew beside the old one, at the next sync.")
+    ] = False,
+    store: StoreOption = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Create a collection, or change it in place.
+
+    What decides vectors and terms (key, text, model) needs --rebuild; everything else changes at once.
+
+    grebe apply -f advisories.yaml
+    """
+    from indexer.apply import apply as apply_spec
+    from indexer.format.store import Store
+    from indexer.spec import load_spec
+
+    spec = load_spec(file)
+    outcome = apply_spec(Store.at(Settings.read(store=store).store), spec, rebuild=rebuild)
+    if output is Format.JSON:
+        print_json({"collection": spec.name, "outcome": outcome})
+        return
+    following = "" if outcome == "unchanged" else f" Next: grebe sync {spec.name}"
+    stdout().print(f"{spec.name}: {outcome}.{following}", soft_wrap=True)
+
+
+def status(
+    name: Annotated[str | None, typer.Argument(help="One collection; all of them if not given.")] = None,
+    store: StoreOption = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show what is in the store: versions, rows, segments, dead letters and age.
+
+    grebe status advisories --output json
+    """
+    from indexer.catalog import Catalog
+    from indexer.format.store import Store
+    from jobs.status import COLUMNS, status_of
+
+    root = Store.at(Settings.read(store=store).store)
+    states = [status_of(Catalog.open(root, each)) for each in ([name] if name else Catalog.names(root))]
+    if output is Format.JSON:
+        found = [state.as_json() for state in states]
+        print_json(found[0] if name else {"collections": found})
+    elif states:
+        stdout().print(table(COLUMNS, [state.as_row() for state in states]))
+    else:
+        note(f"There is no collection in {root.url}. Begin with: grebe init NAME --table FOLDER")
+
+
+def drop(
+    name: Annotated[str, typer.Argument(help="The collection.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Delete a collection's index and its history. The source table stays as it is.
+
+    grebe drop advisories --yes
+    """
+    from indexer.catalog import drop as drop_collection
+    from indexer.format.store import Store
+
+    root = Store.at(Settings.read(store=store).store)
+    if not yes and not typer.confirm(f"Delete the index of '{name}' in {root.url}?"):
+        note("Nothing was deleted.")
+        raise typer.Exit(1)
+    drop_collection(root, name)
+    note(f"Dropped {name}.")

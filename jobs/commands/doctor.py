@@ -1,0 +1,44 @@
+"""``doctor``: check the machine and say what to do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from jobs.output import Format, Output, StoreOption, print_json, stderr, stdout, table
+from jobs.settings import Settings
+
+MARKS = {"ok": "ok", "absent": "-", "failed": "FAILED"}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this module's command to ``app``."""
+    app.command()(doctor)
+
+
+def doctor(
+    model: Annotated[str | None, typer.Option("--model", help="Try this embedding model instead.")] = None,
+    store: StoreOption = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Try Java, Spark, Delta's JAR, the model, the store and the GPU, and say what to do about each.
+
+    Exit code 1 when something is missing that Grebe needs.
+
+    grebe doctor --store s3://bucket/prefix
+    """
+    from jobs.doctor import DEFAULT_MODEL, examine
+
+    settings = Settings.read(store=store)
+    with stderr().status("Looking ..."):
+        findings = list(examine(settings, model=model or DEFAULT_MODEL))
+    failed = sum(finding.state == "failed" for finding in findings)
+    if output is Format.JSON:
+        print_json({"ok": not failed, "checks": [vars(finding) for finding in findings]})
+    else:
+        rows = [(finding.check, MARKS[finding.state], finding.found, finding.advice) for finding in findings]
+        stdout().print(table(("check", "", "found", "what to do"), rows))
+        stdout().print("Everything that Grebe needs is here." if not failed else f"{failed} of these must be mended.")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,98 @@
+"""``search``: ask a collection from the terminal, without a server."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from jobs.output import Format, Output, StoreOption, print_json, stdout
+from jobs.settings import Settings
+
+
+class Mode(StrEnum):
+    """The legs of a search."""
+
+    HYBRID = "hybrid"
+    VECTOR = "vector"
+    KEYWORD = "keyword"
+
+
+class Dialect(StrEnum):
+    """Whose SQL a filter is written in."""
+
+    DATABRICKS = "databricks"
+    SNOWFLAKE = "snowflake"
+    DUCKDB = "duckdb"
+    POSTGRES = "postgres"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this module's command to ``app``."""
+    app.command()(search)
+
+
+def search(
+    name: Annotated[str, typer.Argument(help="The collection.")],
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    where: Annotated[
+        str | None, typer.Option("--filter", "-f", help="A WHERE condition in SQL; ':name' is a parameter.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter's value: JSON, or text."),
+    ] = None,
+    mode: Annotated[Mode | None, typer.Option("--mode", "-m", help="Which legs to search.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many rows at most.")] = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what made each score.")] = False,
+    dialect: Annotated[Dialect, typer.Option("--dialect", help="The filter's SQL.")] = Dialect.DATABRICKS,
+    store: StoreOption = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Search a collection's newest version by meaning, by words and by SQL.
+
+    grebe search advisories "remote code execution" --filter "published >= '2024-01-01'"
+    grebe search advisories "zip bomb" --filter "package = :p" --param p=pillow --explain
+    """
+    from indexer.format.store import Store
+    from jobs.hits import answer_on_screen
+    from jobs.local import LocalCollection
+    from retrieval.request import SearchRequest
+
+    values = parameters(param or [])
+    settings = Settings.read(store=store)
+    request = SearchRequest(
+        query=query,
+        filter=where,
+        params=values,
+        mode=mode.value if mode else None,
+        k=k,
+        explain=explain,
+        dialect=dialect.value,
+    )
+    with LocalCollection(Store.at(settings.store), name, settings.cache) as collection:
+        answer = collection.search(request)
+    if output is Format.JSON:
+        print_json(answer)
+    else:
+        stdout().print(answer_on_screen(answer, explain=explain))
+
+
+def parameters(given: list[str]) -> dict[str, object]:
+    """Return the values of ``name=value`` texts; a value that is JSON is what JSON says, any other is text.
+
+    >>> parameters(["least=7", "package=pillow", "names=[\\"a\\"]", "id='7'"])
+    {'least': 7, 'package': 'pillow', 'names': ['a'], 'id': "'7'"}
+    """
+    values: dict[str, object] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="--param")
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    return values

@@ -1,0 +1,41 @@
+"""``serve``: answer searches over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.output import StoreOption, note
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this module's command to ``app``."""
+    app.command()(serve)
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option("--host", help="A loopback address.  [default: 127.0.0.1]", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", help="0 takes a free one.  [default: 8080]", show_default=False)
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="A YAML file of settings.")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Serve every collection of the store over HTTP, on this machine only.
+
+    New versions are opened beside the old ones and swapped in; no request fails for it.
+
+    grebe serve --port 8080
+    curl -s localhost:8080/v1/collections
+    """
+    from api.server import serve as run_server
+    from api.settings import ServeSettings
+
+    def started(url: str) -> None:
+        note(f"Serving on {url} (Ctrl-C stops it)")
+
+    run_server(ServeSettings.load(config, store=store, host=host, port=port), started=started)

@@ -1,0 +1,198 @@
+"""Whether this machine has what Grebe needs: each part is tried, and what is wrong comes with what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from connectors.errors import JavaMissing
+from jobs.settings import Settings
+
+State = Literal["ok", "absent", "failed"]
+NEEDED_PYTHON = (3, 11)
+FAISS_PACKAGES = ("faiss-cpu", "faiss-gpu-cuvs", "faiss-gpu-cu12", "faiss-gpu")
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+SCARCE_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check found. ``absent`` is something that Grebe works without; ``advice`` says what to do."""
+
+    check: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+Check = Callable[[Settings], Finding]
+
+
+def examine(settings: Settings, *, model: str = DEFAULT_MODEL) -> Iterator[Finding]:
+    """Yield the findings one by one, cheap ones first; nothing raises, a check that breaks is a finding."""
+    checks: dict[str, Check] = {
+        "python": lambda _: python(sys.version_info[:3]),
+        "java": _java,
+        "faiss": lambda _: faiss(_installed()),
+        "gpu": _gpu,
+        "cache": _cache,
+        "store": _store,
+        "model": lambda _: _model(model),
+        "spark and delta": _spark,
+    }
+    for name, check in checks.items():
+        try:
+            yield check(settings)
+        except Exception as error:  # whatever a library throws here is the finding
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            yield Finding(check=name, state="failed", found=reason, advice=ADVICE[name])
+
+
+ADVICE = {
+    "python": "install Python 3.11 or newer and run `make` again",
+    "java": "sudo apt-get install -y openjdk-17-jre-headless (macOS: brew install openjdk@17)",
+    "faiss": "install one of Grebe's extras: pip install 'grebe[cpu]'",
+    "gpu": "see that `nvidia-smi` runs",
+    "cache": "set GREBE_CACHE to a folder that can be written",
+    "store": "set GREBE_STORE to a folder that can be written, or to s3://bucket/prefix with AWS_* credentials",
+    "model": "download it where there is a network, or give a folder as vector.model",
+    "spark and delta": "the first start downloads Delta's JAR from Maven Central: see that it can be reached, "
+    "or name a mirror in ~/.ivy2.5.2/ivysettings.xml through spark.jars.ivySettings",
+}
+
+
+def python(version: tuple[int, int, int]) -> Finding:
+    """Check the interpreter's version."""
+    found = ".".join(map(str, version))
+    if version[:2] < NEEDED_PYTHON:
+        return Finding(check="python", state="failed", found=found, advice=ADVICE["python"])
+    return Finding(check="python", state="ok", found=found)
+
+
+def faiss(installed: frozenset[str]) -> Finding:
+    """Check that exactly one of the FAISS packages is there: they own the same folder and break each other."""
+    found = sorted(name for name in FAISS_PACKAGES if name in installed)
+    if len(found) > 1:
+        return Finding(
+            check="faiss",
+            state="failed",
+            found=f"{' and '.join(found)} are installed together and overwrite each other",
+            advice=f"pip uninstall -y {' '.join(found)}, then install one of Grebe's extras 'cpu' or 'gpu'",
+        )
+    if not found or importlib.util.find_spec("faiss") is None:
+        return Finding(check="faiss", state="failed", found="not installed", advice=ADVICE["faiss"])
+    import faiss as library
+
+    return Finding(check="faiss", state="ok", found=f"{found[0]} {library.__version__}")
+
+
+def _java(_: Settings) -> Finding:
+    from connectors.session import require_java
+
+    try:
+        version = require_java()
+    except JavaMissing as error:
+        said, _sep, advice = str(error).partition(": ")
+        return Finding(check="java", state="failed", found=said, advice=advice)
+    return Finding(check="java", state="ok", found=str(version))
+
+
+def _gpu(_: Settings) -> Finding:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return Finding(check="gpu", state="absent", found="none", advice="not needed; the CPU does everything")
+    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    said = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    if said.returncode != 0 or not said.stdout.strip():
+        return Finding(check="gpu", state="absent", found="nvidia-smi finds none", advice=ADVICE["gpu"])
+    import torch
+
+    names = "; ".join(said.stdout.strip().splitlines())
+    if not torch.cuda.is_available():
+        advice = "torch cannot use it: install a torch build for this driver's CUDA, or go on with the CPU"
+        return Finding(check="gpu", state="absent", found=names, advice=advice)
+    return Finding(check="gpu", state="ok", found=names)
+
+
+def _cache(settings: Settings) -> Finding:
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=settings.cache):
+        free = shutil.disk_usage(settings.cache).free
+    found = f"{settings.cache}: {free / 2**30:.1f} GiB free"
+    if free < SCARCE_BYTES:
+        return Finding(check="cache", state="failed", found=found, advice="make room, or set GREBE_CACHE elsewhere")
+    return Finding(check="cache", state="ok", found=found)
+
+
+def _store(settings: Settings) -> Finding:
+    from indexer.format.store import Store
+
+    store = Store.at(settings.store)
+    path, data = f".doctor-{uuid.uuid4().hex}", b"grebe doctor"
+    started = time.perf_counter()
+    store.put(path, data)
+    try:
+        read = store.get(path)
+    finally:
+        store.delete([path])
+    took_ms = (time.perf_counter() - started) * 1000
+    if read != data or store.exists(path):
+        return Finding(
+            check="store",
+            state="failed",
+            found=f"{store.url} does not give back what was written, or keeps what was deleted",
+            advice="use a store that reads its own writes",
+        )
+    return Finding(check="store", state="ok", found=f"{store.url}: write, read and delete in {took_ms:.0f} ms")
+
+
+def _model(name: str) -> Finding:
+    from indexer.embedding import load_embedder
+
+    embedder = load_embedder(name)
+    started = time.perf_counter()
+    vector = embedder.query("Is anybody there?")
+    took_ms = (time.perf_counter() - started) * 1000
+    return Finding(
+        check="model", state="ok", found=f"{name}: {vector.shape[0]} dimensions, a query in {took_ms:.0f} ms"
+    )
+
+
+def _spark(_: Settings) -> Finding:
+    from pyspark.sql import SparkSession
+
+    from connectors.session import packages, spark_session
+
+    found_running = SparkSession.getActiveSession() is not None
+    with tempfile.TemporaryDirectory(prefix="grebe-doctor-") as folder:
+        started = time.perf_counter()
+        spark = spark_session("grebe doctor")
+        table = str(Path(folder) / "table")
+        try:
+            spark.range(3).write.format("delta").save(table)
+            rows = spark.read.format("delta").load(table).count()
+        finally:
+            if not found_running:
+                spark.stop()
+    seconds = time.perf_counter() - started
+    version = importlib.metadata.version("pyspark")
+    if rows != 3:
+        return Finding(check="spark and delta", state="failed", found=f"wrote 3 rows, read {rows}", advice="")
+    return Finding(
+        check="spark and delta", state="ok", found=f"Spark {version}, {packages()[0]}, up in {seconds:.0f} s"
+    )
+
+
+def _installed() -> frozenset[str]:
+    names = (distribution.metadata["Name"] for distribution in importlib.metadata.distributions())
+    return frozenset(name.lower().replace("_", "-") for name in names if name)

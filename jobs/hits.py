@@ -1,0 +1,58 @@
+"""A search's answer on the screen: the rows with their passages, and what made a score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from jobs.output import cell, table
+
+PASSAGE_CHARS = 220
+
+
+def hits_of_answer(answer: dict[str, Any]) -> RenderableType:
+    """Return a table of ``answer``'s results (the shape of the HTTP answer): score, key and passage."""
+    if not answer["results"]:
+        return Text("nothing was found", style="dim")
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    made.add_column("score", justify="right")
+    made.add_column("key", style="green", no_wrap=True)
+    made.add_column("passage", overflow="fold")
+    for hit in answer["results"]:
+        made.add_row(f"{hit['score']:.4f}", cell(hit["key"]), Text(passage(hit["text"])))
+    return made
+
+
+def explained(hit: dict[str, Any]) -> RenderableType:
+    """Return the explanation of one result as a table, one line per leg."""
+    explanation = hit.get("explanation") or {}
+    legs = {name: part for name, part in explanation.items() if isinstance(part, dict)}
+    rest = ", ".join(f"{name} {cell(part)}" for name, part in explanation.items() if not isinstance(part, dict))
+    columns = list(dict.fromkeys(column for part in legs.values() for column in part))
+    rows = [[name, *(part.get(column) for column in columns)] for name, part in legs.items()]
+    title = Text(f"Why {cell(hit['key'])} scores {hit['score']:.4f}" + (f" ({rest})" if rest else ""))
+    return Group(title, table(("leg", *columns), rows)) if rows else title
+
+
+def answer_on_screen(answer: dict[str, Any], *, explain: bool) -> RenderableType:
+    """Return the results, each one's explanation if wanted, and from which version they are."""
+    parts = [hits_of_answer(answer)]
+    if explain:
+        parts += [explained(hit) for hit in answer["results"]]
+    source = answer["source"]
+    version = f"source version {source['version']}, " if source else ""
+    parts.append(Text(f"{version}index version {answer['version']}", style="dim"))
+    return Group(*parts)
+
+
+def passage(text: str | None) -> str:
+    """Return ``text`` on one line, cut at a word.
+
+    >>> passage("one\\n  two")
+    'one two'
+    """
+    line = " ".join((text or "").split())
+    return line if len(line) <= PASSAGE_CHARS else line[:PASSAGE_CHARS].rpartition(" ")[0] + " ..."

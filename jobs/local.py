@@ -1,0 +1,78 @@
+"""Searching without a server: a collection's newest version, opened in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from api.freshness import age_seconds, known_complete_at
+from indexer.catalog import Catalog
+from indexer.format.store import Store
+from retrieval.cache import LocalCache
+from retrieval.request import SearchRequest
+from retrieval.response import Explanation, Hit
+from retrieval.search import search
+from retrieval.snapshot import open_snapshot
+
+
+class LocalCollection:
+    """One version of a collection, open until the block ends; its answers have the shape of the HTTP ones."""
+
+    def __init__(self, store: Store, name: str, cache: Path) -> None:
+        catalog = Catalog.open(store, name)
+        self._snapshot = open_snapshot(catalog, LocalCache(cache))
+        state = self._snapshot.state
+        self._complete_at = known_complete_at(state.position, state.source_committed_at, catalog.read_heartbeat())
+
+    def search(self, request: SearchRequest) -> dict[str, Any]:
+        """Return the answer; raises what :func:`retrieval.search.search` raises."""
+        response = search(self._snapshot, request)
+        source = None
+        if response.epoch is not None:
+            source = {
+                "epoch": response.epoch,
+                "version": response.source_version,
+                "committed_at": response.source_committed_at,
+            }
+        return {
+            "results": [_hit(hit) for hit in response.results],
+            "version": response.version,
+            "source": source,
+            "age_seconds": age_seconds(self._complete_at, datetime.now(UTC)),
+            "plan": dataclasses.asdict(response.plan),
+            "took_ms": dict(response.took_ms),
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._snapshot.close()
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "key": hit.key[0] if len(hit.key) == 1 else list(hit.key),
+        "score": hit.score,
+        "text": hit.text,
+        "fields": dict(hit.fields),
+    }
+    if hit.explanation is not None:
+        answer["explanation"] = _explanation(hit.explanation)
+    return answer
+
+
+def _explanation(explanation: Explanation) -> Mapping[str, Any]:
+    return {
+        name: {
+            "rank": leg.rank,
+            "raw_score": leg.raw_score,
+            "normalised_score": leg.normalised,
+            "weight": leg.weight,
+            "added": leg.added,
+        }
+        for name, leg in explanation.legs.items()
+    }

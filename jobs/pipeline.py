@@ -1,0 +1,50 @@
+"""One sync with a Spark session of its own: what ``grebe sync``, the evaluation and the demo run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from pyspark.logger import PySparkLogger
+
+from connectors.contract import POLL_SECONDS
+from connectors.delta_source import DeltaSource
+from connectors.session import is_s3, spark_session
+from indexer.catalog import Catalog, CatalogState
+from indexer.format.store import Store
+from indexer.sync import SyncReport, sync
+from jobs.progress import Report
+
+
+def run_sync(
+    store: Store,
+    name: str,
+    *,
+    cache: Path,
+    continuous: bool = False,
+    interval_seconds: float = POLL_SECONDS,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Report | None = None,
+    committed: Callable[[CatalogState], None] = lambda state: None,
+) -> SyncReport:
+    """Bring the collection ``name`` to its table's newest version; see :func:`indexer.sync.sync`."""
+    state = Catalog.open(store, name).read()
+    _hush()
+    spark = spark_session(f"grebe sync {name}", s3=is_s3((state.pending or state.spec).source.table))
+    return sync(
+        store,
+        name,
+        lambda spec: DeltaSource(spark, spec.source.table, spec.source_columns),
+        cache=cache / "sync",  # apart from the readers' cache, which evicts what no reader holds
+        continuous=continuous,
+        interval_seconds=interval_seconds,
+        stop=stop,
+        progress=progress,
+        committed=committed,
+    )
+
+
+def _hush() -> None:
+    """Keep PySpark from logging the errors that it raises: they would be told twice, once with the whole plan."""
+    PySparkLogger.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL)

@@ -1,0 +1,121 @@
+"""The first version of a collection's YAML, commented, with the columns of a Delta table if there is one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from indexer.spec import parse_spec
+from jobs.errors import CommandError
+
+KEY_NAMES = ("id", "key", "uuid", "guid")
+TEXT_NAMES = frozenset(
+    {
+        *("abstract", "answer", "body", "comment", "content", "description", "details", "docstring", "message"),
+        *("notes", "question", "summary", "text", "title"),
+    }
+)
+HEAD_NAMES = frozenset({"title", "summary", "subject", "headline", "question"})
+
+TEMPLATE = """\
+# A Grebe collection. Apply it with: grebe apply -f {name}.yaml
+name: {name}
+
+# Where the rows are: a folder, s3://bucket/path, or catalog.schema.table. Its change feed must be on:
+#   ALTER TABLE delta.`{table}` SET TBLPROPERTIES (delta.enableChangeDataFeed = true)
+source:
+  kind: delta
+  table: {table_yaml}
+
+# The columns that identify a row.
+key: [{key}]
+
+# What is searched. A field's number is its weight in keyword search.
+text:
+  fields: {{{fields}}}
+  language: english            # stop words and stemming; 'none' for neither
+  chunk: {{max_tokens: 256, overlap_tokens: 32}}   # long texts are cut into passages of the model's own tokens
+
+# Where vectors come from: a model's hub name or folder, or the table's own vectors (column: embedding).
+vector:
+  model: sentence-transformers/all-MiniLM-L6-v2
+
+# Columns to filter on and to return. The key is there anyway.
+columns: [{columns}]
+
+# Defaults that may stay out:
+# index: {{kind: auto, device: auto, min_recall: 0.95}}
+# shards: 1                    # more for tables of many millions of rows
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the table: its name and Delta's name of its type."""
+
+    name: str
+    type: str
+
+
+def starter_spec(name: str, table: str | None, columns: Sequence[Column] = ()) -> str:
+    """Return YAML that is a valid spec as it stands; raises :class:`indexer.errors.SpecError` for a bad ``name``.
+
+    The key is the column called like one, else the first; text fields are the strings named like prose, else all
+    strings but the key.
+    """
+    key = _key(columns)
+    strings = [column.name for column in columns if column.type == "string" and column.name != key]
+    fields = [column for column in strings if column.lower() in TEXT_NAMES] or strings
+    if columns and not fields:
+        raise CommandError(f"{table} has no text column beside its key '{key}': there is nothing to search in it")
+    rest = [column.name for column in columns if column.name not in {key, *fields} and column.type != "binary"]
+    text = TEMPLATE.format(
+        name=name,
+        table=table or "/path/to/table",
+        table_yaml=json.dumps(table or "/path/to/table"),
+        key=_yaml(key),
+        fields=", ".join(f"{_yaml(field)}: {2.0 if field.lower() in HEAD_NAMES else 1.0}" for field in fields)
+        or "title: 2.0, body: 1.0",
+        columns=", ".join(map(_yaml, rest)),
+    )
+    parse_spec(text, origin=f"{name}.yaml")
+    return text
+
+
+def columns_of(table: str) -> tuple[Column, ...]:
+    """Return the columns of the Delta table at ``table``, read from its log without Spark."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    try:
+        fields = DeltaTable(table).schema().fields
+    except (DeltaError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CommandError(
+            f"{table}: cannot be read as a Delta table: {reason}; a metastore's table has no folder to read here, "
+            "so leave --table out and write its name into the file"
+        ) from error
+    return tuple(Column(name=field.name, type=_type_name(field.type)) for field in fields)
+
+
+def _type_name(kind: object) -> str:
+    return str(getattr(kind, "type", kind))
+
+
+def _key(columns: Sequence[Column]) -> str:
+    names = [column.name for column in columns]
+    named = [name for wanted in KEY_NAMES for name in names if name.lower() == wanted]
+    ending = [name for name in names if name.lower().endswith("_id")]
+    return next(iter([*named, *ending, *names]), "id")
+
+
+def _yaml(name: str) -> str:
+    """Return ``name`` as YAML takes it: bare where that is safe, quoted otherwise.
+
+    >>> _yaml("package"), _yaml("first name"), _yaml("no")
+    ('package', '"first name"', '"no"')
+    """
+    reserved = name.lower() in {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not reserved else json.dumps(name)
