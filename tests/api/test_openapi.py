@@ -1,0 +1,84 @@
+"""``/openapi.json`` is valid, whole, and its examples are accepted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+
+from api.models import SearchBody
+
+
+@pytest.fixture(scope="module")
+def schema(client: httpx.Client) -> Any:
+    return client.get("/openapi.json").json()
+
+
+def test_the_description_is_valid(schema: Any) -> None:
+    validate(schema)
+
+
+def test_every_call_of_the_design_is_described(schema: Any) -> None:
+    described = {(method, path) for path, calls in schema["paths"].items() for method in calls}
+    assert described == {
+        ("post", "/v1/collections/{name}/search"),
+        ("get", "/v1/collections"),
+        ("get", "/v1/collections/{name}"),
+        ("get", "/v1/collections/{name}/status"),
+        ("get", "/v1/collections/{name}/rows/{key}"),
+        ("get", "/livez"),
+        ("get", "/readyz"),
+        ("get", "/startupz"),
+        ("get", "/version"),
+        ("get", "/metrics"),
+    }
+
+
+def test_the_search_describes_each_of_its_problems_with_an_example(schema: Any) -> None:
+    responses = schema["paths"]["/v1/collections/{name}/search"]["post"]["responses"]
+    problems = validator(schema, "ProblemAnswer")
+    assert set(responses) == {"200", "400", "404", "412", "413", "415", "422", "503", "504", "default"}
+    for status, response in responses.items():
+        if status not in ("200", "default"):
+            for example in response["content"]["application/problem+json"]["examples"].values():
+                problems.validate(example["value"])
+                assert str(example["value"]["status"]) == status
+
+
+def test_the_examples_of_a_search_are_accepted(schema: Any) -> None:
+    examples = schema["components"]["schemas"]["SearchBody"]["examples"]
+    assert len(examples) == 3
+    for example in examples:
+        SearchBody.model_validate_json(json.dumps(example))
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/collections/books", "CollectionAnswer"),
+        ("/v1/collections/books/status", "StatusAnswer"),
+        ("/v1/collections/pairs/rows/plain,2", "RowAnswer"),
+        ("/v1/collections", "CollectionsAnswer"),
+        ("/livez", "HealthAnswer"),
+        ("/version", "VersionAnswer"),
+    ],
+)
+def test_an_answer_is_as_described(client: httpx.Client, schema: Any, path: str, name: str) -> None:
+    validator(schema, name).validate(client.get(path).json())
+
+
+def test_a_searchs_answer_is_as_described(client: httpx.Client, schema: Any) -> None:
+    response = client.post("/v1/collections/books/search", json={"query": "otter", "explain": True})
+    validator(schema, "SearchAnswer").validate(response.json())
+
+
+def test_a_problem_is_as_described(client: httpx.Client, schema: Any) -> None:
+    validator(schema, "ProblemAnswer").validate(client.get("/v1/collections/nope").json())
+
+
+def validator(schema: Any, name: str) -> OAS31Validator:
+    return OAS31Validator({"$ref": f"#/components/schemas/{name}", "components": schema["components"]})

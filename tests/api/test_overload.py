@@ -1,0 +1,260 @@
+"""What a caller sees when the server is busy, slow, starting, stopping or broken."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from api.app import create_app
+from api.errors import PoolFull
+from api.logs import open_log
+from api.pool import SearchPool
+from api.service import Service
+from indexer.catalog import drop
+from tests.api.conftest import LogLines, settings_for
+from tests.api.library import Library, book
+
+PATH = "/v1/collections/books/search"
+ROW = "/v1/collections/books/rows/1"
+
+
+class Running:
+    """An application in this process, whose parts a test can reach, and a client of it."""
+
+    def __init__(self, app: FastAPI, client: httpx.AsyncClient) -> None:
+        self.service: Service = app.state.service
+        self.client = client
+
+    async def search(self, **body: Any) -> httpx.Response:
+        return await self.client.post(PATH, json={"query": "river", **body})
+
+    async def ready(self) -> None:
+        while (await self.client.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def busy(self) -> AsyncIterator[None]:
+        """Keep one search thread busy for the block."""
+        release, begun = threading.Event(), threading.Event()
+
+        def work() -> None:
+            begun.set()
+            release.wait(60)
+
+        task = asyncio.create_task(self.service.pool.run(work, timeout_seconds=60))
+        while not begun.is_set():
+            await asyncio.sleep(0.005)
+        try:
+            yield
+        finally:
+            release.set()
+            await task
+
+
+@asynccontextmanager
+async def running(root: Path, log: LogLines | None = None, **settings: Any) -> AsyncIterator[Running]:
+    app = create_app(settings_for(root, **settings), log=open_log(log or LogLines()))
+    app.add_api_route("/v1/boom", boom)
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client,
+    ):
+        yield Running(app, client)
+
+
+async def boom() -> Response:
+    raise RuntimeError("the password is swordfish")
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(scenario)
+
+
+def test_a_full_queue_is_503_at_once_and_says_when_to_come_back(library: Library, tmp_path: Path) -> None:
+    library.commit(1, [book(1)])
+
+    async def scenario() -> None:
+        async with running(tmp_path, search={"threads": 1, "queue": 0}) as server:
+            await server.ready()
+            async with server.busy():
+                response = await server.search()
+                assert (response.status_code, response.json()["code"]) == (503, "overloaded")
+                assert response.headers["retry-after"] == "1"
+                assert (await server.client.get("/v1/collections/books/rows/1")).status_code == 503
+                assert (await server.client.get("/livez")).status_code == 200
+                metrics = (await server.client.get("/metrics")).text
+                assert "grebe_search_rejected_total 2.0" in metrics
+            assert (await server.search()).status_code == 200
+
+    run(scenario())
+
+
+def test_waiters_are_bounded_too(library: Library, tmp_path: Path) -> None:
+    library.commit(1, [book(1)])
+
+    async def scenario() -> None:
+        async with running(tmp_path, search={"threads": 1, "queue": 0}) as server:
+            await server.ready()
+            waiting = asyncio.create_task(server.search(min_version=9, deadline_ms=2000))
+            while not server.service.waiting:
+                await asyncio.sleep(0.005)
+            assert (await server.search(min_version=9)).status_code == 503
+            assert (await waiting).status_code == 412
+
+    run(scenario())
+
+
+def test_a_search_that_waits_for_a_thread_past_its_deadline_is_504(library: Library, tmp_path: Path) -> None:
+    library.commit(1, [book(1)])
+
+    async def scenario() -> None:
+        async with running(tmp_path, search={"threads": 1, "queue": 5}) as server:
+            await server.ready()
+            async with server.busy():
+                response = await server.search(deadline_ms=50)
+                assert (response.status_code, response.json()["code"]) == (504, "deadline-exceeded")
+            assert server.service.pool.depth == 0
+
+    run(scenario())
+
+
+def test_a_fault_of_the_server_is_500_with_the_trace_in_the_log_alone(tmp_path: Path) -> None:
+    log = LogLines()
+
+    async def scenario() -> None:
+        async with running(tmp_path, log) as server:
+            response = await server.client.get("/v1/boom", headers={"X-Request-ID": "boom-1"})
+            assert (response.status_code, response.json()["code"]) == (500, "internal")
+            assert response.json()["request_id"] == "boom-1"
+            assert "swordfish" not in response.text
+            assert "RuntimeError" not in response.text
+
+    run(scenario())
+    (line,) = [line for line in log.lines() if line["event"] == "request failed"]
+    assert line["request_id"] == "boom-1"
+    assert "swordfish" in line["exception"]
+
+
+def test_a_model_that_cannot_be_loaded_is_503_and_the_keyword_leg_still_answers(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    library.commit(1, [book(1)])
+    state = library.catalog.read()
+    vector = state.spec.vector.model_copy(update={"model": "hash:none"})
+    spec = state.spec.model_copy(update={"vector": vector})
+    segments = tuple(segment.model_copy(update={"fingerprint": spec.fingerprint}) for segment in state.segments)
+    update = {"spec": spec, "fingerprint": spec.fingerprint, "segments": segments, "operation": "apply"}
+    library.catalog.commit(state, state.model_copy(update=update), batch_end=None)
+
+    async def scenario() -> None:
+        async with running(tmp_path) as server:
+            await server.ready()
+            response = await server.search()
+            assert (response.status_code, response.json()["code"]) == (503, "model-unavailable")
+            assert (await server.search(mode="keyword")).status_code == 200
+            assert (await server.search(vector=[1.0] * 32)).status_code == 200
+
+    run(scenario())
+
+
+def test_a_pool_runs_what_it_admits_and_drops_what_waited_too_long() -> None:
+    async def scenario() -> None:
+        pool = SearchPool(threads=1, queue=1)
+        release = threading.Event()
+        ran: list[str] = []
+        first = asyncio.create_task(pool.run(lambda: release.wait(60), timeout_seconds=60))
+        await asyncio.sleep(0)
+        late = asyncio.create_task(pool.run(lambda: ran.append("late"), timeout_seconds=0.02))
+        await asyncio.sleep(0)
+        assert pool.depth == 1
+        with pytest.raises(PoolFull):
+            await pool.run(lambda: ran.append("never"), timeout_seconds=1)
+        with pytest.raises(TimeoutError):
+            await late
+        release.set()
+        assert await first
+        assert await pool.run(lambda: 7, timeout_seconds=60) == 7
+        assert (ran, pool.depth) == ([], 0)
+        pool.close()
+
+    run(scenario())
+
+
+def test_a_search_whose_collection_is_dropped_while_it_queues_is_404(library: Library, tmp_path: Path) -> None:
+    library.commit(1, [book(1)])
+
+    async def scenario() -> None:
+        async with running(tmp_path, search={"threads": 1, "queue": 5}) as server:
+            await server.ready()
+            watcher = server.service.collections.find("books")
+            async with server.busy():
+                calls = [asyncio.create_task(server.search()), asyncio.create_task(server.client.get(ROW))]
+                while server.service.pool.depth < 2:
+                    await asyncio.sleep(0.005)
+                drop(library.store, "books")
+                while watcher.alive:
+                    await asyncio.sleep(0.005)
+            for response in await asyncio.gather(*calls):
+                assert (response.status_code, response.json()["code"]) == (404, "collection-not-found")
+
+    run(scenario())
+
+
+def test_a_search_that_queues_while_the_server_stops_is_503(library: Library, tmp_path: Path) -> None:
+    library.commit(1, [book(1)])
+
+    async def scenario() -> None:
+        async with running(tmp_path, search={"threads": 1, "queue": 5}) as server:
+            await server.ready()
+            watcher = server.service.collections.find("books")
+            async with server.busy():
+                waiting = asyncio.create_task(server.search())
+                while server.service.pool.depth < 1:
+                    await asyncio.sleep(0.005)
+                watcher.stop()
+                while watcher.alive:
+                    await asyncio.sleep(0.005)
+            response = await waiting
+            assert (response.status_code, response.json()["code"]) == (503, "not-ready")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("is_synced_meanwhile", [False, True])
+def test_what_grew_too_old_in_the_queue_is_waited_for_again_or_412(
+    library: Library, tmp_path: Path, is_synced_meanwhile: bool
+) -> None:
+    library.commit(1, [book(1)], at=datetime.now(UTC) - timedelta(hours=1))
+
+    async def scenario() -> None:
+        async with running(tmp_path, search={"threads": 1, "queue": 5}) as server:
+            await server.ready()
+            watcher = server.service.collections.find("books")
+            checked_at = datetime.now(UTC)
+            library.beat(1, checked_at)
+            async with server.busy():
+                waiting = asyncio.create_task(server.search(max_staleness_seconds=1.5, deadline_ms=4000))
+                while server.service.pool.depth < 1:
+                    await asyncio.sleep(0.005)
+                while (datetime.now(UTC) - checked_at).total_seconds() < 1.6:
+                    await asyncio.sleep(0.005)
+            if is_synced_meanwhile:
+                library.beat(1, datetime.now(UTC))
+            response = await waiting
+            assert watcher.alive
+            if is_synced_meanwhile:
+                assert (response.status_code, response.json()["age_seconds"] <= 1.5) == (200, True)
+            else:
+                assert (response.status_code, response.json()["code"]) == (412, "too-old")
+
+    run(scenario())

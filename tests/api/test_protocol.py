@@ -1,0 +1,83 @@
+"""What is no HTTP request is answered with a problem too, whichever parser uvicorn uses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from functools import partial
+from urllib.parse import urlsplit
+
+import pytest
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.logs import open_log
+from api.metrics import Metrics
+from api.protocol import DETAIL, http_protocol
+from api.server import serving
+from tests.api.conftest import LogLines, settings_for
+
+
+@pytest.fixture(scope="module", params=[HttpToolsProtocol, H11Protocol])
+def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """The address of a server that reads requests with the protocol given."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("api.server.http_protocol", partial(http_protocol, base=request.param))
+        with serving(settings_for(tmp_path_factory.mktemp("unread")), log=open_log(LOG)) as url:
+            parts = urlsplit(url)
+            assert parts.hostname is not None
+            assert parts.port is not None
+            yield parts.hostname, parts.port
+
+
+LOG = LogLines()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"what is this\r\n\r\n",
+        "GET /v1/collections/b\u00fccher HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
+        b"GET / HTTP/1.1\r\nHost localhost\r\n\r\n",
+    ],
+    ids=["request line", "not ASCII", "header"],
+)
+def test_an_unreadable_request_is_a_problem_with_an_id(address: tuple[str, int], raw: bytes) -> None:
+    head, body = said(address, raw)
+    problem = json.loads(body)
+    assert head[0] == "HTTP/1.1 400 Bad Request"
+    assert {"content-type: application/problem+json", f"content-length: {len(body)}", "connection: close"} <= set(head)
+    assert f"x-request-id: {problem['request_id']}" in head
+    assert (problem["status"], problem["code"], problem["detail"]) == (400, "bad-request", DETAIL)
+    assert problem["request_id"] in {line.get("request_id") for line in LOG.lines()}
+
+
+def test_an_address_that_is_too_long_is_a_problem_with_an_id(address: tuple[str, int]) -> None:
+    head, body = said(address, b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    # h11 takes one that comes all at once; there is nothing at that address then.
+    assert head[0] in ("HTTP/1.1 400 Bad Request", "HTTP/1.1 404 Not Found")
+    assert {"content-type: application/problem+json", f"x-request-id: {json.loads(body)['request_id']}"} <= set(head)
+
+
+def test_a_readable_request_is_answered_as_ever(address: tuple[str, int]) -> None:
+    head, body = said(address, b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert (head[0], json.loads(body)["status"]) == ("HTTP/1.1 200 OK", "ok")
+
+
+def test_the_parser_that_uvicorn_picks_is_the_one_used() -> None:
+    picked: type[asyncio.Protocol] = http_protocol(open_log(LogLines()), Metrics())
+    assert issubclass(picked, AutoHTTPProtocol)
+
+
+def said(address: tuple[str, int], raw: bytes) -> tuple[list[str], bytes]:
+    """Send ``raw`` and return the lines of the answer's head, and its body."""
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(raw)
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.decode("ascii").split("\r\n"), body

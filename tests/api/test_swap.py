@@ -1,0 +1,227 @@
+"""Versions come and go while requests do not notice; what cannot be opened leaves the old one in place."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.collections import Collections
+from api.watcher import Watcher
+from indexer.build import PartResult
+from indexer.catalog import drop
+from tests.api.conftest import LogLines, Serve, until
+from tests.api.library import Library, book
+
+PATH = "/v1/collections/books/search"
+COMMITS = 20
+
+
+class Hammer(threading.Thread):
+    """Searches without a pause; keeps the statuses and the versions of the answers, in order."""
+
+    def __init__(self, url: httpx.URL) -> None:
+        super().__init__(daemon=True)
+        self.url = url
+        self.statuses: list[int] = []
+        self.versions: list[int] = []
+        self.torn = 0
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self.url, timeout=60) as client:
+            while not self.stopping.is_set():
+                response = client.post(PATH, json={"query": "story by the river", "k": 100})
+                self.statuses.append(response.status_code)
+                if response.status_code == 200:
+                    found = response.json()
+                    self.versions.append(found["version"])
+                    # Each commit adds one book, at the source version one below the catalog's.
+                    consistent = len(found["results"]) == found["version"] == found["source"]["version"] + 1
+                    self.torn += not consistent
+
+
+def test_no_request_fails_and_no_answer_is_torn_while_twenty_versions_are_swapped_in(
+    library: Library, serve: Serve
+) -> None:
+    library.commit(0, [book(0)])
+    with serve() as client:
+        hammers = [Hammer(client.base_url) for _ in range(2)]
+        for hammer in hammers:
+            hammer.start()
+        for version in range(1, COMMITS):
+            library.commit(version, [book(version)])
+        until(lambda: all(hammer.versions and hammer.versions[-1] == COMMITS for hammer in hammers))
+        for hammer in hammers:
+            hammer.stopping.set()
+            hammer.join()
+    for hammer in hammers:
+        assert set(hammer.statuses) == {200}
+        assert hammer.versions == sorted(hammer.versions)
+        assert hammer.torn == 0
+    assert len({version for hammer in hammers for version in hammer.versions}) > 2
+
+
+def test_a_replaced_and_a_deleted_row_are_gone_from_the_next_version(library: Library, serve: Serve) -> None:
+    library.commit(1, [book(number) for number in range(4)])
+    with serve() as client:
+        library.commit(2, [book(1, title="The walrus")], [book(2)])
+        response = client.post(PATH, json={"query": "walrus", "mode": "keyword", "min_version": 2, "k": 50})
+        assert [hit["key"] for hit in response.json()["results"]] == [1]
+        assert client.get("/v1/collections/books/rows/2").status_code == 404
+        status = client.get("/v1/collections/books/status").json()
+        assert (status["rows"], status["segments"], status["deleted_chunks"]) == (3, 2, 2)
+
+
+def test_an_altered_segment_is_named_and_the_old_version_keeps_serving(library: Library, serve: Serve) -> None:
+    library.commit(1, [book(1)])
+    log = LogLines()
+    spoiled: dict[Path, bytes] = {}
+
+    def spoil(result: PartResult) -> None:
+        for file in result.segments[0].files:
+            path = library.file(file.path)
+            spoiled[path] = path.read_bytes()
+            path.write_bytes(spoiled[path][:-1] + b"?")
+
+    with serve(log) as client:
+        library.commit(2, [book(2)], before_commit=spoil)
+        until(lambda: status(client)["failure"] is not None)
+        found = status(client)
+        assert (found["state"], found["version"], found["latest_version"]) == ("open", 1, 2)
+        assert found["failure"]["version"] == 2
+        assert found["failure"]["error"] == (
+            "CorruptFile: a file is not what was written; the server's log has the details"
+        )
+        assert found["failure"]["file"] in {path.relative_to(library.file("")).as_posix() for path in spoiled}
+        assert keys(client) == [1]
+        assert client.get("/readyz").status_code == 200
+        metrics = client.get("/metrics").text
+        assert 'grebe_collection_open_failing{collection="books"} 1.0' in metrics
+        assert 'grebe_collection_open_failures_total{collection="books"}' in metrics
+        for path, data in spoiled.items():
+            path.write_bytes(data)
+        until(lambda: status(client)["version"] == 2)
+        assert status(client)["failure"] is None
+        assert keys(client) == [1, 2]
+    failures = [line for line in log.lines() if line["event"] == "version cannot be opened"]
+    assert {(line["collection"], line["version"]) for line in failures} == {("books", 2)}
+
+
+def test_a_later_version_is_opened_at_once_after_one_that_could_not_be(library: Library, serve: Serve) -> None:
+    first = library.commit(1, [book(1)])
+
+    def lose(result: PartResult) -> None:
+        for file in result.segments[0].files:
+            library.file(file.path).unlink()
+
+    with serve() as client:
+        library.commit(2, [book(2)], before_commit=lose)
+        until(lambda: status(client)["failure"] is not None)
+        error = status(client)["failure"]["error"]
+        assert error == "ObjectNotFound: a file is missing; the server's log has the details"
+        lost = library.catalog.read()
+        kept = lost.model_copy(update={"segments": first.segments, "operation": "rollback"})
+        library.catalog.commit(lost, kept, batch_end=None)
+        until(lambda: status(client)["version"] == 3)
+        assert (status(client)["failure"], keys(client)) == (None, [1])
+
+
+def test_a_collection_whose_first_version_cannot_be_opened_is_503_and_others_serve(
+    library: Library, serve: Serve, tmp_path: Path
+) -> None:
+    def truncate(result: PartResult) -> None:
+        for file in result.segments[0].files:
+            library.file(file.path).write_bytes(b"")
+
+    library.commit(1, [book(1)], before_commit=truncate)
+    Library(tmp_path, "others").commit(1, [book(1)])
+    with serve() as client:
+        response = client.post(PATH, json={"query": "river"})
+        assert (response.status_code, response.json()["code"]) == (503, "not-ready")
+        assert response.headers["retry-after"] == "1"
+        assert client.get("/v1/collections/books").status_code == 503
+        assert (status(client)["state"], status(client)["version"]) == ("failed", None)
+        assert client.post("/v1/collections/others/search", json={"query": "river"}).status_code == 200
+
+
+def test_a_new_collection_appears_and_a_dropped_one_is_gone_without_a_restart(serve: Serve, tmp_path: Path) -> None:
+    with serve() as client:
+        assert client.get("/v1/collections").json() == {"collections": []}
+        library = Library(tmp_path)
+        library.commit(7, [book(1)])
+        until(lambda: client.get("/v1/collections/books").status_code == 200)
+        until(lambda: keys(client) == [1])
+        drop(library.store, "books")
+        until(lambda: client.get("/v1/collections/books").status_code == 404)
+        until(lambda: 'collection="books"' not in client.get("/metrics").text)
+        Library(tmp_path).commit(1, [book(5)])
+        until(lambda: client.get("/v1/collections/books").status_code == 200 and keys(client) == [5])
+
+
+def test_a_collection_dropped_under_load_answers_200_or_404(library: Library, serve: Serve) -> None:
+    library.commit(0, [book(0)])
+    with serve() as client:
+        hammers = [Hammer(client.base_url) for _ in range(2)]
+        for hammer in hammers:
+            hammer.start()
+        until(lambda: all(hammer.versions for hammer in hammers))
+        drop(library.store, "books")
+        until(lambda: all(hammer.statuses[-1] == 404 for hammer in hammers))
+        for hammer in hammers:
+            hammer.stopping.set()
+            hammer.join()
+    assert {status for hammer in hammers for status in hammer.statuses} == {200, 404}
+
+
+def test_a_store_that_is_away_for_a_while_drops_nothing(library: Library, serve: Serve) -> None:
+    library.commit(1, [book(1)])
+    away = library.root.with_name("away")
+    log = LogLines()
+    with serve(log) as client:
+        library.root.rename(away)
+        until(lambda: status(client)["failure"] is not None)
+        until(lambda: any(line["event"] == "store cannot be listed" for line in log.lines()))
+        assert status(client)["failure"]["error"] == (
+            "CollectionNotFound: the store is not there; the server's log has the details"
+        )
+        assert keys(client) == [1]
+        away.rename(library.root)
+        library.commit(2, [book(2)])
+        until(lambda: keys(client) == [1, 2])
+        assert status(client)["failure"] is None
+        drop(library.store, "books")
+        until(lambda: client.get("/v1/collections/books").status_code == 404)
+
+
+def test_a_watcher_runs_before_it_is_listed(library: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    library.commit(1, [book(1)])
+    listed: list[bool] = []
+    make, start = Collections.__init__, Watcher.start
+    made: list[Collections] = []
+
+    def keep(self: Collections, *args: Any, **named: Any) -> None:
+        make(self, *args, **named)
+        made.append(self)
+
+    def look(self: Watcher) -> None:
+        listed.append(self in made[0].all())
+        start(self)
+
+    monkeypatch.setattr(Collections, "__init__", keep)
+    monkeypatch.setattr(Watcher, "start", look)
+    with serve() as client:
+        assert keys(client) == [1]
+    assert listed == [False]
+
+
+def status(client: httpx.Client) -> Any:
+    return client.get("/v1/collections/books/status").json()
+
+
+def keys(client: httpx.Client) -> list[Any]:
+    response = client.post(PATH, json={"filter": "id >= 0", "k": 100})
+    return [hit["key"] for hit in response.json().get("results", [])]

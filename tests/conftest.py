@@ -1,0 +1,31 @@
+"""What tests of several rooms share: one Spark session for the whole run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# The model comes with a package; no test may wait for a hub.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Thousands of tiny jobs, each run once: compiling them well costs more than it brings.
+SHORT_RUNS = {
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.sql.codegen.wholeStage": "false",
+}
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """Yield a small local session with Delta; the first test that asks for it starts the JVM."""
+    from connectors.session import spark_session
+
+    session = spark_session("grebe-tests", master="local[2]", shuffle_partitions=2, extra_conf=SHORT_RUNS)
+    yield session
+    session.stop()

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from connectors.errors import JavaMissing
+from connectors.session import is_s3, java_major, packages, require_java, spark_session
+
+
+def test_an_active_session_is_reused_as_it_is(spark: SparkSession) -> None:
+    again = spark_session("other", shuffle_partitions=7, extra_conf={"spark.sql.session.timeZone": "Asia/Tokyo"})
+
+    assert again is spark
+    assert again.conf.get("spark.sql.shuffle.partitions") == "2"
+    assert again.conf.get("spark.sql.session.timeZone") == "UTC"
+
+
+def test_a_session_litters_no_working_directory(spark: SparkSession) -> None:
+    spark.sql("SELECT 1").collect()
+
+    assert {"spark-warehouse", "metastore_db", "derby.log"}.isdisjoint(os.listdir())
+
+
+@pytest.mark.parametrize(
+    ("said", "major"),
+    [('openjdk version "17.0.15" 2025-04-15', 17), ('java version "1.8.0_412"', 8), ('openjdk version "21" 2023', 21)],
+)
+def test_the_java_version_is_read_from_what_java_says(said: str, major: int) -> None:
+    assert java_major(said) == major
+
+
+def test_a_missing_java_is_one_sentence_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+
+    with pytest.raises(JavaMissing, match=r"needs Java 17 or 21 .*`sudo apt-get install -y openjdk-17-jre-headless`"):
+        require_java()
+
+
+def test_an_old_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+
+    with pytest.raises(JavaMissing, match="is Java 11: install it"):
+        require_java()
+
+
+def test_the_jars_match_what_is_installed() -> None:
+    assert packages() == ["io.delta:delta-spark_4.2_2.13:4.4.0"]
+    assert packages(s3=True)[1] == "org.apache.hadoop:hadoop-aws:3.5.0"
+
+
+@pytest.mark.parametrize(("table", "expected"), [("s3://b/t", True), ("S3A://b/t", True), ("/s3/t", False)])
+def test_an_s3_address_is_told_from_a_path(table: str, expected: bool) -> None:
+    assert is_s3(table) is expected

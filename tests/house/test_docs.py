@@ -1,0 +1,125 @@
+"""The README's commands and the docstrings' examples, run as they stand."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import os
+import pkgutil
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("connectors", "indexer", "retrieval", "api", "jobs")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULES = sorted(
+    found.name
+    for room in ROOMS
+    for found in pkgutil.walk_packages([str(ROOT / room)], prefix=f"{room}.")
+    if not found.name.endswith("__main__")
+)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_hold(name: str) -> None:
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE, raise_on_error=False)
+    assert failed == 0
+
+
+def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
+    """Every block of the walk, in order: the table, the spec, apply, sync, search, then curl against a server."""
+    (make_table,) = blocks("python")
+    (spec,) = blocks("yaml")
+    first, asking = blocks("shell")
+    (tmp_path / "books.py").write_text(make_table, encoding="utf-8")
+    (tmp_path / "books.yaml").write_text(spec, encoding="utf-8")
+    shell(f"python books.py\n{first}", tmp_path)
+    with served(tmp_path) as url:
+        answers = shell(asking.replace("http://127.0.0.1:8080", url), tmp_path)
+    by_query, status, row = map(json.loads, answers.splitlines())
+    assert by_query["results"][0]["key"] == 2
+    assert (status["state"], status["rows"]) == ("open", 3)
+    assert row["key"] == 2
+
+
+def test_the_readme_names_every_command_and_target() -> None:
+    help_text = subprocess.run(
+        [sys.executable, "-m", "jobs", "--help"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    commands = set(re.findall(r"^│ (\w+) ", help_text, flags=re.MULTILINE))
+    assert commands
+    assert {name for name in commands if f"`grebe {name}" not in README} == set()
+    targets = re.findall(r"^(\w+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert [
+        name for name in targets if name not in {"help", "clean", "format", "lock"} and f"make {name}" not in README
+    ] == []
+
+
+def test_the_files_that_the_documents_link_to_exist() -> None:
+    for document in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"):
+        links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text(encoding="utf-8"))
+        assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def environment() -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "GREBE_DRAIN_SECONDS": "0"}
+
+
+def shell(script: str, folder: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Run the README's ``grebe serve`` on a free port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "serve", "--port", "0"],
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        url = next(match[0] for line in process.stderr if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        wait_until_ready(url)
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def wait_until_ready(url: str) -> None:
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server did not become ready")

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import resource
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from indexer.errors import CorruptFile, ObjectNotFound, StoreError
+from indexer.format.records import FileRecord
+from indexer.format.store import BLOCK_BYTES, Store
+
+DATA = os.urandom(1000)
+
+
+def record(path: str, data: bytes) -> FileRecord:
+    return FileRecord(path=path, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+@contextmanager
+def file_size_limit(size_bytes: int) -> Iterator[None]:
+    """Let the system refuse larger files, which reaches the program as a full disk does: a write that fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("/a/b", "/a/b"),
+        ("file:///a/b%20c", "/a/b c"),
+        ("s3://bucket/a/b/", "s3://bucket/a/b"),
+        ("s3://bucket", "s3://bucket"),
+        ("a/b", str(Path.cwd() / "a/b")),
+    ],
+)
+def test_an_address_names_a_directory_or_a_bucket(given: str, expected: str) -> None:
+    assert Store.at(given).url == expected
+
+
+@pytest.mark.parametrize("address", ["ftp://host/a", "http://host/a", "s3://", ""])
+def test_another_kind_of_address_is_refused(address: str) -> None:
+    with pytest.raises(StoreError, match="is no store: give a directory or s3://bucket/prefix"):
+        Store.at(address)
+
+
+def test_what_is_put_is_got(store: Store) -> None:
+    store.put("a/one", b"1")
+    store.put("a/one", b"11")
+
+    assert (store.get("a/one"), store.exists("a/one"), store.exists("a"), store.exists("a/two")) == (
+        b"11",
+        True,
+        False,
+        False,
+    )
+
+
+def test_a_store_that_nothing_was_written_to_is_empty(store: Store) -> None:
+    assert (store.list(), store.list("a"), store.folders(), store.exists("a")) == ([], [], [], False)
+
+
+def test_a_listing_is_sorted_and_of_one_folder(store: Store) -> None:
+    for path in ("b/2", "b/1", "b/c/3", "bb/4", "5"):
+        store.put(path, b"")
+
+    assert (store.list("b"), store.list(), store.folders()) == (
+        ["b/1", "b/2", "b/c/3"],
+        ["5", "b/1", "b/2", "b/c/3", "bb/4"],
+        ["b", "bb"],
+    )
+
+
+def test_a_child_sees_its_own_folder_alone(store: Store) -> None:
+    store.put("a/b/1", b"1")
+
+    assert (store.child("a").list(), store.child("a").child("b").get("1")) == (["b/1"], b"1")
+
+
+def test_a_missing_object_is_named(store: Store) -> None:
+    with pytest.raises(ObjectNotFound, match=re.escape(f"{store.url}/a/b does not exist")):
+        store.get("a/b")
+
+
+def test_deleting_is_repeatable(store: Store) -> None:
+    store.put("a", b"")
+    store.put("b", b"")
+
+    store.delete(["a"])
+    store.delete(["a"])
+    store.delete([])
+
+    assert store.list() == ["b"]
+
+
+def test_clearing_leaves_the_neighbours(store: Store) -> None:
+    store.put("a/1", b"")
+    store.put("ab/1", b"")
+
+    store.child("a").clear()
+    store.child("a").clear()
+
+    assert (store.list(), store.folders()) == (["ab/1"], ["ab"])
+
+
+def test_a_store_travels_by_its_address(store: Store) -> None:
+    store.put("a", DATA)
+
+    travelled = pickle.loads(pickle.dumps(store))
+
+    assert (travelled, travelled.get("a")) == (store, DATA)
+
+
+@pytest.mark.parametrize("path", ["", "/a", "a/", "../a", "a/../b", "a//b", "."])
+def test_a_path_that_leaves_the_store_is_refused(store: Store, path: str) -> None:
+    with pytest.raises(StoreError, match="is no path in a store"):
+        store.put(path, b"")
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1000, BLOCK_BYTES + 1])
+def test_a_file_comes_back_as_it_went(store: Store, tmp_path: Path, size_bytes: int) -> None:
+    data = os.urandom(size_bytes)
+    (tmp_path / "original").write_bytes(data)
+
+    put = store.put_file("s/file", tmp_path / "original")
+    store.fetch(put, tmp_path / "cache" / "file")
+
+    assert (put, (tmp_path / "cache" / "file").read_bytes()) == (record("s/file", data), data)
+    assert os.listdir(tmp_path / "cache") == ["file"]
+
+
+def test_a_file_that_is_not_there_to_be_put_is_named(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ObjectNotFound, match=re.escape(f"{tmp_path / 'none'} does not exist")):
+        store.put_file("a", tmp_path / "none")
+
+
+@pytest.mark.parametrize("found", [DATA[:-1], DATA + b"x", bytes([DATA[0] ^ 1]) + DATA[1:], b""])
+def test_an_altered_file_is_named_by_its_checksum_and_not_kept(store: Store, tmp_path: Path, found: bytes) -> None:
+    expected = record("s/file", DATA)
+    store.put("s/file", found)
+    message = (
+        f"{re.escape(store.url)}/s/file is not what was written: expected 1000 bytes with SHA-256 {expected.sha256}, "
+        f"found {len(found)} bytes with SHA-256 {hashlib.sha256(found).hexdigest()}"
+    )
+
+    with pytest.raises(CorruptFile, match=message):
+        store.fetch(expected, tmp_path / "cache" / "file")
+    with pytest.raises(CorruptFile, match=message):
+        store.read(expected)
+
+    assert os.listdir(tmp_path / "cache") == []
+
+
+def test_a_missing_file_leaves_nothing_behind(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ObjectNotFound, match="s/file does not exist"):
+        store.fetch(record("s/file", DATA), tmp_path / "cache" / "file")
+
+    assert os.listdir(tmp_path / "cache") == []
+
+
+def test_many_fetch_the_same_file_at_once(store: Store, tmp_path: Path) -> None:
+    store.put("s/file", DATA)
+    threads = [
+        threading.Thread(target=store.fetch, args=(record("s/file", DATA), tmp_path / "cache" / "file"))
+        for _ in range(8)
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert os.listdir(tmp_path / "cache") == ["file"]
+    assert (tmp_path / "cache" / "file").read_bytes() == DATA
+
+
+def test_a_full_disk_while_fetching_is_said_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    store.put("s/file", DATA)
+
+    with file_size_limit(100), pytest.raises(StoreError, match=r"could not be brought to .*: File too large; nothing"):
+        store.fetch(record("s/file", DATA), tmp_path / "cache" / "file")
+
+    assert os.listdir(tmp_path / "cache") == []
+
+
+def test_a_full_disk_while_writing_keeps_the_old_object(tmp_path: Path) -> None:
+    store = Store.at(str(tmp_path / "store"))
+    store.put("a", b"old")
+
+    with file_size_limit(100), pytest.raises(StoreError, match="/a could not be written: File too large; nothing"):
+        store.put("a", DATA)
+
+    assert (store.get("a"), os.listdir(tmp_path / "store")) == (b"old", ["a"])
+
+
+def test_a_write_that_was_cut_short_is_not_listed(tmp_path: Path) -> None:
+    store = Store.at(str(tmp_path))
+    (tmp_path / "a.0123.part").write_bytes(b"half")
+
+    assert store.list() == []
+
+
+def test_a_bucket_that_does_not_exist_is_an_error(s3_endpoint: str) -> None:
+    with pytest.raises(StoreError, match="s3://no-such-bucket/a"):
+        Store.at("s3://no-such-bucket").put("a", b"")
+
+
+def test_a_directory_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(StoreError, match="could not be written: File exists"):
+        Store.at(str(tmp_path / "file")).put("a", b"")

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import SparkSession
+
+from jobs.cli import main
+
+SPEC = """
+name: birds
+source: {{kind: delta, table: {table}}}
+key: [id]
+text: {{fields: {{name: 2.0, about: 1.0}}}}
+vector: {{model: "hash:64"}}
+columns: [weight]
+"""
+ROWS = [
+    {"id": 1, "name": "grebe", "about": "dives for fish in a lake", "weight": 1.1},
+    {"id": 2, "name": "heron", "about": "waits for fish at the shore", "weight": 1.8},
+    {"id": 3, "name": "owl", "about": "hunts mice at night", "weight": None},
+]
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Grebe = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("house")
+    rows = pa.Table.from_pylist(ROWS)
+    write_deltalake(str(folder / "table"), rows, configuration={"delta.enableChangeDataFeed": "true"})
+    (folder / "birds.yaml").write_text(SPEC.format(table=folder / "table"))
+    return folder
+
+
+@pytest.fixture
+def grebe(house: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Grebe:
+    monkeypatch.setenv("GREBE_STORE", str(house / "store"))
+    monkeypatch.setenv("GREBE_CACHE", str(house / "cache"))
+    monkeypatch.delenv("GREBE_DEBUG", raising=False)
+    monkeypatch.chdir(house)
+
+    def run(*arguments: object) -> Said:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Said(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def synced(grebe: Grebe, house: Path, spark: SparkSession) -> Grebe:
+    if not (house / "done").exists():
+        assert grebe("apply", "-f", "birds.yaml", "-o", "json").json == {"collection": "birds", "outcome": "created"}
+        said = grebe("sync", "birds", "--output", "json")
+        assert said.code == 0, said.err
+        assert (said.json["source_version"], said.json["upserted"]) == (0, 3)
+        (house / "done").touch()
+    return grebe
+
+
+def test_search_answers_as_json_with_the_filter_and_its_parameter(synced: Grebe, house: Path) -> None:
+    said = synced("search", "birds", "fish", "--filter", "weight > :w", "--param", "w=1.5", "-o", "json")
+    assert said.code == 0
+    assert [(hit["key"], hit["fields"]) for hit in said.json["results"]] == [(2, {"id": 2, "weight": 1.8})]
+    assert said.json["source"]["version"] == DeltaTable(str(house / "table")).version()
+    assert said.json["age_seconds"] >= 0
+
+
+def test_search_shows_a_table_and_explains(synced: Grebe) -> None:
+    said = synced("search", "birds", "fish in a lake", "--explain", "-k", 1)
+    assert said.code == 0
+    assert "grebe dives for fish in a lake" in said.out
+    assert "Why 1 scores" in said.out
+    assert {"keyword", "vector"} <= set(said.out.split())
+
+
+def test_a_search_that_finds_nothing_says_so(synced: Grebe) -> None:
+    said = synced("search", "birds", "fish", "--filter", "weight > 100")
+    assert (said.code, said.out.splitlines()[0].strip()) == (0, "nothing was found")
+
+
+def test_a_wrong_filter_is_a_sentence_with_its_place(synced: Grebe) -> None:
+    said = synced("search", "birds", "fish", "--filter", "wait > 1")
+    assert (said.code, said.out) == (1, "")
+    first, text, carets = said.err.splitlines()
+    assert first.startswith("error: ")
+    assert "'wait'" in first
+    assert (text.strip(), carets.strip()) == ("wait > 1", "^^^^")
+
+
+def test_status_counts_what_is_there(synced: Grebe) -> None:
+    found = synced("status", "birds", "-o", "json").json
+    assert (found["name"], found["chunks"], found["dead_letters"]) == ("birds", 3, 0)
+    assert found["segments"] >= 1
+    assert found["age_seconds"] is not None
+    assert [each["name"] for each in synced("status", "-o", "json").json["collections"]] == ["birds"]
+    assert "birds" in synced("status").out
+
+
+def test_an_unchanged_spec_changes_nothing_and_another_text_needs_a_rebuild(synced: Grebe, house: Path) -> None:
+    assert synced("apply", "-f", "birds.yaml", "-o", "json").json["outcome"] == "unchanged"
+    other = house / "other.yaml"
+    other.write_text((house / "birds.yaml").read_text().replace("about: 1.0", "about: 1.0, id: 1.0"))
+    said = synced("apply", "-f", other)
+    assert said.code == 1
+    assert "--rebuild" in said.err
+
+
+def test_a_change_at_the_source_is_searchable_after_the_next_sync(synced: Grebe, house: Path) -> None:
+    DeltaTable(str(house / "table")).update(updates={"weight": "0.3"}, predicate="id = 3")
+    version = DeltaTable(str(house / "table")).version()
+    assert synced("sync", "birds", "-o", "json").json["source_version"] == version
+    said = synced("search", "birds", "owl", "-k", 1, "-o", "json")
+    assert said.json["results"][0]["fields"]["weight"] == 0.3
+
+
+def test_drop_asks_first_and_then_deletes_the_index_alone(grebe: Grebe, house: Path) -> None:
+    spec = house / "gone.yaml"
+    spec.write_text((house / "birds.yaml").read_text().replace("name: birds", "name: gone", 1))
+    assert grebe("apply", "-f", spec).code == 0
+    assert grebe("drop", "gone").code == 1
+    assert grebe("status", "gone").code == 0
+    assert grebe("drop", "gone", "--yes").code == 0
+    assert grebe("status", "gone").code == 1
+    assert DeltaTable(str(house / "table")).version() >= 0
+
+
+def test_an_unknown_collection_is_a_sentence_and_exit_code_1(grebe: Grebe) -> None:
+    said = grebe("search", "nobody", "anything")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("error: there is no collection 'nobody'")
+    assert "Traceback" not in said.err
+
+
+def test_debug_shows_where_an_error_came_from(grebe: Grebe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREBE_DEBUG", "1")
+    assert "Traceback" in grebe("status", "nobody").err
+
+
+def test_a_bad_spec_names_file_line_and_field(grebe: Grebe, house: Path) -> None:
+    (house / "bad.yaml").write_text("name: birds\nsauce: {}\n")
+    said = grebe("apply", "-f", "bad.yaml")
+    assert said.code == 1
+    assert "bad.yaml:2: sauce: unknown key" in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "birds"),
+        ("search", "birds", "q", "--mode", "magic"),
+        ("search", "birds", "q", "--param", "lonely"),
+        ("sync", "birds", "--interval", "soon"),
+        ("fly",),
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_exit_code_2(grebe: Grebe, arguments: tuple[str, ...]) -> None:
+    said = grebe(*arguments)
+    assert (said.code, said.out) == (2, "")
+
+
+def test_init_writes_a_spec_once(grebe: Grebe, house: Path) -> None:
+    assert grebe("init", "fresh", "--table", house / "table").code == 0
+    assert "key: [id]" in (house / "fresh.yaml").read_text()
+    said = grebe("init", "fresh")
+    assert said.code == 1
+    assert "exists already" in said.err
+
+
+def test_serving_beyond_this_machine_is_refused(grebe: Grebe) -> None:
+    said = grebe("serve", "--host", "0.0.0.0")
+    assert said.code == 1
+    assert "not a loopback address" in said.err
+
+
+@pytest.mark.parametrize(
+    "command", ["init", "apply", "drop", "sync", "serve", "search", "status", "eval", "demo", "doctor"]
+)
+def test_every_command_has_help_with_an_example(grebe: Grebe, command: str) -> None:
+    said = grebe(command, "--help")
+    assert said.code == 0
+    assert f"grebe {command} " in said.out.replace("\n", " ")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ("torch", "pyspark", "faiss", "polars", "pyarrow", "fastapi", "deltalake", "pydantic")
+    probe = f"import sys, jobs.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"

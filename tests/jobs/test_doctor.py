@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from jobs.doctor import Finding, examine, faiss, python
+from jobs.settings import Settings
+
+
+def test_two_faiss_packages_are_refused() -> None:
+    finding = faiss(frozenset({"faiss-cpu", "faiss-gpu-cuvs", "numpy"}))
+    assert finding.state == "failed"
+    assert finding.found == "faiss-cpu and faiss-gpu-cuvs are installed together and overwrite each other"
+    assert finding.advice.startswith("pip uninstall -y faiss-cpu faiss-gpu-cuvs")
+
+
+def test_no_faiss_says_what_to_install() -> None:
+    assert "grebe[cpu]" in faiss(frozenset()).advice
+
+
+def test_an_old_python_is_refused() -> None:
+    assert python((3, 10, 4)) == Finding(
+        check="python", state="failed", found="3.10.4", advice="install Python 3.11 or newer and run `make` again"
+    )
+    assert python((3, 11, 0)).state == "ok"
+
+
+def test_everything_is_tried_and_what_breaks_is_a_finding(tmp_path: Path, spark: SparkSession) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    settings = Settings(store=str(blocked / "store"), cache=tmp_path / "cache", data=tmp_path, debug=False)
+    findings = {finding.check: finding for finding in examine(settings, model="hash:8")}
+    assert list(findings) == ["python", "java", "faiss", "gpu", "cache", "store", "model", "spark and delta"]
+    assert findings["store"].state == "failed"
+    assert "GREBE_STORE" in findings["store"].advice
+    assert findings["model"].found.startswith("hash:8: 8 dimensions")
+    others = {name: finding.state for name, finding in findings.items() if name not in {"gpu", "store"}}
+    assert set(others.values()) == {"ok"}, findings
+
+
+def test_the_store_is_left_as_it_was(tmp_path: Path) -> None:
+    settings = Settings(store=str(tmp_path / "store"), cache=tmp_path / "cache", data=tmp_path, debug=False)
+    finding = next(found for found in examine(settings, model="hash:8") if found.check == "store")
+    assert finding.state == "ok"
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []

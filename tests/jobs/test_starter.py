@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from indexer.errors import SpecError
+from indexer.spec import parse_spec
+from jobs.errors import CommandError
+from jobs.starter import Column, columns_of, starter_spec
+
+
+def test_a_table_decides_key_fields_and_columns(tmp_path: Path) -> None:
+    row = {"package": "p", "summary": "s", "details": "d", "id": 7, "fixed": ["1"], "no": True}
+    write_deltalake(str(tmp_path), pa.Table.from_pylist([row]))
+    spec = parse_spec(starter_spec("advisories", str(tmp_path), columns_of(str(tmp_path))))
+    assert (spec.source.table, spec.key, spec.text.fields, spec.columns) == (
+        str(tmp_path),
+        ("id",),
+        {"summary": 2.0, "details": 1.0},
+        ("package", "fixed", "no"),
+    )
+
+
+def test_without_a_table_the_file_is_a_valid_example() -> None:
+    spec = parse_spec(starter_spec("docs", None))
+    assert (spec.key, spec.text.fields) == (("id",), {"title": 2.0, "body": 1.0})
+
+
+def test_strings_are_the_text_when_none_is_named_like_prose() -> None:
+    spec = parse_spec(starter_spec("t", "/t", [Column(name="a_id", type="long"), Column(name="x y", type="string")]))
+    assert (spec.key, spec.text.fields) == (("a_id",), {"x y": 1.0})
+
+
+def test_a_table_without_text_is_refused() -> None:
+    with pytest.raises(CommandError, match="no text column beside its key 'id'"):
+        starter_spec("t", "/t", [Column(name="id", type="long")])
+
+
+def test_a_folder_that_is_no_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="cannot be read as a Delta table"):
+        columns_of(str(tmp_path / "absent"))
+
+
+def test_a_bad_name_is_refused() -> None:
+    with pytest.raises(SpecError, match="lower-case"):
+        starter_spec("Bad Name", None)

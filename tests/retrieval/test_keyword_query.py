@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.keyword_query import clauses
+from retrieval.request import SearchRequest
+from retrieval.search import search
+from retrieval.snapshot import Snapshot
+from tests.retrieval.conftest import Shelf
+from tests.retrieval.library import Doc, Library, spec_of, unit
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("heat pump", ["heat", "pump"]),
+        ("+heat pump", ["+heat", "pump"]),
+        ('"heat pump" grid', ['"heat pump"', "grid"]),
+        ('+"heat pump"', ['+"heat pump"']),
+        ('"pump"', ["pump"]),
+        ("re-use a+b", ["re", "use", "a", "b"]),
+        (
+            "body:heat -pump (a OR b) x^3 [1 TO 2] /re/ *",
+            ["body", "heat", "pump", "a", "OR", "b", "x", "3", "1", "TO", "2", "re"],
+        ),
+        ('a "lone quote', ["a", "lone", "quote"]),
+        ("+ ++ ?! \\", []),
+        ("ÄPFEL 日本語 हिन्दी نمی\u200cشد Ⓐ😀b", ["ÄPFEL", "日本語", "हिन्दी", "نمی\u200cشد", "Ⓐ", "b"]),
+        ("“curly” – dash", ["curly", "dash"]),
+    ],
+)
+def test_text_is_words_musts_and_phrases_and_never_syntax(text: str, expected: list[str]) -> None:
+    assert [clause.text for clause in clauses(text)] == expected
+
+
+def ids(snapshot: Snapshot, query: str, **request: Any) -> list[int]:
+    response = search(snapshot, SearchRequest(query=query, mode="keyword", **request))
+    return sorted(key[0] for key in response.results.keys())  # noqa: SIM118
+
+
+def test_musts_and_phrases_hold_and_words_are_stemmed(library: Library) -> None:
+    library.add(
+        Doc(id=1, bodies=("the heat pump of a house",)),
+        Doc(id=2, bodies=("pump the heat",)),
+        Doc(id=3, title="Pumps", bodies=("of all kinds",)),
+        Doc(id=4, bodies=("row 5",)),
+    )
+    with library.open() as snapshot:
+        assert ids(snapshot, "pumping") == [1, 2, 3]
+        assert ids(snapshot, "+heat pump") == [1, 2]
+        assert ids(snapshot, '"heat pump"') == [1]
+        assert ids(snapshot, '+"heat pump" kinds') == [1]
+        assert ids(snapshot, "the of") == []
+        assert ids(snapshot, "+the kinds") == [3]
+        assert ids(snapshot, "row:5 text_0:x") == [4]
+
+
+WORDS_OF_MANY_SCRIPTS = (
+    "हिन्दी",
+    "தமிழ்நாடு",
+    "ภาษาไทย",
+    "ที่นี่",
+    "re\u0301sume\u0301",
+    "résumé",
+    "İstanbul",
+    "ΟΔΟΣ",
+    "straße",
+    "日本語",
+    "العَرَبِيَّة",
+    "نمی\u200cشد",
+    "ⒶⒷ",
+)
+
+
+@pytest.mark.parametrize("language", ["none", "english"])
+def test_a_text_is_found_by_itself_whatever_its_script(tmp_path: Path, language: str) -> None:
+    library = Library(tmp_path, spec=spec_of(text={"fields": {"title": 2.0, "body": 1.0}, "language": language}))
+    texts = [*WORDS_OF_MANY_SCRIPTS, *(f"about {word} and more" for word in WORDS_OF_MANY_SCRIPTS)]
+    library.add(*(Doc(id=number, bodies=(text,)) for number, text in enumerate(texts)))
+    with library.open() as snapshot:
+        for number, word in enumerate(WORDS_OF_MANY_SCRIPTS):
+            both = [number, number + len(WORDS_OF_MANY_SCRIPTS)]
+            assert [ids(snapshot, query) for query in (word, f"+{word}", f'"{word}"')] == [both] * 3, word
+            assert ids(snapshot, f'"about {word} and more"') == [both[1]], word
+
+
+def test_a_word_in_parts_is_a_phrase_and_stop_words_keep_their_gap(library: Library) -> None:
+    library.add(
+        Doc(id=1, bodies=("re\u0301sume\u0301",)),
+        Doc(id=2, bodies=("sume re",)),
+        Doc(id=3, bodies=("heat of the pump",)),
+        Doc(id=4, bodies=("heat pump",)),
+    )
+    with library.open() as snapshot:
+        assert ids(snapshot, "re\u0301sume\u0301") == [1]
+        assert ids(snapshot, '"heat of the pump"') == [3]
+        assert ids(snapshot, '"heat pump"') == [4]
+
+
+def test_a_boosted_field_weighs_more(library: Library) -> None:
+    library.add(Doc(id=1, bodies=("otter",), title="heron"), Doc(id=2, bodies=("heron",), title="otter"))
+    with library.open() as snapshot:
+        response = search(snapshot, SearchRequest(query="otter", mode="keyword"))
+
+    assert response.results.keys() == [(2,), (1,)]
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.text(max_size=40) | st.text(alphabet='+-"*:^~[]{}()/\\ aANDOR', max_size=40))
+def test_no_text_is_an_error(shelf: Shelf, text: str) -> None:
+    if text.strip():
+        search(shelf.snapshot, SearchRequest(query=text, mode="keyword"))
+
+
+def test_few_passing_rows_restrict_the_query_and_many_deepen_it(shelf: Shelf) -> None:
+    ways = {}
+    for where in ("id = 120", "size < 90"):
+        plan = search(shelf.snapshot, SearchRequest(query="solar", mode="keyword", filter=where)).plan
+        assert plan.keyword is not None
+        ways[where] = plan.keyword.way
+
+    assert ways == {"id = 120": "restricted", "size < 90": "deepened"}
+
+
+def test_deepening_turns_to_restricting_when_the_best_hits_do_not_pass(library: Library) -> None:
+    many = [Doc(id=n, bodies=("otter otter otter",), colour="red") for n in range(700)]
+    few = [Doc(id=n, bodies=("otter in a long text about rivers",), colour="blue") for n in range(700, 800)]
+    library.add(*many, *few)
+    with library.open() as snapshot:
+        response = search(snapshot, SearchRequest(query="otter", mode="keyword", filter="colour = 'blue'", k=3))
+        assert [key[0] for key in response.results.keys()] == [700, 701, 702]  # noqa: SIM118
+
+
+def test_chunks_without_a_vector_are_found_by_words_only(library: Library) -> None:
+    library.add(Doc(id=1, bodies=("otter",), vectors=(None,)), Doc(id=2, bodies=("heron",), vectors=(unit(1),)))
+    with library.open() as snapshot:
+        by_vector = search(snapshot, SearchRequest(vector=unit(1))).results.keys()
+        by_words = search(snapshot, SearchRequest(query="otter", mode="keyword")).results.keys()
+
+    assert (by_vector, by_words) == ([(2,)], [(1,)])
