@@ -1,0 +1,1 @@
+"""What Grebe costs and gives, measured beside a peer in the same run."""

@@ -1,0 +1,282 @@
+"""How long a row takes from its commit at the source to an answer over HTTP, while rows keep coming.
+
+A writer commits once a second to a Delta table; a continuous sync follows it; a server in a process of its own follows
+the sync; a client asks it over HTTP for the last row of every commit until it is there. First with the source's own
+vectors at 500 rows/s (for ten minutes; ``--quick``: 20 s), then with the embedding model at a rate that the CPU holds.
+
+    .venv/bin/python -m benchmarks.freshness [--quick] [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+import pyarrow as pa
+from deltalake import write_deltalake
+
+from benchmarks.corpus import MODEL, clustered, sentences
+from benchmarks.harness import SEED, Goal, Report, run
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+RATE = 500
+SECONDS, QUICK_SECONDS = 600, 20
+FIRST_SECONDS = 60
+MODEL_SECONDS, QUICK_MODEL_SECONDS = 60, 15
+WARM_UP_COMMITS = 12
+"""The first commits meet a JVM that has compiled nothing and workers that have imported nothing; the measured ones
+begin when these are served."""
+ASK_SECONDS = 0.02
+DRAIN_SECONDS = 120
+POOL = 20_000
+NAME = "fresh"
+
+
+@dataclass
+class Lags:
+    """What was measured of one stream: seconds of lag by commit, the live segments seen, and the rows at the end."""
+
+    rate: int
+    lags: list[float] = field(default_factory=list)
+    most_segments: int = 0
+    written: int = 0
+    served: int = 0
+    seconds: float = 0.0
+
+    def quantile(self, share: float, commits: int | None = None) -> float:
+        """Return a quantile of the lags of the first ``commits`` measured commits."""
+        return float(np.quantile(self.lags[:commits], share))
+
+
+class Writer:
+    """Commits ``rate`` rows once a second, as a source would."""
+
+    def __init__(self, table: Path, rate: int, *, vectors: bool) -> None:
+        self.table, self.rate = str(table), rate
+        self.committed_at: list[float] = []
+        self._pool = sentences(POOL)
+        self._vectors = clustered(POOL) if vectors else None
+        self._random = np.random.default_rng(SEED)
+        write_deltalake(
+            self.table,
+            self._rows(0, 1),
+            configuration={"delta.enableChangeDataFeed": "true", "delta.checkpointInterval": "100"},
+        )
+
+    def run(self, seconds: float) -> None:
+        """Write for ``seconds``."""
+        started = time.monotonic()
+        for number in range(int(seconds)):
+            time.sleep(max(0.0, started + number - time.monotonic()))
+            write_deltalake(self.table, self._rows(self.written, self.rate), mode="append")
+            self.committed_at.append(time.monotonic())
+
+    @property
+    def written(self) -> int:
+        """Rows in the table."""
+        return 1 + len(self.committed_at) * self.rate
+
+    def last_key(self, commit: int) -> int:
+        """The last key of the commit with this number."""
+        return (commit + 1) * self.rate
+
+    def _rows(self, first: int, count: int) -> pa.Table:
+        at = self._random.integers(POOL, size=count)
+        columns = {
+            "id": pa.array(np.arange(first, first + count, dtype=np.int64)),
+            "body": pa.array([f"{self._pool[i]} ({first + n})" for n, i in enumerate(at.tolist())]),
+        }
+        if self._vectors is not None:
+            columns["vector"] = pa.array(list(self._vectors[at]), pa.list_(pa.float32()))
+        return pa.table(columns)
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[httpx.Client]:
+    """Serve the store in ``folder`` from a process of its own; yield a client."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "GREBE_STORE": str(folder / "store"),
+        "GREBE_CACHE": str(folder / "cache"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    grebe = [sys.executable, "-m", "jobs", "serve", "--port", str(port)]
+    process = subprocess.Popen(grebe, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            _wait_until_up(client)
+            yield client
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_until_up(client: httpx.Client) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if client.get(f"/v1/collections/{NAME}").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise TimeoutError("the server did not come up within a minute")
+
+
+def follow(client: httpx.Client, writer: Writer, lags: list[float], commit: int, done: threading.Event) -> None:
+    """Ask for the last row of each commit from ``commit`` on until it is served; note how long that took."""
+    patience = 0.0
+    while True:
+        if commit < len(writer.committed_at):
+            answer = client.get(f"/v1/collections/{NAME}/rows/{writer.last_key(commit)}")
+            if answer.status_code == 200:
+                lags.append(time.monotonic() - writer.committed_at[commit])
+                commit, patience = commit + 1, 0.0
+                continue
+        elif done.is_set():
+            return
+        patience += ASK_SECONDS
+        if patience > DRAIN_SECONDS:
+            return
+        time.sleep(ASK_SECONDS)
+
+
+def stream(spark: SparkSession, rate: int, seconds: float, *, vectors: bool) -> Lags:
+    """Run writer, sync, server and client together for ``seconds``."""
+    from connectors.delta_source import DeltaSource
+    from indexer.apply import apply
+    from indexer.catalog import Catalog, CatalogState
+    from indexer.format.store import Store
+    from indexer.spec import parse_spec
+    from indexer.sync import sync
+
+    folder = Path(tempfile.mkdtemp(prefix="grebe-bench-fresh-"))
+    lags, stopping, done = Lags(rate), threading.Event(), threading.Event()
+    writer = Writer(folder / "table", rate, vectors=vectors)
+    vector = "column: vector" if vectors else f"model: {MODEL}"
+    store = Store.at(str(folder / "store"))
+    spec = parse_spec(SPEC.format(name=NAME, table=str(folder / "table"), vector=vector))
+    apply(store, spec)
+    source = DeltaSource(spark, str(folder / "table"), spec.source_columns)
+    failures: list[BaseException] = []
+
+    def committed(state: CatalogState) -> None:
+        lags.most_segments = max(lags.most_segments, len(state.segments))
+
+    def synced() -> None:
+        try:
+            sync(
+                store,
+                NAME,
+                lambda _: source,
+                cache=folder / "sync",
+                continuous=True,
+                stop=stopping.is_set,
+                committed=committed,
+            )
+        except BaseException as error:
+            failures.append(error)
+
+    try:
+        syncing = threading.Thread(target=synced, name="sync")
+        syncing.start()
+        with server(folder) as client:
+            writer.run(WARM_UP_COMMITS)
+            done.set()
+            follow(client, writer, [], 0, done)
+            done.clear()
+            arguments = (client, writer, lags.lags, len(writer.committed_at), done)
+            following = threading.Thread(target=follow, args=arguments, name="client")
+            following.start()
+            started = time.monotonic()
+            writer.run(seconds)
+            done.set()
+            following.join()
+            lags.seconds = time.monotonic() - started
+            lags.written = writer.written
+            lags.served = int(client.get(f"/v1/collections/{NAME}/status").json()["rows"])
+            lags.most_segments = max(lags.most_segments, len(Catalog.open(store, NAME).read().segments))
+        stopping.set()
+        syncing.join()
+    finally:
+        stopping.set()
+        shutil.rmtree(folder, ignore_errors=True)
+    if failures:
+        raise failures[0]
+    return lags
+
+
+SPEC = "name: {name}\nsource: {{table: {table}}}\nkey: [id]\ntext: {{fields: {{body: 1}}}}\nvector: {{{vector}}}"
+
+
+def rate_of_model() -> int:
+    """Return the rows a second that one core embeds, less a third for everything else that runs here."""
+    from indexer.embedding import load_embedder
+    from indexer.spec import VectorSpec
+
+    embedder = load_embedder(VectorSpec(model=MODEL), threads=1)
+    texts = sentences(POOL)[:256]
+    embedder.documents(texts[:32])
+    started = time.perf_counter()
+    embedder.documents(texts)
+    return max(1, int(len(texts) / (time.perf_counter() - started) / 1.5))
+
+
+def measure(arguments: argparse.Namespace) -> Report:
+    """Run both streams."""
+    from connectors.session import spark_session
+
+    spark = spark_session("grebe-bench")
+    seconds = QUICK_SECONDS if arguments.quick else SECONDS
+    own = stream(spark, RATE, seconds, vectors=True)
+    model_seconds = QUICK_MODEL_SECONDS if arguments.quick else MODEL_SECONDS
+    model = stream(spark, rate_of_model(), model_seconds, vectors=False)
+    spark.stop()
+    report = Report(
+        title="Freshness: from the source's commit to an HTTP answer",
+        columns=("measured",),
+        packages=("pyspark", "delta-spark", "faiss-cpu", "tantivy", "uvicorn"),
+    )
+    first = min(FIRST_SECONDS, seconds)
+    report.add(
+        f"p50 of {first} s at {RATE} rows/s, s",
+        own.quantile(0.5, first),
+        value=own.quantile(0.5, first),
+        goal=Goal(most=2),
+    )
+    report.add(f"p95 of {first} s, s", own.quantile(0.95, first), value=own.quantile(0.95, first), goal=Goal(most=5))
+    report.add(f"p50 of {seconds} s, s", own.quantile(0.5))
+    report.add(f"p95 of {seconds} s, s", own.quantile(0.95))
+    report.add("rows written", own.written)
+    report.add("rows lost", own.written - own.served, value=own.written - own.served, goal=Goal(most=0))
+    report.add(f"most live segments in {seconds} s", own.most_segments, value=own.most_segments, goal=Goal(most=39))
+    report.add("with the model: rows/s", model.rate)
+    report.add("with the model: p50, s", model.quantile(0.5))
+    report.add("with the model: p95, s", model.quantile(0.95))
+    report.add(
+        "with the model: rows lost", model.written - model.served, value=model.written - model.served, goal=Goal(most=0)
+    )
+    return report
+
+
+if __name__ == "__main__":
+    run(__doc__ or "", measure)
