@@ -132,6 +132,10 @@ class Catalog:
         folder = store.child(spec.name)
         if _has_catalog(folder):
             raise CollectionExists(_exists(spec.name, store))
+        if (left := folder.list(LOG)) and not _BEGINNINGS.intersection(left):
+            raise CollectionExists(
+                f"a drop of '{spec.name}' in {store.url} was cut short; `grebe drop {spec.name}` ends it"
+            )
         folder.delete([HEARTBEAT])
         state = CatalogState(
             version=0,
@@ -365,13 +369,16 @@ class Catalog:
 def drop(store: Store, name: str) -> None:
     """Delete the collection ``name`` with all its files; raises :class:`CollectionNotFound`.
 
-    A drop that was cut short can be run again.
+    What the log begins with goes first: without it no version can be read, so that nobody who looks meanwhile takes an
+    early version, whose entry is still there, for the newest. A drop that was cut short can be run again.
     """
     folder = store.child(name)
     if name not in store.folders():
         raise CollectionNotFound(f"there is no collection '{name}' in {store.url}")
-    markers = {_log_entry(0), f"{LOG}/_last_checkpoint"}
-    folder.delete(path for path in folder.list(LOG) if path not in markers)
+    folder.delete(_BEGINNINGS)
+    log = folder.list(LOG)
+    folder.delete(path for path in log if ".checkpoint." in path)
+    folder.delete(log)
     folder.clear()
 
 
@@ -406,11 +413,15 @@ def _open(store: Store, version: int | None = None) -> DeltaTable:
 
 def _has_catalog(folder: Store) -> bool:
     """Say whether ``folder`` has a catalog: its log has its first entry, or a checkpoint that replaced it."""
-    return folder.exists(_log_entry(0)) or folder.exists(f"{LOG}/_last_checkpoint")
+    return any(folder.exists(path) for path in sorted(_BEGINNINGS))
 
 
 def _log_entry(version: int) -> str:
     return f"{LOG}/{version:020d}.json"
+
+
+_BEGINNINGS = frozenset({_log_entry(0), f"{LOG}/_last_checkpoint"})
+"""What a reader starts from: a log has one of these or none of it can be read."""
 
 
 def _exists(name: str, store: Store) -> str:

@@ -175,6 +175,7 @@ def test_a_collection_dropped_under_load_answers_200_or_404(library: Library, se
             hammer.stopping.set()
             hammer.join()
     assert {status for hammer in hammers for status in hammer.statuses} == {200, 404}
+    assert {version for hammer in hammers for version in hammer.versions} == {1}
 
 
 def test_a_store_that_is_away_for_a_while_drops_nothing(library: Library, serve: Serve) -> None:

@@ -18,6 +18,7 @@ from indexer.errors import (
     CollectionNotFound,
     CommitConflict,
     CorruptFile,
+    StoreError,
 )
 from indexer.format.records import FileRecord, Ledger
 from indexer.format.store import Store
@@ -333,6 +334,45 @@ def test_what_is_dropped_is_gone_for_all_who_have_it_open(store: Store) -> None:
         with pytest.raises(CollectionNotFound, match="'advisories' is gone: the collection was dropped"):
             use()
     assert store.list() == ["neighbour/file"]
+
+
+@pytest.mark.parametrize("commits", [1, 45])
+def test_nobody_sees_an_early_version_of_what_is_being_dropped(
+    store: Store, commits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = Catalog.create(store, SPEC)
+    for version in range(1, commits + 1):
+        sync(catalog, catalog.read(), version)
+    seen: list[str] = []
+
+    def look() -> None:
+        for read in (lambda: Catalog.open(store, "advisories").read(), catalog.read):
+            try:
+                seen.append(f"version {read().version}")
+            except CatalogError as error:
+                seen.append(type(error).__name__)
+
+    delete = Store.delete
+    monkeypatch.setattr(Store, "delete", lambda self, paths: [delete(self, [path]) or look() for path in paths])
+    drop(store, "advisories")
+
+    assert set(seen) <= {"CollectionNotFound", "CatalogError", f"version {commits}"}
+    assert Catalog.names(store) == []
+
+
+def test_a_drop_that_was_cut_short_is_ended_by_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = Catalog.create(store, SPEC)
+    sync(catalog, catalog.read(), 1)
+    with monkeypatch.context() as cut:
+        cut.setattr(Store, "list", lambda self, prefix: (_ for _ in ()).throw(StoreError("the store is away")))
+        with pytest.raises(StoreError, match="away"):
+            drop(store, "advisories")
+
+    assert Catalog.names(store) == []
+    with pytest.raises(CollectionExists, match=r"a drop of 'advisories' in .* was cut short; `grebe drop advisories`"):
+        Catalog.create(store, SPEC)
+    drop(store, "advisories")
+    assert Catalog.create(store, SPEC).read().version == 0
 
 
 @pytest.mark.parametrize("commits", [0, 1, 2])
