@@ -3,7 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -345,15 +345,21 @@ def test_nobody_sees_an_early_version_of_what_is_being_dropped(
         sync(catalog, catalog.read(), version)
     seen: list[str] = []
 
-    def look() -> None:
-        for read in (lambda: Catalog.open(store, "advisories").read(), catalog.read):
-            try:
-                seen.append(f"version {read().version}")
-            except CatalogError as error:
-                seen.append(type(error).__name__)
+    def opened() -> CatalogState:
+        return Catalog.open(store, "advisories").read()
 
     delete = Store.delete
-    monkeypatch.setattr(Store, "delete", lambda self, paths: [delete(self, [path]) or look() for path in paths])
+
+    def delete_and_look(self: Store, paths: Iterable[str]) -> None:
+        for path in paths:
+            delete(self, [path])
+            for read in (opened, catalog.read):
+                try:
+                    seen.append(f"version {read().version}")
+                except CatalogError as error:
+                    seen.append(type(error).__name__)
+
+    monkeypatch.setattr(Store, "delete", delete_and_look)
     drop(store, "advisories")
 
     assert set(seen) <= {"CollectionNotFound", "CatalogError", f"version {commits}"}
@@ -361,10 +367,13 @@ def test_nobody_sees_an_early_version_of_what_is_being_dropped(
 
 
 def test_a_drop_that_was_cut_short_is_ended_by_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(self: Store, prefix: str = "") -> list[str]:
+        raise StoreError("the store is away")
+
     catalog = Catalog.create(store, SPEC)
     sync(catalog, catalog.read(), 1)
     with monkeypatch.context() as cut:
-        cut.setattr(Store, "list", lambda self, prefix: (_ for _ in ()).throw(StoreError("the store is away")))
+        cut.setattr(Store, "list", away)
         with pytest.raises(StoreError, match="away"):
             drop(store, "advisories")
 
