@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -24,6 +24,10 @@ POLL_SECONDS = 0.2
 
 UPSERT = "upsert"
 DELETE = "delete"
+
+
+Reads = Literal["changes", "snapshots"]
+"""How a source is followed: by its changes, or, where it keeps none, by comparing whole snapshots with the index."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,18 @@ class Source(Protocol):
 
     def head(self) -> Head:
         """Return the newest position; cheap enough to be asked every second (no Spark job)."""
+
+    def reads(self) -> Reads:
+        """Say how the table is followed at present; :meth:`stream` needs ``changes``."""
+
+    def has_nothing_after(self, position: Position) -> bool:
+        """Say whether ``position`` holds all that the source has now; as cheap as :meth:`head`.
+
+        Where versions are points in time the head moves although nothing changes.
+        """
+
+    def retention_seconds(self) -> float | None:
+        """Return how long the table keeps a change readable; None where that is not known."""
 
     def schema(self) -> StructType:
         """Return the table's own columns at the newest version."""

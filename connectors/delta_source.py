@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.types import StructType
 
-from connectors.contract import COMMITTED_AT, OP, POLL_SECONDS, UPSERT, VERSION, ChangeBatch, Head, Position
+from connectors.contract import COMMITTED_AT, OP, POLL_SECONDS, UPSERT, VERSION, ChangeBatch, Head, Position, Reads
 from connectors.delta_stream import DeltaStream, quoted
 from connectors.delta_table import DeltaTable, SchemaChanged
 
@@ -28,6 +28,18 @@ class DeltaSource:
     def head(self) -> Head:
         """Return the newest position: a listing of the log's tail, no Spark job."""
         return self._table.head()
+
+    def reads(self) -> Reads:
+        """Return ``changes``: a Delta table without a change feed is an error that says how to turn it on."""
+        return "changes"
+
+    def has_nothing_after(self, position: Position) -> bool:
+        """Say whether ``position`` is the newest version."""
+        return self._table.head().position == position
+
+    def retention_seconds(self) -> float | None:
+        """Return the shorter of the log's retention and that of removed files, which VACUUM goes by."""
+        return self._table.retention_seconds()
 
     def schema(self) -> StructType:
         """Return the table's own columns at the newest version; raise :class:`SchemaMismatch` when it lacks ours."""

@@ -93,6 +93,15 @@ class DeltaTable:
                 f"ALTER TABLE {self.sql_name} SET TBLPROPERTIES ({CHANGE_FEED} = true)"
             )
 
+    def retention_seconds(self) -> float:
+        """Return for how long a change stays readable: VACUUM takes its files, clean-up its log entry."""
+        metadata = self._newest().metadata()
+        with self.translated():
+            config = self._jvm.org.apache.spark.sql.delta.DeltaConfigs
+            kept = (config.LOG_RETENTION(), config.TOMBSTONE_RETENTION())
+            milliseconds = [config.getMilliSeconds(item.fromMetaData(metadata)) for item in kept]
+        return float(min(milliseconds)) / 1000
+
     def require_history(self, version: int) -> None:
         """Raise :class:`HistoryExpired` unless the log and the feed from ``version`` on are still there."""
         with self.translated():

@@ -22,8 +22,9 @@ from connectors.contract import (
     ChangeBatch,
     Head,
     Position,
+    Reads,
 )
-from connectors.errors import HistoryExpired, SchemaMismatch, SourceRecreated
+from connectors.errors import ChangesUnavailable, HistoryExpired, SchemaMismatch, SourceRecreated
 
 Change = tuple[str, Mapping[str, Any]]
 
@@ -41,8 +42,18 @@ class MemorySource:
     another thread than the one that streams.
     """
 
-    def __init__(self, spark: SparkSession, schema: StructType, columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        spark: SparkSession,
+        schema: StructType,
+        columns: Sequence[str] | None = None,
+        *,
+        reads: Reads = "changes",
+        retention_seconds: float | None = None,
+    ) -> None:
         self._spark = spark
+        self._reads: Reads = reads
+        self._retention_seconds = retention_seconds
         self._schema = schema
         self._columns = tuple(schema.names if columns is None else columns)
         self._changed = threading.Condition()
@@ -76,6 +87,18 @@ class MemorySource:
             version = len(self._commits) - 1
             return Head(Position(self._epoch, version), self._commits[version].committed_at)
 
+    def reads(self) -> Reads:
+        """Return what the constructor was told."""
+        return self._reads
+
+    def has_nothing_after(self, position: Position) -> bool:
+        """Say whether ``position`` is the head."""
+        return self.head().position == position
+
+    def retention_seconds(self) -> float | None:
+        """Return what the constructor was told."""
+        return self._retention_seconds
+
     def schema(self) -> StructType:
         """Return the table's own columns."""
         missing = [name for name in self._columns if name not in self._schema.names]
@@ -101,6 +124,8 @@ class MemorySource:
         stop: Callable[[], bool] | None = None,
     ) -> None:
         """Call ``handle`` with the changes after ``start``: one batch of everything that is there at each look."""
+        if self._reads != "changes":
+            raise ChangesUnavailable("the table keeps no changes: compare snapshots")
         self.schema()
         while not (continuous and stop is not None and stop()):
             self._require(start)

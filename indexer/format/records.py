@@ -46,6 +46,7 @@ class SegmentRecord(Record):
 
     ``number`` is a random 40-bit integer, unique in the collection; the keyword documents carry
     ``number << 24 | position`` in their fast field ``row``. ``n_embedded`` of the ``n_chunks`` chunks have a vector.
+    ``epoch`` is that of its rows' versions: versions of another source table cannot be compared with them.
     """
 
     number: int
@@ -57,6 +58,7 @@ class SegmentRecord(Record):
     n_embedded: int
     dim: int
     fingerprint: str
+    epoch: str | None = None
     index: IndexRecord
     format_version: int = FORMAT_VERSION
     created_at: datetime

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from datetime import datetime
+from typing import Literal
 
 import polars as pl
 from pydantic import Field, ValidationError
@@ -30,16 +31,43 @@ class SourcePosition(Record):
 
 
 class Heartbeat(Record):
-    """At ``checked_at`` (UTC) the source was asked, and had nothing newer than ``version`` of ``epoch``."""
+    """At ``checked_at`` (UTC) the source was asked, and had nothing newer than ``version`` of ``epoch``.
+
+    ``reads`` says how the source is followed, and ``retention_seconds`` for how long it keeps a change readable.
+    """
 
     checked_at: datetime
     epoch: str
     version: int
+    reads: Literal["changes", "snapshots"] = "changes"
+    retention_seconds: float | None = None
 
     @property
     def position(self) -> SourcePosition:
         """The position that was the source's newest."""
         return SourcePosition(epoch=self.epoch, version=self.version)
+
+
+class Hold(Record):
+    """Why syncs of a collection wait for a person's word.
+
+    ``mass_delete``: the changes up to ``end`` would delete ``deletes`` of ``rows`` rows; they are not applied.
+    ``rollback``: an older version was put back; ``end`` is where the collection had been.
+    """
+
+    kind: Literal["mass_delete", "rollback"]
+    since: datetime
+    end: SourcePosition
+    deletes: int = 0
+    rows: int = 0
+
+
+class DeletionLog(Record):
+    """A file of rows that the source deleted (:mod:`indexer.format.deletions`), all of one epoch."""
+
+    file: FileRecord
+    epoch: str
+    count: int
 
 
 class CatalogState(Record):
@@ -48,7 +76,9 @@ class CatalogState(Record):
     ``pending`` is the spec that the next sync rebuilds the collection under, if one waits. ``position`` and
     ``source_committed_at`` are None before the first load. ``deleted`` counts the tombstoned chunks of those live
     segments that have any; ``packs`` holds the tombstones themselves, one cumulative file per shard. ``ledger`` is of
-    the one commit, ``letters`` and ``letter_count`` of the whole collection. :meth:`indexer.catalog.Catalog.commit`
+    the one commit, ``letters`` and ``letter_count`` of the whole collection. ``base`` is the position of the load or
+    resync that the source's epoch began with here, and ``types`` the types that the spec's columns had there.
+    ``deletions`` says what the source deleted and when. ``held`` stops syncs. :meth:`indexer.catalog.Catalog.commit`
     sets ``version``, ``commit_id`` and ``committed_at``.
     """
 
@@ -60,11 +90,15 @@ class CatalogState(Record):
     dim: int | None = None
     position: SourcePosition | None = None
     source_committed_at: datetime | None = None
+    base: SourcePosition | None = None
+    types: dict[str, str] = Field(default_factory=dict)
+    held: Hold | None = None
     segments: tuple[SegmentRecord, ...] = ()
     deleted: dict[int, int] = Field(default_factory=dict)
     packs: dict[int, FileRecord] = Field(default_factory=dict)
     letters: tuple[FileRecord, ...] = ()
     letter_count: int = 0
+    deletions: tuple[DeletionLog, ...] = ()
     ledger: Ledger = Ledger()
     operation: str
     commit_id: str
@@ -129,7 +163,7 @@ def _wrong_moves(seen: CatalogState, new: CatalogState, batch_end: SourcePositio
     if new.spec.name != seen.spec.name:
         wrong.append(f"it is of another collection, '{new.spec.name}'")
     if batch_end is None:
-        if new.position != seen.position:
+        if new.operation != "rollback" and new.position != seen.position:
             wrong.append(f"the position moves from {_place(seen.position)} to {_place(new.position)} without a batch")
     elif new.position != batch_end:
         wrong.append(f"the position is {_place(new.position)} and the batch ends at {_place(batch_end)}")

@@ -11,6 +11,8 @@ from indexer.errors import CatalogError
 from indexer.format.records import FileRecord, IndexRecord, Ledger, SegmentRecord
 from indexer.format.states import (
     CatalogState,
+    DeletionLog,
+    Hold,
     SourcePosition,
     decode_rows,
     decode_table,
@@ -43,6 +45,15 @@ STATE = CatalogState(
     dim=8,
     position=SourcePosition(epoch="3f1c", version=41),
     source_committed_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+    base=SourcePosition(epoch="3f1c", version=30),
+    types={"id": "bigint", "package": "string"},
+    held=Hold(
+        kind="mass_delete",
+        since=datetime(2026, 1, 2, tzinfo=UTC),
+        end=SourcePosition(epoch="3f1c", version=42),
+        deletes=900,
+        rows=1000,
+    ),
     segments=(
         SegmentRecord(
             number=5,
@@ -54,6 +65,7 @@ STATE = CatalogState(
             n_embedded=3,
             dim=8,
             fingerprint="f1",
+            epoch="3f1c",
             index=IndexRecord(kind="exact", reason="4 chunks are scanned exactly"),
             created_at=datetime(2026, 1, 2, 3, 4, 4, tzinfo=UTC),
         ),
@@ -78,6 +90,9 @@ STATE = CatalogState(
     packs={1: FileRecord(path="tombstones/0f.pack", size_bytes=99, sha256="dd")},
     letters=(FileRecord(path="letters/1e.parquet", size_bytes=100, sha256="ee"),),
     letter_count=2,
+    deletions=(
+        DeletionLog(file=FileRecord(path="deletions/2d.npy", size_bytes=160, sha256="ff"), epoch="3f1c", count=1),
+    ),
     ledger=Ledger(read=10, upserted=5, deleted=2, unchanged=1, set_aside=2),
     operation="sync",
     commit_id="0123456789abcdef0123456789abcdef",
