@@ -111,7 +111,7 @@ def build_grebe(corpus: Corpus, folder: Path) -> None:
     )
     catalog = Catalog.create(Store.at(str(folder / "store")), parse_spec(SPEC))
     state = catalog.read()
-    job = BuildJob(store=catalog.store, spec=state.spec, dim=384, live=(), cache=folder / "sync", first_load=True)
+    job = BuildJob(store=catalog.store, spec=state.spec, dim=384, live=(), cache=folder / "sync", replaces=True)
     commit_batch(
         catalog,
         state,

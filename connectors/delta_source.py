@@ -42,11 +42,9 @@ class DeltaSource:
         return self._table.retention_seconds()
 
     def schema(self) -> StructType:
-        """Return the table's own columns at the newest version; raise :class:`SchemaMismatch` when it lacks ours."""
+        """Return the table's own columns at the newest version, whether or not ours are among them."""
         self._table.resolve()
-        schema = self._table.schema()
-        self._table.require_columns(self._columns, schema.names)
-        return schema
+        return self._table.schema()
 
     def snapshot(self, position: Position) -> DataFrame:
         """Return every row at exactly ``position``, each as an ``upsert`` of that version."""
@@ -99,7 +97,7 @@ class DeltaSource:
 
     def _checked(self, start: Position) -> Head:
         """Return the head, once everything that can be known to go wrong has been looked at."""
-        self.schema()
+        self._table.require_columns(self._columns, self.schema().names)
         head = self._table.head()
         self._table.require_epoch(head, start)
         self._table.require_change_feed()

@@ -24,6 +24,7 @@ from pyspark.sql.utils import is_remote
 
 from connectors.contract import COMMITTED_AT, OP, VERSION, Head, Position
 from connectors.errors import (
+    ChangesInterrupted,
     ChangesUnavailable,
     HistoryExpired,
     SchemaMismatch,
@@ -38,7 +39,7 @@ RESERVED = frozenset({OP, VERSION, COMMITTED_AT})
 FEED_FILES_CHECKED = 16
 
 
-class SchemaChanged(ChangesUnavailable):
+class SchemaChanged(ChangesInterrupted):
     """The table's schema changed under a running stream: it can be started anew with the new schema."""
 
 
@@ -253,7 +254,7 @@ def _lost(table: DeltaTable, reason: str) -> SourceError:
 
 
 def _no_feed(table: DeltaTable, reason: str) -> SourceError:
-    return ChangesUnavailable(
+    return ChangesInterrupted(
         f"{table.named}: its change feed was off for a part of what is to be read; "
         f"a resync reads the whole table again and goes on from there ({reason})"
     )

@@ -5,8 +5,10 @@
     SourceError
     ├── SourceNotFound         the table does not exist or cannot be reached
     ├── ChangesUnavailable     the table keeps no change feed (the message says how to turn it on)
-    ├── HistoryExpired         the wanted version is gone: VACUUM or retention took it
-    ├── SourceRecreated        a table of the same name, but not the same table
+    ├── HistoryBroken          what was read last and what is there now are not joined by changes: a resync heals it
+    │   ├── HistoryExpired     the wanted version is gone: VACUUM or retention took it
+    │   ├── ChangesInterrupted changes cannot be read across a place (the feed was off, a column was renamed)
+    │   └── SourceRecreated    a table of the same name, but not the same table
     ├── SchemaMismatch         a column that the spec names is missing or of another type
     ├── JavaMissing            there is no Java that Spark can use (the message has the line that installs it)
     └── SessionFailed          Spark did not start
@@ -27,11 +29,19 @@ class ChangesUnavailable(SourceError):
     """The table keeps no change feed."""
 
 
-class HistoryExpired(SourceError):
+class HistoryBroken(SourceError):
+    """No changes lead from what was read last to what is there now; comparing the whole table heals that."""
+
+
+class HistoryExpired(HistoryBroken):
     """The wanted version is no longer kept by the source."""
 
 
-class SourceRecreated(SourceError):
+class ChangesInterrupted(HistoryBroken):
+    """Changes cannot be read across a place in the table's history."""
+
+
+class SourceRecreated(HistoryBroken):
     """The table was dropped and created anew: its id is not the one the catalog knows."""
 
 

@@ -101,14 +101,11 @@ class MemorySource:
 
     def schema(self) -> StructType:
         """Return the table's own columns."""
-        missing = [name for name in self._columns if name not in self._schema.names]
-        if missing:
-            raise SchemaMismatch(f"no column {', '.join(missing)}; there is: {', '.join(self._schema.names)}")
         return self._schema
 
     def snapshot(self, position: Position) -> DataFrame:
         """Return every row at exactly ``position``, each as an ``upsert`` of that version."""
-        self.schema()
+        self._require_columns()
         self._require(position)
         commits = self._commits[: position.version + 1]
         stamp = commits[-1].committed_at
@@ -126,7 +123,7 @@ class MemorySource:
         """Call ``handle`` with the changes after ``start``: one batch of everything that is there at each look."""
         if self._reads != "changes":
             raise ChangesUnavailable("the table keeps no changes: compare snapshots")
-        self.schema()
+        self._require_columns()
         while not (continuous and stop is not None and stop()):
             self._require(start)
             head = self.head()
@@ -142,6 +139,11 @@ class MemorySource:
         self._epoch = str(uuid.uuid4())
         self._commits = [_Commit(datetime.now(UTC), ())]
         self._expired = 0
+
+    def _require_columns(self) -> None:
+        missing = [name for name in self._columns if name not in self._schema.names]
+        if missing:
+            raise SchemaMismatch(f"no column {', '.join(missing)}; there is: {', '.join(self._schema.names)}")
 
     def _require(self, position: Position) -> None:
         if position.epoch != self._epoch:

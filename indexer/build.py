@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import tempfile
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from pyroaring import BitMap
 
-from connectors.contract import COMMITTED_AT, OP, VERSION
+from connectors.contract import COMMITTED_AT, VERSION
 from indexer import chunking
 from indexer.embedding import Embedder, load_embedder, normalised
 from indexer.errors import BuildError
-from indexer.format import tombstones
-from indexer.format.keys import hash_column
+from indexer.format.keys import HASH_BYTES, column_hashes, hash_column
 from indexer.format.records import (
     MAX_CHUNKS_PER_SEGMENT,
     FileRecord,
@@ -36,12 +32,14 @@ from indexer.format.records import (
     SegmentRecord,
 )
 from indexer.format.segment import new_segment_number, publish_segment
+from indexer.format.states import SourcePosition
 from indexer.format.store import Store
-from indexer.lookup import superseded
-from indexer.netting import BAD_TEXT, ROW_HASH, NetChanges, dense, net_changes
+from indexer.format.tombstones import Tombstones, decode, encode, merge
+from indexer.letters import letters_of, write_letters
+from indexer.lookup import TOUCHED, Found, look_up, overtakes, tombstones_of
+from indexer.netting import ROW_HASH, NetChanges, dense, net_changes
+from indexer.reuse import known_vectors, same_rows
 from indexer.spec import CollectionSpec
-
-TOUCHED = np.dtype([("hash", "u1", (16,)), ("version", "<i8"), ("upsert", "?")])
 
 EMBED_STEP = 512
 """Texts between two words about progress: some seconds' work on a CPU."""
@@ -54,8 +52,10 @@ Progress = Callable[[str, int, int], None]
 class BuildJob:
     """What a part needs to know; it travels to the workers.
 
-    ``store`` is the collection's folder, ``live`` the segments that the batch may supersede, ``cache`` a local folder
-    where their key files are kept between parts.
+    ``store`` is the collection's folder, ``live`` the segments that the batch may supersede with ``packs`` of their
+    tombstones by shard, ``cache`` a local folder where what is read of them is kept between parts. ``epoch`` is the
+    changes' own, ``base`` where it began. ``replaces`` says that the parts together are the whole table (a first load,
+    a resync), so that what they do not name has to go.
     """
 
     store: Store
@@ -63,31 +63,49 @@ class BuildJob:
     dim: int | None
     live: tuple[SegmentRecord, ...]
     cache: Path
-    first_load: bool = False
+    packs: Mapping[int, FileRecord] = field(default_factory=dict)
+    epoch: str | None = None
+    base: SourcePosition | None = None
+    replaces: bool = False
 
 
 class PartResult(Record):
     """What one part left in the store, and what it says of older segments.
 
     ``superseded`` (base64 of an encoded tombstone pack) covers the segments the job knew; ``touched`` (base64 of
-    ``TOUCHED`` records) lets the driver look the same keys up in segments that appeared meanwhile.
+    ``TOUCHED`` records) lets the driver look the same keys up in segments that appeared meanwhile. ``matched`` (a pack,
+    too) has the first chunks of all live rows whose keys came, if the job ``replaces``. ``freed`` (base64) are content
+    hashes of deleted rows without a key. ``replaced`` rows were superseded by newer ones, ``removed`` by nothing.
     """
 
     segments: tuple[SegmentRecord, ...] = ()
     superseded: str = ""
     touched: str = ""
+    matched: str = ""
+    freed: str = ""
+    replaced: int = 0
+    removed: int = 0
     letters: tuple[FileRecord, ...] = ()
     letter_count: int = 0
     ledger: Ledger = Ledger()
     dim: int | None = None
 
-    def tombstones(self) -> tombstones.Tombstones:
+    def tombstones(self) -> Tombstones:
         """Decode ``superseded``."""
-        return tombstones.decode(base64.b64decode(self.superseded)) if self.superseded else {}
+        return _unpacked(self.superseded)
+
+    def matches(self) -> Tombstones:
+        """Decode ``matched``."""
+        return _unpacked(self.matched)
 
     def touched_keys(self) -> np.ndarray:
         """Decode ``touched``: a structured array of dtype ``TOUCHED``."""
         return np.frombuffer(base64.b64decode(self.touched), dtype=TOUCHED)
+
+    def freed_contents(self) -> list[bytes]:
+        """Decode ``freed``."""
+        whole = base64.b64decode(self.freed)
+        return [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)]
 
 
 def build_part(changes: pa.Table, job: BuildJob, *, shard: int = 0, progress: Progress | None = None) -> PartResult:
@@ -98,71 +116,122 @@ def build_part(changes: pa.Table, job: BuildJob, *, shard: int = 0, progress: Pr
     """
     net = net_changes(changes, job.spec, job.dim)
     touched = _touched(changes, net)
-    overtaken, newer = superseded(touched, job.live, job.store, job.cache)
-    kept = ~np.isin(np.arange(len(net.upserts)), newer)
-    rows = changes.take(pa.array(net.upserts[kept]))
-    if len(rows) and job.spec.vector.column is not None and not job.dim:
-        raise BuildError(
-            f"{job.spec.name}: no row has a vector yet, so their width is unknown; give it as vector.dim in the spec"
-        )
-    segments, dim = _write_segments(rows, net.upsert_keys[kept], job, shard, progress)
-    letters = _write_letters(changes, net, job)
+    found = look_up(touched, job.live, job.store, job.cache, base=job.base)
+    if len(found) and shard in job.packs:
+        found = found.less(decode(job.store.read(job.packs[shard])))
+    over = overtakes(touched, found)
+    contents = column_hashes(changes[ROW_HASH].take(pa.array(net.upserts)))
+    renewed = touched["upsert"][found.at] & over
+    same = np.zeros(len(found), dtype=bool)
+    same[renewed] = same_rows(found.where(renewed), contents, job.store, job.cache)
+    stale = touched["upsert"][found.at] & ~over
+    gone = found.where(over & ~same)
+    touched["removed"][gone.at] = ~touched["upsert"][gone.at]
+    wanted = np.ones(len(net.upserts), dtype=bool)
+    wanted[found.at[same | stale]] = False
+    written = _write_segments(changes, net, wanted, gone, job, shard, progress)
+    letters = letters_of(changes, net, job.spec)
+    touched = touched[np.concatenate([wanted, np.ones(len(net.deletes), dtype=bool)])]
+    removed = int(np.count_nonzero(touched["removed"]))
     return PartResult(
-        segments=segments,
-        superseded=base64.b64encode(tombstones.encode(overtaken)).decode() if overtaken else "",
-        touched="" if job.first_load else base64.b64encode(touched.tobytes()).decode(),
-        letters=(letters,) if letters else (),
-        letter_count=len(net.letters),
-        ledger=Ledger(read=len(changes), upserted=len(rows), deleted=net.n_deleted, set_aside=len(net.letters)),
-        dim=dim,
+        segments=written.segments,
+        superseded=packed(tombstones_of(gone)),
+        touched="" if job.replaces and not job.live else base64.b64encode(touched.tobytes()).decode(),
+        matched=packed(_first_chunks(found)) if job.replaces else "",
+        freed=base64.b64encode(b"".join(net.freed)).decode(),
+        replaced=len(gone) - removed,
+        removed=removed,
+        letters=write_letters(letters, job.store),
+        letter_count=len(letters),
+        ledger=Ledger(
+            read=len(changes),
+            upserted=int(np.count_nonzero(wanted)),
+            deleted=int(np.count_nonzero(~net.bad)),
+            unchanged=int(np.count_nonzero(same)),
+            set_aside=len(letters),
+            embedded=written.embedded,
+        ),
+        dim=written.dim,
     )
 
 
 def _touched(changes: pa.Table, net: NetChanges) -> np.ndarray:
     """All net keys with their version, upserts first."""
-    count = len(net.upserts)
-    touched = np.zeros(count + len(net.delete_keys), dtype=TOUCHED)
-    touched["hash"][:count] = net.upsert_keys
-    touched["version"][:count] = changes[VERSION].to_numpy()[net.upserts]
-    touched["upsert"][:count] = True
-    touched["hash"][count:] = net.delete_keys
-    touched["version"][count:] = net.delete_versions
+    at = np.concatenate([net.upserts, net.deletes])
+    touched = np.zeros(len(at), dtype=TOUCHED)
+    touched["hash"] = net.hashes[at]
+    touched["version"] = changes[VERSION].to_numpy()[at]
+    touched["upsert"][: len(net.upserts)] = True
+    touched["bad"][len(net.upserts) :] = net.bad
     return touched
 
 
+def _first_chunks(found: Found) -> Tombstones:
+    return {record.number: BitMap(found.entries["position"][at]) for record, at in found.by_segment()}
+
+
+def packed(positions: Tombstones) -> str:
+    """Return chunk positions as a pack in base64; nothing for none."""
+    return base64.b64encode(encode(positions)).decode() if positions else ""
+
+
+def _unpacked(text: str) -> Tombstones:
+    return decode(base64.b64decode(text)) if text else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    segments: tuple[SegmentRecord, ...] = ()
+    dim: int | None = None
+    embedded: int = 0
+
+
 def _write_segments(
-    rows: pa.Table, keys: npt.NDArray[np.uint8], job: BuildJob, shard: int, progress: Progress | None
-) -> tuple[tuple[SegmentRecord, ...], int | None]:
-    if not len(rows):
-        return (), job.dim
-    embedder = _embedder(job.spec) if job.spec.vector.column is None else None
+    changes: pa.Table,
+    net: NetChanges,
+    wanted: npt.NDArray[np.bool_],
+    gone: Found,
+    job: BuildJob,
+    shard: int,
+    progress: Progress | None,
+) -> _Written:
+    """Write the ``wanted`` upserts; of what they take the place of (``gone``), vectors of the same text are kept."""
+    at = net.upserts[wanted]
+    if not len(at):
+        return _Written(dim=job.dim)
+    rows = changes.take(pa.array(at))
+    vector_column = job.spec.vector.column
+    if vector_column is not None and not job.dim:
+        raise BuildError(
+            f"{job.spec.name}: no row has a vector yet, so their width is unknown; give it as vector.dim in the spec"
+        )
+    embedder = _embedder(job.spec) if vector_column is None else None
     chunked = chunking.chunk_rows(rows, job.spec, embedder)
-    texts = chunked["embed_text"].to_pylist()
+    chunks = _chunk_table(rows, net.hashes[at], chunked, job.spec)
     if embedder:
-        vectors = _embed(texts, embedder, progress)
+        touched_at = np.flatnonzero(wanted)[chunked["_row"].to_numpy()]
+        vectors, embedded = _embed(chunked, chunks, touched_at, gone, embedder, job, progress)
         # A model may find nothing to say of a text (no word that it knows): then there is no direction to search in.
-        embedded = pa.array(vectors.any(axis=1))
+        has_vector = pa.array(vectors.any(axis=1))
     else:
-        vectors = _source_vectors(rows, job)
-        embedded = pc.is_valid(rows[_vector_column(job.spec)])
-    chunks = _chunk_table(rows, keys, chunked, texts, job.spec).append_column("_embedded", embedded)
+        vectors, embedded = _source_vectors(rows, job), 0
+        has_vector = pc.is_valid(rows[vector_column])
+    chunks = chunks.append_column("_embedded", has_vector)
     if job.spec.vector.metric == "cosine":
         vectors = normalised(vectors)
     if progress:
         progress("building", 0, len(chunks))
-    written = tuple(
+    segments = tuple(
         _write_segment(chunks.slice(start, stop - start), vectors[start:stop], job, shard)
         for start, stop in cuts(chunks["_row"].to_numpy())
     )
     if progress:
         progress("building", len(chunks), len(chunks))
-    return written, vectors.shape[1]
+    return _Written(segments=segments, dim=vectors.shape[1], embedded=embedded)
 
 
-def _chunk_table(
-    rows: pa.Table, keys: npt.NDArray[np.uint8], chunked: pa.Table, texts: list[str], spec: CollectionSpec
-) -> pa.Table:
-    """Join the chunks with their rows' columns into the segment format's chunk table."""
+def _chunk_table(rows: pa.Table, keys: npt.NDArray[np.uint8], chunked: pa.Table, spec: CollectionSpec) -> pa.Table:
+    """Join the chunks with their rows' columns into the segment format's chunk table, less ``_embedded``."""
     at = chunked["_row"]
     columns = {name: chunked[name] for name in chunked.column_names if name != "embed_text"}
     columns["_key"] = hash_column(keys).take(at.combine_chunks())
@@ -171,6 +240,7 @@ def _chunk_table(
     columns["_version"] = rows[VERSION].take(at)
     columns["_committed_at"] = rows[COMMITTED_AT].take(at)
     columns["_row_hash"] = rows[ROW_HASH].cast(pa.binary(16)).take(at)
+    texts = chunked["embed_text"].to_pylist()
     hashes = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
     columns["_hash"] = pa.array(hashes, pa.binary(16))
     return pa.table(columns)
@@ -187,18 +257,27 @@ def _embedder(spec: CollectionSpec) -> Embedder:
     return load_embedder(spec.vector, device="cpu" if spec.index.device == "cpu" else "auto")
 
 
-def _embed(texts: list[str], embedder: Embedder, progress: Progress | None) -> npt.NDArray[np.float32]:
-    """Embed every text that says something; the others keep zeros."""
-    vectors = np.zeros((len(texts), embedder.dim), dtype=np.float32)
-    speaking = np.array([at for at, text in enumerate(texts) if text], dtype=np.int64)
-    for start in range(0, len(speaking), EMBED_STEP):
+def _embed(
+    chunked: pa.Table,
+    chunks: pa.Table,
+    touched_at: npt.NDArray[np.int64],
+    gone: Found,
+    embedder: Embedder,
+    job: BuildJob,
+    progress: Progress | None,
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Return all chunks' vectors, and how many had to be embedded: those that say something and are not known."""
+    texts = chunked["embed_text"].to_pylist()
+    known, vectors = known_vectors(gone, touched_at, column_hashes(chunks["_hash"]), embedder.dim, job.store, job.cache)
+    new = np.flatnonzero(~known & np.fromiter((bool(text) for text in texts), dtype=bool, count=len(texts)))
+    for start in range(0, len(new), EMBED_STEP):
         if progress:
-            progress("embedding", start, len(speaking))
-        at = speaking[start : start + EMBED_STEP]
+            progress("embedding", start, len(new))
+        at = new[start : start + EMBED_STEP]
         vectors[at] = embedder.documents([texts[i] for i in at])
     if progress:
-        progress("embedding", len(speaking), len(speaking))
-    return vectors
+        progress("embedding", len(new), len(new))
+    return vectors, len(new)
 
 
 def _source_vectors(rows: pa.Table, job: BuildJob) -> npt.NDArray[np.float32]:
@@ -236,45 +315,24 @@ def _write_segment(chunks: pa.Table, vectors: npt.NDArray[np.float32], job: Buil
     if ordinal[0]:
         at = chunks.column_names.index("_row")
         chunks = chunks.set_column(at, "_row", pa.array(ordinal - ordinal[0]))
-    return publish_segment(job.store, chunks, vectors, job.spec, number=new_segment_number(), shard=shard)
-
-
-def _write_letters(changes: pa.Table, net: NetChanges, job: BuildJob) -> FileRecord | None:
-    """Write the rows that were set aside, with their reasons, as one Parquet file."""
-    if not net.letters:
-        return None
-    at = pa.array(sorted(net.letters))
-    rows = _as_text(changes.take(at).drop_columns([OP, ROW_HASH, BAD_TEXT, COMMITTED_AT])).to_pylist()
-    table = pa.table(
-        {
-            "key": [json.dumps([row[name] for name in job.spec.key], default=str) for row in rows],
-            "reason": [net.letters[position] for position in at.to_pylist()],
-            "version": [row.pop(VERSION) for row in rows],
-            "row": [json.dumps(row, default=str, allow_nan=True) for row in rows],
-        }
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "letters.parquet"
-        pq.write_table(table, file)
-        return job.store.put_file(f"letters/{uuid.uuid4().hex}.parquet", file)
-
-
-def _as_text(table: pa.Table) -> pa.Table:
-    """Dates and times as text: Python has none before the year 1 or after 9999, and a letter may be about just that."""
-    for at, field in enumerate(table.schema):
-        if pa.types.is_temporal(field.type):
-            table = table.set_column(at, field.name, table[at].cast(pa.string()))
-    return table
+    number = new_segment_number()
+    return publish_segment(job.store, chunks, vectors, job.spec, number=number, shard=shard, epoch=job.epoch)
 
 
 def merge_results(results: list[PartResult]) -> PartResult:
     """Sum the parts of one batch, in any order."""
-    packs = tombstones.merge(*(result.tombstones() for result in results))
-    touched = b"".join(base64.b64decode(result.touched) for result in results)
+
+    def joined(texts: Iterable[str]) -> str:
+        return base64.b64encode(b"".join(base64.b64decode(text) for text in texts)).decode()
+
     return PartResult(
         segments=tuple(segment for result in results for segment in result.segments),
-        superseded=base64.b64encode(tombstones.encode(packs)).decode() if packs else "",
-        touched=base64.b64encode(touched).decode(),
+        superseded=packed(merge(*(result.tombstones() for result in results))),
+        touched=joined(result.touched for result in results),
+        matched=packed(merge(*(result.matches() for result in results))),
+        freed=joined(result.freed for result in results),
+        replaced=sum(result.replaced for result in results),
+        removed=sum(result.removed for result in results),
         letters=tuple(letter for result in results for letter in result.letters),
         letter_count=sum(result.letter_count for result in results),
         ledger=sum((result.ledger for result in results), Ledger()),

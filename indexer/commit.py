@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 from pyroaring import BitMap
 
 from indexer.build import PartResult
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.errors import CommitConflict, ProgressMoved
+from indexer.format.deletions import DELETION, appended
 from indexer.format.records import FileRecord, SegmentRecord
+from indexer.format.states import DeletionLog
 from indexer.format.tombstones import Tombstones, encode, merge
+from indexer.letters import uncleared
 from indexer.lookup import superseded
 from indexer.spec import CollectionSpec
 
@@ -26,65 +30,128 @@ def commit_batch(
     end: SourcePosition,
     committed_at: datetime,
     cache: Path,
-    replace: CollectionSpec | None = None,
+    known: Collection[int] | None = None,
+    types: Mapping[str, str] | None = None,
+    resync: bool = False,
 ) -> CatalogState:
-    """Commit ``result``, which was built against ``seen``, and move the position to ``end``.
+    """Commit ``result``, which was built against ``seen`` (or, if given, its ``known`` segments); move to ``end``.
 
-    With ``replace`` the result is the whole collection under that spec, and takes the place of what was there.
+    ``types`` are the columns' types if they were looked at anew. A ``resync`` has compared the whole table: its letters
+    are all there are, and its end begins the source's epoch if that is another.
 
     A merge that committed meanwhile is no obstacle: the batch's keys are looked up again in the segments it has not
     seen. A position that moved is: :class:`indexer.errors.ProgressMoved`.
     """
-    known = {segment.number for segment in seen.segments}
-    found = result.tombstones()
+    looked = {segment.number for segment in seen.segments} if known is None else set(known)
+    found, touched = result.tombstones(), result.touched_keys()
     state = catalog.read()
     while True:
-        moved = (state.position, state.fingerprint) != (seen.position, seen.fingerprint)
-        if moved or (replace and (state.spec, state.pending) != (seen.spec, seen.pending)):
-            raise ProgressMoved(
-                f"{seen.spec.name}: another writer, an apply or a rollback came between: the catalog is at "
-                f"{state.position} and the batch starts at {seen.position}; start anew from the catalog"
-            )
-        unseen = [segment for segment in state.segments if segment.number not in known]
-        if unseen and not replace:
-            late, _ = superseded(result.touched_keys(), unseen, catalog.store, cache)
+        _require_unmoved(seen, state)
+        unseen = [segment for segment in state.segments if segment.number not in looked]
+        if unseen:
+            late = superseded(touched, unseen, catalog.store, cache, base=SourcePosition(epoch=end.epoch, version=0))
             found = merge(found, late)
-            known |= {segment.number for segment in unseen}
+            looked |= {segment.number for segment in unseen}
+        new = state.model_copy(
+            update={
+                **with_tombstones(catalog, state, state.segments + result.segments, found),
+                **_letters(catalog, state, result, touched, anew=resync),
+                "dim": state.dim or result.dim,
+                "live_rows": state.live_rows + result.ledger.upserted - result.replaced - result.removed,
+                "deletions": _deletions(catalog, state, touched, end),
+                "base": state.base if state.base and state.base.epoch == end.epoch else end,
+                "types": dict(types) if types is not None else state.types,
+                "held": None,
+                "operation": "resync" if resync else "sync",
+                "position": end,
+                "source_committed_at": committed_at,
+                "ledger": result.ledger,
+            }
+        )
         try:
-            new = _replaced(state, result, replace) if replace else _added(catalog, state, result, found)
-            update = {"position": end, "source_committed_at": committed_at, "ledger": result.ledger}
-            return catalog.commit(state, new.model_copy(update=update), batch_end=end)
+            return catalog.commit(state, new, batch_end=end)
         except CommitConflict:
             state = catalog.read()
 
 
-def _added(catalog: Catalog, state: CatalogState, result: PartResult, found: Tombstones) -> CatalogState:
-    return state.model_copy(
-        update={
-            **with_tombstones(catalog, state, state.segments + result.segments, found),
-            "dim": state.dim or result.dim,
-            "letters": state.letters + result.letters,
-            "letter_count": state.letter_count + result.letter_count,
-            "operation": "sync",
-        }
+def commit_load(
+    catalog: Catalog,
+    seen: CatalogState,
+    result: PartResult,
+    spec: CollectionSpec,
+    *,
+    end: SourcePosition,
+    committed_at: datetime,
+    types: Mapping[str, str],
+) -> CatalogState:
+    """Commit ``result`` as the whole collection under ``spec``, in the place of what was there.
+
+    Raises :class:`indexer.errors.ProgressMoved` if an apply or another load came between.
+    """
+    state = catalog.read()
+    while True:
+        _require_unmoved(seen, state)
+        if (state.spec, state.pending) != (seen.spec, seen.pending):
+            raise _moved(seen, state)
+        new = state.model_copy(
+            update={
+                "spec": spec,
+                "pending": None,
+                "fingerprint": spec.fingerprint,
+                "segments": result.segments,
+                "deleted": {},
+                "packs": {},
+                "dim": result.dim,
+                "live_rows": result.ledger.upserted,
+                "letters": result.letters,
+                "letter_count": result.letter_count,
+                "base": end,
+                "types": dict(types),
+                "held": None,
+                "operation": "load",
+                "position": end,
+                "source_committed_at": committed_at,
+                "ledger": result.ledger,
+            }
+        )
+        try:
+            return catalog.commit(state, new, batch_end=end)
+        except CommitConflict:
+            state = catalog.read()
+
+
+def _require_unmoved(seen: CatalogState, state: CatalogState) -> None:
+    if (state.position, state.fingerprint, state.held) != (seen.position, seen.fingerprint, seen.held):
+        raise _moved(seen, state)
+
+
+def _moved(seen: CatalogState, state: CatalogState) -> ProgressMoved:
+    return ProgressMoved(
+        f"{seen.spec.name}: another writer, an apply or a rollback came between: the catalog is at "
+        f"{state.position} and the batch starts at {seen.position}; start anew from the catalog"
     )
 
 
-def _replaced(state: CatalogState, result: PartResult, spec: CollectionSpec) -> CatalogState:
-    return state.model_copy(
-        update={
-            "spec": spec,
-            "pending": None,
-            "fingerprint": spec.fingerprint,
-            "segments": result.segments,
-            "deleted": {},
-            "packs": {},
-            "dim": result.dim,
-            "letters": result.letters,
-            "letter_count": result.letter_count,
-            "operation": "load",
-        }
-    )
+def _letters(
+    catalog: Catalog, state: CatalogState, result: PartResult, touched: np.ndarray, *, anew: bool
+) -> dict[str, object]:
+    """Return the fields for the letters: those that no change cleared, and the batch's own."""
+    kept: tuple[FileRecord, ...] = ()
+    count = 0
+    if state.letters and not anew:
+        kept, count = uncleared(state.letters, touched["hash"], result.freed_contents(), catalog.store)
+    return {"letters": kept + result.letters, "letter_count": count + result.letter_count}
+
+
+def _deletions(
+    catalog: Catalog, state: CatalogState, touched: np.ndarray, end: SourcePosition
+) -> tuple[DeletionLog, ...]:
+    """Return the logs with what the source deleted of what was indexed."""
+    gone = touched[touched["removed"] & ~touched["bad"]]
+    deletions = np.zeros(len(gone), dtype=DELETION)
+    deletions["hash"], deletions["catalog"] = gone["hash"], state.version + 1
+    deletions["source"] = np.minimum(gone["version"], end.version)
+    return appended(state.deletions, deletions, epoch=end.epoch, store=catalog.store)
 
 
 def with_tombstones(

@@ -11,7 +11,9 @@
     │   ├── CollectionNotFound  no catalog under that name
     │   ├── CollectionExists    there is one already
     │   ├── CommitConflict      another writer committed first: read again and rebase
-    │   └── ProgressMoved       the catalog's progress is not the batch's start: start anew from the catalog
+    │   ├── ProgressMoved       the catalog's progress is not the batch's start: start anew from the catalog
+    │   └── HoldError           an approval or a release of what is not held
+    │       └── CollectionHeld  syncs wait for a person's word (the message says which)
     ├── EmbeddingError          the model cannot be loaded or gave unusable vectors
     └── BuildError              a segment cannot be built
 """
@@ -61,6 +63,14 @@ class CommitConflict(CatalogError):
 
 class ProgressMoved(CatalogError):
     """The catalog's progress is not the batch's start; the stream must start anew from the catalog."""
+
+
+class HoldError(CatalogError):
+    """An approval or a release does not fit what is held."""
+
+
+class CollectionHeld(HoldError):
+    """Syncs of the collection wait for a person's word."""
 
 
 class EmbeddingError(IndexerError):

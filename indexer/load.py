@@ -1,4 +1,4 @@
-"""The first load of a table: a batch read at one position, in parts, each of which is built once.
+"""Reading a whole table at one position, in parts, each of which is built once: the first load.
 
 A load is planned once and its plan kept in the store, so that a load that was interrupted goes on where it stopped:
 at the same source position, skipping the parts whose results are there. One commit makes all of it visible.
@@ -28,15 +28,16 @@ from connectors.contract import Position, Source
 from connectors.errors import HistoryExpired
 from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.catalog import Catalog, CatalogState, SourcePosition
-from indexer.commit import commit_batch
-from indexer.errors import BuildError, ObjectNotFound, ProgressMoved
+from indexer.commit import commit_load
+from indexer.errors import BuildError, CatalogError, ObjectNotFound, ProgressMoved
 from indexer.format.records import Record
 from indexer.format.store import Store
-from indexer.publish import RESULT_SCHEMA, SHARD, SLOT, named, prepared, usual_width
+from indexer.publish import RESULT_SCHEMA, SHARD, SLOT, named, of_shard, prepared, usual_width
 from indexer.spec import CollectionSpec, SourceSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
 
 ROWS_PER_PART = 100_000
 """Rows that one task holds in memory: some 300 MB with 384-d vectors and short texts."""
@@ -55,6 +56,7 @@ class LoadPlan(Record):
     """What a load reads, and in how many parts per shard.
 
     Its ``id`` names the folder of its parts, so that no part of another plan is ever taken for one of its own.
+    ``compares`` is the catalog version that a resync compares with; None for a load that replaces everything.
     """
 
     id: str
@@ -66,6 +68,7 @@ class LoadPlan(Record):
     rows: int
     parts: int
     dim: int | None
+    compares: int | None = None
 
     def fits(self, spec: CollectionSpec, state: CatalogState, epoch: str) -> bool:
         """Whether the plan loads what ``spec`` wants of the table ``epoch``, and nothing older than ``state`` has."""
@@ -95,47 +98,74 @@ def load(
     :class:`indexer.errors.ProgressMoved` if another load or an apply came between.
     """
     loads = catalog.store.child("loads")
-    plan = _unfinished(loads, spec, state, source.head().position.epoch) or _new_plan(source, spec, loads)
-    area = loads.child(plan.id)
-    job = BuildJob(store=catalog.store, spec=spec, dim=plan.dim, live=(), cache=cache, first_load=True)
-    try:
-        rows = source.snapshot(Position(plan.position.epoch, plan.position.version))
-        results = _built(rows, plan, job, area, progress)
-    except (HistoryExpired, PySparkException) as error:
-        if not isinstance(error, HistoryExpired) and not any(sign in str(error) for sign in LOST_FILE):
-            raise
-        _forget(area)
-        raise HistoryExpired(
-            f"{spec.name}: version {plan.position.version}, which the interrupted load was reading, is no longer kept "
-            "by the table; sync again, and a load of the newest version begins"
-        ) from error
-    committed = commit_batch(
-        catalog,
-        state,
-        merge_results(results),
-        end=plan.position,
-        committed_at=plan.committed_at,
+    plan = unfinished(loads, spec, state, source.head().position.epoch) or new_plan(source, spec, loads)
+    job = BuildJob(
+        store=catalog.store,
+        spec=spec,
+        dim=plan.dim,
+        live=(),
         cache=cache,
-        replace=spec,
+        epoch=plan.position.epoch,
+        replaces=True,
     )
-    _forget(loads)
+    result = result_of(source, plan, job, loads, progress)
+    types = column_types(spec, source.schema())
+    committed = commit_load(
+        catalog, state, result, spec, end=plan.position, committed_at=plan.committed_at, types=types
+    )
+    forget(loads)
     return committed
 
 
-def _unfinished(loads: Store, spec: CollectionSpec, state: CatalogState, epoch: str) -> LoadPlan | None:
-    """Return the plan of a load that was interrupted, if it still fits."""
+def column_types(spec: CollectionSpec, schema: StructType) -> dict[str, str]:
+    """Return the types of the columns that the spec names, as Spark writes them."""
+    types = {field.name: field.dataType.simpleString() for field in schema.fields}
+    return {name: types[name] for name in spec.source_columns if name in types}
+
+
+def result_of(source: Source, plan: LoadPlan, job: BuildJob, loads: Store, progress: Progress | None) -> PartResult:
+    """Return the sum of all parts."""
+    area = loads.child(plan.id)
+    try:
+        rows = source.snapshot(Position(plan.position.epoch, plan.position.version))
+        return merge_results(_built(rows, plan, job, area, progress))
+    except (HistoryExpired, PySparkException) as error:
+        if not isinstance(error, HistoryExpired) and not any(sign in str(error) for sign in LOST_FILE):
+            raise
+        forget(area)
+        raise HistoryExpired(
+            f"{job.spec.name}: version {plan.position.version}, which the interrupted load was reading, is no longer "
+            "kept by the table; sync again, and a load of the newest version begins"
+        ) from error
+
+
+def unfinished(
+    loads: Store, spec: CollectionSpec, state: CatalogState, epoch: str, catalog: Catalog | None = None
+) -> LoadPlan | None:
+    """Return the plan of a load (with ``catalog``, of a resync) that was interrupted, if it still fits."""
     for name in sorted(loads.list("")):
         if name.endswith("/plan.json"):
             with suppress(ObjectNotFound, ValidationError):
                 plan = LoadPlan.model_validate_json(loads.get(name))
-                if plan.fits(spec, state, epoch):
+                if plan.fits(spec, state, epoch) and _compares(plan, state, catalog):
                     return plan
     return None
 
 
-def _new_plan(source: Source, spec: CollectionSpec, loads: Store) -> LoadPlan:
+def _compares(plan: LoadPlan, state: CatalogState, catalog: Catalog | None) -> bool:
+    """Say whether what ``plan`` compares with is still the state, but for merges."""
+    if catalog is None or plan.compares is None:
+        return catalog is None and plan.compares is None
+    try:
+        return catalog.read(plan.compares).position == state.position
+    except CatalogError:
+        return False
+
+
+def new_plan(source: Source, spec: CollectionSpec, loads: Store, compares: CatalogState | None = None) -> LoadPlan:
+    """Plan a load (of a resync with what it ``compares`` with) at the source's head, and forget all others."""
     head = source.head()
-    _forget(loads)
+    forget(loads)
     rows = source.snapshot(head.position)
     count = rows.count()
     plan = LoadPlan(
@@ -148,6 +178,7 @@ def _new_plan(source: Source, spec: CollectionSpec, loads: Store) -> LoadPlan:
         rows=count,
         parts=_parts(count, spec.shards, rows.sparkSession.sparkContext.defaultParallelism),
         dim=spec.vector.dim or usual_width(rows, spec),
+        compares=compares.version if compares else None,
     )
     loads.put(f"{plan.id}/plan.json", plan.model_dump_json().encode())
     return plan
@@ -188,7 +219,8 @@ def _finished(area: Store) -> dict[int, PartResult]:
     }
 
 
-def _forget(area: Store) -> None:
+def forget(area: Store) -> None:
+    """Delete the plans and results in ``area``."""
     area.delete(area.list(""))
 
 
@@ -208,7 +240,8 @@ def _task(job: BuildJob, area: Store, plan: LoadPlan, missing: Set[int]):  # typ
             if not np.array_equal(np.unique(table[PART].to_numpy()), [part]):
                 raise BuildError("a task got rows of another part; the shuffle did not keep them apart")
             table = table.drop_columns([SHARD, SLOT, PART])
-            result = build_part(table, job, shard=part // plan.parts, progress=_teller(area, part))
+            shard = part // plan.parts
+            result = build_part(table, of_shard(job, shard), shard=shard, progress=_teller(area, part))
         area.put(f"part-{part}.json", result.model_dump_json().encode())
         yield pa.RecordBatch.from_pydict({"result": [str(part)]})
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,38 +11,105 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from indexer.format.fetch import fetch_keys
+from indexer.format.keys import ENTRY
 from indexer.format.records import SegmentRecord
+from indexer.format.states import SourcePosition
 from indexer.format.store import Store
 from indexer.format.tombstones import Tombstones
 
+TOUCHED = np.dtype([("hash", "u1", (16,)), ("version", "<i8"), ("upsert", "?"), ("bad", "?"), ("removed", "?")])
+"""A key that a batch changes, at its newest version there.
+
+``bad`` marks a row that was set aside, ``removed`` one that is no longer indexed and that nothing takes the place of.
+"""
+
+OLDER_THAN_ALL = -1
+"""What the version of another epoch counts as: versions of two tables do not compare."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Rows of live segments under a batch's keys: row i has ``touched[at[i]]``'s key, in ``live[place[i]]``."""
+
+    live: tuple[SegmentRecord, ...]
+    place: npt.NDArray[np.int64]
+    at: npt.NDArray[np.int64]
+    entries: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Found:
+        """Return those rows for which ``mask``, ``(n,) bool``, is true."""
+        return Found(live=self.live, place=self.place[mask], at=self.at[mask], entries=self.entries[mask])
+
+    def less(self, dead: Tombstones) -> Found:
+        """Return those rows that are not among the ``dead`` chunks."""
+        alive = np.ones(len(self), dtype=bool)
+        for record, mine in self.by_segment():
+            positions = self.entries["position"][mine]
+            gone = dead.get(record.number, BitMap()) & BitMap(positions)
+            alive[mine] = ~np.isin(positions, np.asarray(gone.to_array()))
+        return self.where(alive)
+
+    def by_segment(self) -> Iterator[tuple[SegmentRecord, npt.NDArray[np.int64]]]:
+        """Yield each segment that has such rows, and which of them: indices into ``at``."""
+        for place in np.unique(self.place).tolist():
+            yield self.live[place], np.flatnonzero(self.place == place)
+
+
+def look_up(
+    touched: np.ndarray,
+    live: Iterable[SegmentRecord],
+    store: Store,
+    cache: Path,
+    *,
+    base: SourcePosition | None = None,
+) -> Found:
+    """Find the rows of ``live`` segments that have a key of ``touched``, tombstoned ones among them.
+
+    Entries of another epoch than that of ``base`` get a version older than all.
+    """
+    records = tuple(live)
+    hashes = np.ascontiguousarray(touched["hash"])
+    places, ats, entries = [], [], []
+    for place, record in enumerate(records if len(touched) else ()):
+        at, rows = fetch_keys(store, record, cache).lookup(hashes)
+        if base and record.epoch not in (None, base.epoch):
+            rows["version"] = OLDER_THAN_ALL
+        places.append(np.full(len(at), place, dtype=np.int64))
+        ats.append(at)
+        entries.append(rows)
+    return Found(
+        live=records,
+        place=np.concatenate(places) if places else np.empty(0, dtype=np.int64),
+        at=np.concatenate(ats) if ats else np.empty(0, dtype=np.int64),
+        entries=np.concatenate(entries) if entries else np.empty(0, dtype=ENTRY),
+    )
+
+
+def overtakes(touched: np.ndarray, found: Found) -> npt.NDArray[np.bool_]:
+    """Say of each row that was found whether its key's change supersedes it: ``(n,) bool``.
+
+    An upsert at version v supersedes rows up to v, a delete at v those older than v: at equal version an upsert beats
+    a delete.
+    """
+    mine, versions = touched[found.at], found.entries["version"]
+    over: npt.NDArray[np.bool_] = np.where(mine["upsert"], versions <= mine["version"], versions < mine["version"])
+    return over
+
+
+def tombstones_of(found: Found) -> Tombstones:
+    """Return the chunks of the rows that were found."""
+    return {record.number: BitMap(chunk_positions(found.entries[at])) for record, at in found.by_segment()}
+
 
 def superseded(
-    touched: np.ndarray, live: Iterable[SegmentRecord], store: Store, cache: Path
-) -> tuple[Tombstones, npt.NDArray[np.int64]]:
-    """Look ``touched`` keys up in ``live`` segments.
-
-    ``touched`` has the fields ``hash`` (16 bytes), ``version`` and ``upsert``. An upsert at version v supersedes rows
-    of its key up to v, a delete at v those older than v: at equal version an upsert beats a delete.
-
-    Returns the chunks to tombstone, and the positions in ``touched`` of upserts that are older than what is indexed.
-    """
-    tombstones: Tombstones = {}
-    stale: list[npt.NDArray[np.int64]] = []
-    if not len(touched):
-        return tombstones, np.empty(0, dtype=np.int64)
-    hashes = np.ascontiguousarray(touched["hash"])
-    for record in live:
-        at, entries = fetch_keys(store, record, cache).lookup(hashes)
-        if not len(at):
-            continue
-        mine = touched[at]
-        overtaken = np.where(
-            mine["upsert"], entries["version"] <= mine["version"], entries["version"] < mine["version"]
-        )
-        if overtaken.any():
-            tombstones[record.number] = BitMap(chunk_positions(entries[overtaken]))
-        stale.append(at[mine["upsert"] & (entries["version"] > mine["version"])])
-    return tombstones, np.concatenate(stale) if stale else np.empty(0, dtype=np.int64)
+    touched: np.ndarray, live: Iterable[SegmentRecord], store: Store, cache: Path, *, base: SourcePosition | None
+) -> Tombstones:
+    """Return the chunks in ``live`` segments that the changes of ``touched`` keys supersede."""
+    found = look_up(touched, live, store, cache, base=base)
+    return tombstones_of(found.where(overtakes(touched, found)))
 
 
 def chunk_positions(entries: np.ndarray) -> npt.NDArray[np.uint32]:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from pyroaring import BitMap
 
-from indexer.catalog import Catalog, CatalogState
+from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import with_tombstones
 from indexer.errors import BuildError, CommitConflict
 from indexer.format.check import chunk_columns
@@ -39,13 +39,17 @@ DEAD_RATIO = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class MergeJob:
-    """What a merge needs to know; it travels to the process that does the work."""
+    """What a merge needs to know; it travels to the process that does the work.
+
+    ``base`` is where the source's epoch began: rows of another epoch are of that version from now on.
+    """
 
     store: Store
     spec: CollectionSpec
     inputs: tuple[SegmentRecord, ...]
     tombstones: Tombstones
     cache: Path
+    base: SourcePosition | None = None
 
 
 def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[SegmentRecord, ...]:
@@ -67,6 +71,18 @@ def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[Segme
         if len(segments) >= FAN_IN and len(chosen) > 1:
             return chosen
     return ()
+
+
+def merge_job(catalog: Catalog, state: CatalogState, inputs: tuple[SegmentRecord, ...], cache: Path) -> MergeJob:
+    """Return the job that merges ``inputs`` of ``state``."""
+    return MergeJob(
+        store=catalog.store,
+        spec=state.spec,
+        inputs=inputs,
+        tombstones=catalog.tombstones(state),
+        cache=cache,
+        base=state.base,
+    )
 
 
 def tier(n_chunks: int) -> int:
@@ -103,7 +119,10 @@ def merge_segments(job: MergeJob) -> SegmentRecord | None:
         chunks = files.chunks().select(chunk_columns(job.spec)).filter(pa.array(alive))
         ordinal = np.unique(chunks["_row"].to_numpy(), return_inverse=True)[1] + rows
         rows = int(ordinal[-1]) + 1
-        tables.append(chunks.set_column(chunks.column_names.index("_row"), "_row", pa.array(ordinal, pa.uint32())))
+        chunks = _replaced(chunks, "_row", pa.array(ordinal, pa.uint32()))
+        if job.base and record.epoch not in (None, job.base.epoch):
+            chunks = _replaced(chunks, "_version", pa.array(np.full(len(chunks), job.base.version, dtype=np.int64)))
+        tables.append(chunks)
         vectors.append(np.asarray(files.vectors)[alive])
     if not tables:
         return None
@@ -114,7 +133,12 @@ def merge_segments(job: MergeJob) -> SegmentRecord | None:
         job.spec,
         number=new_segment_number(),
         shard=job.inputs[0].shard,
+        epoch=job.base.epoch if job.base else None,
     )
+
+
+def _replaced(chunks: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    return chunks.set_column(chunks.column_names.index(name), name, column)
 
 
 def _joined(tables: list[pa.Table], job: MergeJob) -> pa.Table:
@@ -167,8 +191,6 @@ def merge_once(catalog: Catalog, cache: Path) -> bool:
     inputs = plan_merge(state)
     if not inputs:
         return False
-    job = MergeJob(
-        store=catalog.store, spec=state.spec, inputs=inputs, tombstones=catalog.tombstones(state), cache=cache
-    )
+    job = merge_job(catalog, state, inputs, cache)
     commit_merge(catalog, job, merge_segments(job))
     return True

@@ -12,7 +12,7 @@ from pathlib import Path
 from indexer.cache import sweep
 from indexer.catalog import Catalog, CatalogState
 from indexer.format.records import SegmentRecord
-from indexer.merge import MergeJob, commit_merge, live_chunks, merge_segments, plan_merge
+from indexer.merge import MergeJob, commit_merge, live_chunks, merge_job, merge_segments, plan_merge
 
 POLL_SECONDS = 1.0
 BIG_MERGE_CHUNKS = 50_000
@@ -73,13 +73,7 @@ class Merger:
             inputs = plan_merge(state, busy)
             if not inputs or (_is_big(state, inputs) and self._running):
                 return
-            job = MergeJob(
-                store=self._catalog.store,
-                spec=state.spec,
-                inputs=inputs,
-                tombstones=self._catalog.tombstones(state),
-                cache=self._cache,
-            )
+            job = merge_job(self._catalog, state, inputs, self._cache)
             future = self._pool.submit(merge_segments, job)
             future.add_done_callback(lambda _: self._woken.set())
             self._running[future] = job

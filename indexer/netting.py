@@ -44,17 +44,19 @@ _TEXTS = ("", *REASONS.values())
 class NetChanges:
     """One change per key.
 
-    ``upserts`` are positions into the batch, ``upsert_keys`` and ``delete_keys`` are ``(n, 16) uint8`` key hashes and
-    ``delete_versions`` ``(n,) int64``; ``n_deleted`` of them were deleted at the source, the others went bad.
-    ``letters`` maps positions of rows that were set aside to the reason.
+    ``upserts`` and ``deletes`` are positions into the batch; of the deletes those were deleted at the source for which
+    ``bad`` is false, the others went bad. ``hashes`` are all rows' key hashes, ``(n_changes, 16) uint8``, zeros unless
+    ``keyed``, ``(n_changes,) bool``. ``letters`` maps positions of rows that were set aside to the reason; ``freed``
+    are the content hashes of deleted rows without a key.
     """
 
     upserts: npt.NDArray[np.int64]
-    upsert_keys: npt.NDArray[np.uint8]
-    delete_keys: npt.NDArray[np.uint8]
-    delete_versions: npt.NDArray[np.int64]
-    n_deleted: int
+    deletes: npt.NDArray[np.int64]
+    bad: npt.NDArray[np.bool_]
+    hashes: npt.NDArray[np.uint8]
+    keyed: npt.NDArray[np.bool_]
     letters: dict[int, str]
+    freed: tuple[bytes, ...] = ()
 
 
 def net_changes(changes: pa.Table, spec: CollectionSpec, dim: int | None) -> NetChanges:
@@ -78,17 +80,16 @@ def net_changes(changes: pa.Table, spec: CollectionSpec, dim: int | None) -> Net
     )
     winners = ranked.unique(subset="key", keep="first", maintain_order=True)
     beaten = _beaten_duplicates(ranked, winners)
-    upserts = winners.filter("upsert")["at"].to_numpy().astype(np.int64)
-    deletes = winners.filter(~pl.col("upsert"))
-    deleted_at = deletes["at"].to_numpy()
+    deletes = winners.filter(~pl.col("upsert"))["at"].to_numpy().astype(np.int64)
     letters = {int(at): _TEXTS[verdicts[at]] for at in np.flatnonzero(verdicts)}
     return NetChanges(
-        upserts=upserts,
-        upsert_keys=hashes[upserts],
-        delete_keys=hashes[deleted_at],
-        delete_versions=deletes["version"].to_numpy().astype(np.int64),
-        n_deleted=int(np.count_nonzero(~upsert[deleted_at])),
+        upserts=winners.filter("upsert")["at"].to_numpy().astype(np.int64),
+        deletes=deletes,
+        bad=upsert[deletes],
+        hashes=hashes,
+        keyed=keyed,
         letters=letters | dict.fromkeys(beaten, REASONS["duplicate_key"]),
+        freed=tuple(changes[ROW_HASH].filter(pa.array(~keyed & ~upsert)).to_pylist()),
     )
 
 

@@ -7,7 +7,7 @@ task builds and uploads its part; the driver makes the one commit that lets the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,17 +42,34 @@ WIDTHS_SEEN = 1000
 RESULT_SCHEMA = "result string"
 
 
-def publish(batch: ChangeBatch, catalog: Catalog, state: CatalogState, cache: Path) -> CatalogState:
+def publish(
+    batch: ChangeBatch,
+    catalog: Catalog,
+    state: CatalogState,
+    cache: Path,
+    *,
+    judge: Callable[[CatalogState, PartResult, SourcePosition], None] = lambda state, result, end: None,
+) -> CatalogState:
     """Build ``batch`` and commit it on top of ``state``, whose position must be the batch's start.
 
-    Returns the state as committed. Raises :class:`indexer.errors.ProgressMoved` if another writer moved the catalog's
-    position meanwhile; then nothing of the batch is visible.
+    Returns the state as committed. ``judge`` may refuse the result by raising. Raises
+    :class:`indexer.errors.ProgressMoved` if another writer moved the catalog's position meanwhile; then nothing of the
+    batch is visible.
     """
     spec = state.spec
-    dim = state.dim or spec.vector.dim or usual_width(batch.changes, spec)
-    job = BuildJob(store=catalog.store, spec=spec, dim=dim, live=state.segments, cache=cache)
-    result = merge_results(list(run_parts(prepared(batch.changes, spec), job)))
     end = SourcePosition(epoch=batch.end.epoch, version=batch.end.version)
+    job = BuildJob(
+        store=catalog.store,
+        spec=spec,
+        dim=state.dim or spec.vector.dim or usual_width(batch.changes, spec),
+        live=state.segments,
+        packs=state.packs,
+        cache=cache,
+        epoch=end.epoch,
+        base=state.base,
+    )
+    result = merge_results(list(run_parts(prepared(batch.changes, spec), job)))
+    judge(state, result, end)
     return commit_batch(catalog, state, result, end=end, committed_at=batch.committed_at, cache=cache)
 
 
@@ -131,6 +148,11 @@ def run_parts(changes: DataFrame, job: BuildJob) -> Iterator[PartResult]:
         yield PartResult.model_validate_json(row.result)
 
 
+def of_shard(job: BuildJob, shard: int) -> BuildJob:
+    """Return ``job`` with the segments of one shard alone: a key is in no other."""
+    return dataclasses.replace(job, live=tuple(segment for segment in job.live if segment.shard == shard))
+
+
 def _task(job: BuildJob):  # type: ignore[no-untyped-def]
     """Return the function that Spark runs on one partition's record batches."""
 
@@ -142,8 +164,7 @@ def _task(job: BuildJob):  # type: ignore[no-untyped-def]
         shards = table[SHARD].to_numpy()
         for shard in np.unique(shards).tolist():
             part = table.filter(pa.array(shards == shard)).drop_columns([SHARD, SLOT])
-            mine = tuple(segment for segment in job.live if segment.shard == shard)
-            result = build_part(part, dataclasses.replace(job, live=mine), shard=shard)
+            result = build_part(part, of_shard(job, shard), shard=shard)
             yield pa.RecordBatch.from_pydict({"result": [result.model_dump_json()]})
 
     return task

@@ -1,7 +1,8 @@
 """A sync: from the catalog's position to the source's, once or for as long as it is wanted.
 
 Progress is in the catalog alone. Whatever goes wrong between two commits, the next start reads the catalog and goes on
-from there.
+from there. Where no changes lead on from there (history that expired, a table created anew, a source that keeps none)
+the whole table is compared with what is indexed.
 """
 
 from __future__ import annotations
@@ -13,39 +14,41 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from connectors.contract import COMMITTED_AT, OP, POLL_SECONDS, VERSION, ChangeBatch, Position, Source
-from connectors.errors import SchemaMismatch, SourceError
+from connectors.contract import POLL_SECONDS, ChangeBatch, Position, Source
+from connectors.errors import HistoryBroken, SourceError
+from indexer.build import PartResult
 from indexer.cache import of_collection, sweep
 from indexer.catalog import Catalog, CatalogState, Heartbeat, SourcePosition
-from indexer.errors import IndexerError, ProgressMoved
+from indexer.errors import CollectionHeld, IndexerError, ProgressMoved
+from indexer.fit import require_fit, require_same_types
 from indexer.format.records import Ledger
+from indexer.format.states import Hold
 from indexer.format.store import Store
-from indexer.load import PART, Progress, load
+from indexer.hold import approval, hold, mass_delete, release_rollback, require_free, sentence
+from indexer.load import Progress, load
 from indexer.merge import merge_once
 from indexer.merger import Merger
-from indexer.netting import BAD_TEXT, ROW_HASH
-from indexer.publish import SHARD, SLOT, publish
+from indexer.publish import publish
+from indexer.resync import resync
 from indexer.spec import CollectionSpec
 
 HEARTBEAT_SECONDS = 1.0
 """How often a continuous sync asks the source whether there is something newer."""
 RESTARTS = 5
 """How often a sync starts anew without a commit of its own, because another writer moved the catalog each time."""
-
-TEXT_TYPES = {"string", "varchar", "char"}
-OPAQUE_TYPES = {"map", "variant", "interval", "void"}
-OWN_NAMES = {OP, VERSION, COMMITTED_AT, ROW_HASH, BAD_TEXT, SHARD, SLOT, PART}
-KEYLESS_TYPES = {"array", "map", "struct", "float", "double", "variant"}
+SNAPSHOT_SECONDS = 60.0
+"""How long a continuous sync of a source without changes waits, at least, between two snapshots."""
 
 
 @dataclass(kw_only=True)
 class SyncReport:
-    """What a sync did."""
+    """What a sync did; ``healed`` has a sentence for each time that the whole table had to be compared."""
 
     name: str
     started_at: datetime
     commits: int = 0
     ledger: Ledger = field(default_factory=Ledger)
+    healed: list[str] = field(default_factory=list)
     state: CatalogState | None = None
 
     def add(self, state: CatalogState) -> None:
@@ -66,19 +69,32 @@ def sync(
     stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
     committed: Callable[[CatalogState], None] = lambda state: None,
+    healing: Callable[[str], None] = lambda reason: None,
+    approve: int | None = None,
+    release: bool = False,
 ) -> SyncReport:
     """Bring the collection ``name`` to its source's newest version; ``source_of`` opens the source of a spec.
 
     Returns when the version that was newest at the start is committed, or, if ``continuous``, when ``stop`` says so.
-    ``committed`` is called after every commit. Raises :class:`indexer.errors.IndexerError` or
-    :class:`connectors.errors.SourceError`; what was committed until then stays.
+    ``committed`` is called after every commit, ``healing`` before the whole table is compared, with the reason.
+    ``approve`` grants the deletes that are held at that source version, ``release`` ends the hold of a rollback.
+
+    Raises :class:`indexer.errors.CollectionHeld` when a person's word is wanted, any other
+    :class:`indexer.errors.IndexerError` or :class:`connectors.errors.SourceError`; what was committed until then stays.
     """
     catalog = Catalog.open(store, name)
     report = SyncReport(name=name, started_at=datetime.now(UTC))
+    if release:
+        release_rollback(catalog)
+    granted = approval(catalog.read(), approve)
 
     def note(state: CatalogState) -> None:
         report.add(state)
         committed(state)
+
+    def heal(reason: str) -> None:
+        report.healed.append(reason)
+        healing(reason)
 
     cache = of_collection(cache, catalog.store)
     restarts, commits = 0, 0
@@ -86,10 +102,12 @@ def sync(
         try:
             # A spec may come with another table or other columns: the source is opened anew at every start.
             state = catalog.read()
-            run = _Run(catalog, source_of(state.pending or state.spec), cache, note)
-            run.load_if_needed(progress)
+            require_free(state)
+            source = source_of(state.pending or state.spec)
+            run = _Run(catalog, source, cache, progress, note, heal, granted)
+            run.to_a_position()
             with run.company(continuous):
-                run.stream(continuous=continuous, interval_seconds=interval_seconds, stop=stop)
+                run.follow(continuous=continuous, interval_seconds=interval_seconds, stop=stop)
             break
         except ProgressMoved:
             restarts = restarts + 1 if report.commits == commits else 1
@@ -108,33 +126,84 @@ class _Run:
     """One sync's collaborators, from the catalog's position on."""
 
     def __init__(
-        self, catalog: Catalog, source: Source, cache: Path, committed: Callable[[CatalogState], None]
+        self,
+        catalog: Catalog,
+        source: Source,
+        cache: Path,
+        progress: Progress | None,
+        committed: Callable[[CatalogState], None],
+        healing: Callable[[str], None],
+        granted: Hold | None,
     ) -> None:
-        self._catalog, self._source, self._cache, self._committed = catalog, source, cache, committed
+        self._catalog, self._source, self._cache = catalog, source, cache
+        self._progress, self._committed, self._healing = progress, committed, healing
+        self._granted = granted
         self._merger: Merger | None = None
 
-    def load_if_needed(self, progress: Progress | None) -> None:
+    def to_a_position(self) -> None:
+        """Load the table if that is due, so that there is a position to go on from."""
         state = self._catalog.read()
         spec = state.pending or state.spec
-        check_schema(spec, self._source)
+        require_fit(spec, self._source, state.types if not state.pending else {})
         if state.position is None or state.pending:
             asked_at = datetime.now(UTC)
-            self._committed(load(self._source, self._catalog, state, spec, self._cache, progress))
+            self._committed(load(self._source, self._catalog, state, spec, self._cache, self._progress))
             self._beat(asked_at)
 
-    def stream(self, *, continuous: bool, interval_seconds: float, stop: Callable[[], bool]) -> None:
-        position = self._catalog.read().position
-        assert position is not None
-        asked_at = datetime.now(UTC)
-        self._source.stream(
-            Position(position.epoch, position.version),
-            self._handle,
-            continuous=continuous,
-            interval_seconds=interval_seconds,
-            stop=stop,
-        )
+    def follow(self, *, continuous: bool, interval_seconds: float, stop: Callable[[], bool]) -> None:
+        """Read on from the position, by changes or, where there are none, by comparing snapshots."""
+        if self._source.reads() == "snapshots":
+            self._follow_snapshots(continuous=continuous, interval_seconds=interval_seconds, stop=stop)
+            return
+        broken: HistoryBroken | None = None
+        while True:
+            start = self._position()
+            asked_at = datetime.now(UTC)
+            try:
+                self._source.stream(
+                    Position(start.epoch, start.version),
+                    self._handle,
+                    continuous=continuous,
+                    interval_seconds=interval_seconds,
+                    stop=stop,
+                )
+                break
+            except HistoryBroken as error:
+                if broken and self._position() == start:
+                    raise  # comparing did not get us past it
+                broken = error
+                self._resync(str(error))
         if not continuous:
             self._beat(asked_at)
+
+    def _follow_snapshots(self, *, continuous: bool, interval_seconds: float, stop: Callable[[], bool]) -> None:
+        waiting = threading.Event()
+        while not (continuous and stop()):
+            asked_at = datetime.now(UTC)
+            start = self._position()
+            if not self._source.has_nothing_after(Position(start.epoch, start.version)):
+                self._resync(None)
+            self._beat(asked_at)
+            if not continuous:
+                return
+            due = asked_at.timestamp() + max(interval_seconds, SNAPSHOT_SECONDS)
+            while not stop() and datetime.now(UTC).timestamp() < due:
+                waiting.wait(POLL_SECONDS)
+
+    def _position(self) -> SourcePosition:
+        position = self._catalog.read().position
+        assert position is not None
+        return position
+
+    def _resync(self, reason: str | None) -> None:
+        """Compare the whole table; ``reason`` says what is healed by it, if something is."""
+        if reason:
+            self._healing(reason)
+        state = self._catalog.read()
+        require_fit(state.spec, self._source, state.types)
+        self._committed(resync(self._source, self._catalog, state, self._cache, self._progress, judge=self._judge))
+        if self._merger:
+            self._merger.wake()
 
     def _handle(self, batch: ChangeBatch) -> None:
         state = self._catalog.read()
@@ -143,17 +212,31 @@ class _Run:
             raise ProgressMoved(f"{state.spec.name}: the catalog is at {state.position}, the batch starts at {start}")
         if batch.end == batch.start:
             return
-        self._committed(publish(batch, self._catalog, state, self._cache))
+        require_free(state)
+        require_same_types(state.spec, batch.changes.schema, state.types)
+        self._committed(publish(batch, self._catalog, state, self._cache, judge=self._judge))
         if self._merger:
             self._merger.wake()
+
+    def _judge(self, state: CatalogState, result: PartResult, end: SourcePosition) -> None:
+        """Hold what would delete too much: :class:`indexer.errors.CollectionHeld`."""
+        held = mass_delete(state, result, end, self._granted)
+        if held:
+            hold(self._catalog, state, held)
+            raise CollectionHeld(sentence(state, held))
 
     def _beat(self, asked_at: datetime) -> None:
         """Leave a heartbeat if the source, asked now, has nothing newer than the catalog."""
         position = self._catalog.read().position
-        head = self._source.head().position
-        if position and (head.epoch, head.version) == (position.epoch, position.version):
+        if position and self._source.has_nothing_after(Position(position.epoch, position.version)):
             self._catalog.write_heartbeat(
-                Heartbeat(checked_at=asked_at, epoch=position.epoch, version=position.version)
+                Heartbeat(
+                    checked_at=asked_at,
+                    epoch=position.epoch,
+                    version=position.version,
+                    reads=self._source.reads(),
+                    retention_seconds=self._source.retention_seconds(),
+                )
             )
 
     @contextmanager
@@ -179,32 +262,3 @@ class _Run:
             # A beat that is missed shows as age, which is what it is; the stream itself raises what is wrong.
             with suppress(SourceError, IndexerError):
                 self._beat(datetime.now(UTC))
-
-
-def check_schema(spec: CollectionSpec, source: Source) -> None:
-    """Raise :class:`connectors.errors.SchemaMismatch` unless the table has what the spec names, in usable types."""
-    types = {field.name: field.dataType.simpleString() for field in source.schema().fields}
-    problems = [f"'{name}' is missing" for name in spec.source_columns if name not in types]
-    problems += [f"'{name}' is a name that Grebe uses itself" for name in spec.source_columns if name in OWN_NAMES]
-    problems += [
-        f"column '{name}' is {types[name]}, which can be neither filtered nor compared"
-        for name in spec.stored_columns
-        if types.get(name, "string").split("<")[0].split(" ")[0] in OPAQUE_TYPES
-    ]
-    problems += [
-        f"text field '{name}' is {types[name]}, expected string"
-        for name in spec.text.fields
-        if types.get(name, "string").split("(")[0] not in TEXT_TYPES
-    ]
-    vector = spec.vector.column
-    if vector and types.get(vector, "array<float>") not in {"array<float>", "array<double>"}:
-        problems.append(f"vector column '{vector}' is {types[vector]}, expected array<float> or array<double>")
-    problems += [
-        f"key column '{name}' is {types[name]}, which cannot identify a row"
-        for name in spec.key
-        if types.get(name, "string").split("<")[0] in KEYLESS_TYPES
-    ]
-    if problems:
-        raise SchemaMismatch(
-            f"{spec.name}: {'; '.join(problems)}. The table has: {', '.join(f'{n} {t}' for n, t in types.items())}"
-        )

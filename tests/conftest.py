@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from tests.scene import Scene
 
 # The model comes with a package; no test may wait for a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -29,3 +32,11 @@ def spark() -> Iterator[SparkSession]:
     session = spark_session("grebe-tests", master="local[2]", shuffle_partitions=2, extra_conf=SHORT_RUNS)
     yield session
     session.stop()
+
+
+@pytest.fixture
+def scene(spark: SparkSession, tmp_path: Path) -> Scene:
+    """A Delta table, not made yet, and a store for a collection over it."""
+    from tests.scene import Scene
+
+    return Scene(spark, tmp_path)

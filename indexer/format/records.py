@@ -70,13 +70,14 @@ class SegmentRecord(Record):
 
 
 class Ledger(Record):
-    """What one commit did, in rows of the source."""
+    """What one commit did, in rows of the source; ``embedded`` counts the chunks that went through the model."""
 
     read: int = 0
     upserted: int = 0
     deleted: int = 0
     unchanged: int = 0
     set_aside: int = 0
+    embedded: int = 0
 
     def __add__(self, other: Ledger) -> Ledger:
         return Ledger(**{name: getattr(self, name) + getattr(other, name) for name in Ledger.model_fields})

@@ -106,6 +106,7 @@ def publish_segment(
     *,
     number: int,
     shard: int,
+    epoch: str | None = None,
     device: str = "auto",
 ) -> SegmentRecord:
     """Write a segment in a temporary folder and upload it to the collection's ``store``.
@@ -117,7 +118,7 @@ def publish_segment(
         written = write_segment(
             folder, chunks, vectors, spec, number=number, shard=shard, dim=int(vectors.shape[-1]), device=device
         )
-        return upload_segment(store, written)
+        return upload_segment(store, written, epoch=epoch)
 
 
 def _scratch_parent(chunks: pa.Table, vectors: Vectors) -> Path | None:
@@ -206,7 +207,7 @@ def _write_vectors(
     return record
 
 
-def upload_segment(store: Store, written: WrittenSegment) -> SegmentRecord:
+def upload_segment(store: Store, written: WrittenSegment, *, epoch: str | None = None) -> SegmentRecord:
     """Upload a written segment under a new name in the collection's ``store``, and return its record.
 
     A segment below 64 MiB goes as two objects. Nothing is visible to readers until a catalog version names it.
@@ -231,6 +232,7 @@ def upload_segment(store: Store, written: WrittenSegment) -> SegmentRecord:
         n_embedded=written.n_embedded,
         dim=written.dim,
         fingerprint=written.fingerprint,
+        epoch=epoch,
         index=written.index,
         created_at=datetime.now(UTC),
     )

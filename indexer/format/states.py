@@ -74,12 +74,12 @@ class CatalogState(Record):
     """One version of a collection.
 
     ``pending`` is the spec that the next sync rebuilds the collection under, if one waits. ``position`` and
-    ``source_committed_at`` are None before the first load. ``deleted`` counts the tombstoned chunks of those live
-    segments that have any; ``packs`` holds the tombstones themselves, one cumulative file per shard. ``ledger`` is of
-    the one commit, ``letters`` and ``letter_count`` of the whole collection. ``base`` is the position of the load or
-    resync that the source's epoch began with here, and ``types`` the types that the spec's columns had there.
-    ``deletions`` says what the source deleted and when. ``held`` stops syncs. :meth:`indexer.catalog.Catalog.commit`
-    sets ``version``, ``commit_id`` and ``committed_at``.
+    ``source_committed_at`` are None before the first load. ``base`` is where the source's epoch began here, ``types``
+    are those of the spec's columns. ``held`` stops syncs. ``live_rows`` counts what is indexed now, ``deleted`` the
+    tombstoned chunks of those live segments that have any; ``packs`` holds the tombstones themselves, one cumulative
+    file per shard. ``ledger`` is of the one commit, ``letters`` and ``letter_count`` of the whole collection.
+    ``deletions`` says what the source deleted and when. :meth:`indexer.catalog.Catalog.commit` sets ``version``,
+    ``commit_id`` and ``committed_at``.
     """
 
     version: int
@@ -94,6 +94,7 @@ class CatalogState(Record):
     types: dict[str, str] = Field(default_factory=dict)
     held: Hold | None = None
     segments: tuple[SegmentRecord, ...] = ()
+    live_rows: int = 0
     deleted: dict[int, int] = Field(default_factory=dict)
     packs: dict[int, FileRecord] = Field(default_factory=dict)
     letters: tuple[FileRecord, ...] = ()

@@ -14,7 +14,14 @@ from pyspark.sql import SparkSession
 from connectors.contract import ChangeBatch, Position
 from connectors.delta_source import DeltaSource
 from connectors.delta_stream import end_version
-from connectors.errors import ChangesUnavailable, HistoryExpired, SchemaMismatch, SourceError, SourceNotFound
+from connectors.errors import (
+    ChangesInterrupted,
+    ChangesUnavailable,
+    HistoryExpired,
+    SchemaMismatch,
+    SourceError,
+    SourceNotFound,
+)
 from connectors.session import scratch_dir
 from tests.connectors.tables import COLUMNS, DeltaTableOnDisk, changes_after
 
@@ -119,7 +126,7 @@ def test_a_feed_turned_on_later_is_read_from_there_and_not_before(spark: SparkSe
 
     assert table.source.snapshot(since).count() == 2
     assert changes_after(table.source, since) == [(3, 4, [(3, "c", "upsert", 4)])]
-    with pytest.raises(ChangesUnavailable, match=r"was off for a part.* a resync reads the whole table again"):
+    with pytest.raises(ChangesInterrupted, match=r"was off for a part.* a resync reads the whole table again"):
         changes_after(table.source, before)
 
 
@@ -172,14 +179,14 @@ def test_a_missing_column_is_named_with_the_nearest_one(table: DeltaTableOnDisk)
     source = DeltaSource(table.spark, str(table.path), ["id", "Text", "colour"])
 
     with pytest.raises(SchemaMismatch, match=r"no column 'Text' \(did you mean 'text'\?\), 'colour'; it has: id, text"):
-        source.schema()
-    with pytest.raises(SchemaMismatch, match="no column 'Text'"):
         source.snapshot(source.head().position)
 
 
 def test_a_column_name_of_the_contract_is_refused(table: DeltaTableOnDisk) -> None:
+    source = DeltaSource(table.spark, str(table.path), ["id", "_version"])
+
     with pytest.raises(SchemaMismatch, match="_version are reserved"):
-        DeltaSource(table.spark, str(table.path), ["id", "_version"]).schema()
+        source.snapshot(source.head().position)
 
 
 def test_a_column_added_before_reading_is_taken_in_stride(table: DeltaTableOnDisk) -> None:
@@ -197,7 +204,7 @@ def test_another_column_dropped_before_reading_asks_for_a_resync(spark: SparkSes
     table.sql(f"INSERT INTO {table.name} VALUES (1, 'a', 'red')")
     table.sql(f"ALTER TABLE {table.name} DROP COLUMN colour")
 
-    with pytest.raises(ChangesUnavailable, match=r"renamed, dropped or retyped.* a resync reads the whole table again"):
+    with pytest.raises(ChangesInterrupted, match=r"renamed, dropped or retyped.* a resync reads the whole table again"):
         changes_after(table.source, start)
 
 

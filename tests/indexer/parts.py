@@ -64,9 +64,9 @@ def upsert(id: int | None, version: int = 1, *, bad: bool = False, **values: Any
     return row | {OP: "upsert", VERSION: version, COMMITTED_AT: NOON, BAD_TEXT: bad}
 
 
-def delete(id: int | None, version: int = 1) -> dict[str, Any]:  # noqa: A002
+def delete(id: int | None, version: int = 1, **values: Any) -> dict[str, Any]:  # noqa: A002
     """One deleted row."""
-    return upsert(id, version) | {OP: "delete"}
+    return upsert(id, version, **values) | {OP: "delete"}
 
 
 def changes(*rows: dict[str, Any]) -> pa.Table:
@@ -77,20 +77,27 @@ def changes(*rows: dict[str, Any]) -> pa.Table:
     return table.append_column(ROW_HASH, pa.array(hashes, pa.binary()))
 
 
-def job(catalog: Catalog, cache: Path, *, first_load: bool = False) -> BuildJob:
+def job(catalog: Catalog, cache: Path, *, replaces: bool = False, epoch: str = "e") -> BuildJob:
     """Return the job of the next batch."""
     state = catalog.read()
-    dim = state.dim or state.spec.vector.dim
     return BuildJob(
-        store=catalog.store, spec=state.spec, dim=dim, live=state.segments, cache=cache, first_load=first_load
+        store=catalog.store,
+        spec=state.spec,
+        dim=state.dim or state.spec.vector.dim,
+        live=state.segments,
+        packs=state.packs,
+        cache=cache,
+        epoch=epoch,
+        base=state.base,
+        replaces=replaces,
     )
 
 
-def publish(catalog: Catalog, cache: Path, version: int, *rows: dict[str, Any]) -> CatalogState:
+def publish(catalog: Catalog, cache: Path, version: int, *rows: dict[str, Any], epoch: str = "e") -> CatalogState:
     """Build and commit one batch, as a sync does."""
     state = catalog.read()
-    result = build_part(changes(*rows), job(catalog, cache)) if rows else PartResult()
-    end = SourcePosition(epoch="e", version=version)
+    result = build_part(changes(*rows), job(catalog, cache, epoch=epoch)) if rows else PartResult()
+    end = SourcePosition(epoch=epoch, version=version)
     return commit_batch(catalog, state, result, end=end, committed_at=NOON, cache=cache)
 
 

@@ -8,12 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from indexer.build import build_part, cuts, merge_results
-from indexer.catalog import Catalog
+from indexer.catalog import Catalog, SourcePosition
 from indexer.errors import BuildError
+from indexer.format.deletions import find
 from indexer.format.fetch import fetch_segment
+from indexer.format.keys import key_hashes
 from indexer.format.records import Ledger
 from indexer.format.segment import read_segment
 from indexer.format.store import Store
+from indexer.letters import read_letters
 from indexer.spec import VectorSpec
 from tests.indexer.parts import TEXTS, VECTORS, as_rows, changes, delete, job, live_rows, publish, unit, upsert
 
@@ -44,7 +47,7 @@ def test_the_ledger_counts_rows_of_the_source(texts: Catalog, tmp_path: Path) ->
 
     result = build_part(rows, job(texts, tmp_path / "cache"))
 
-    assert result.ledger == Ledger(read=4, upserted=1, deleted=1, set_aside=1)
+    assert result.ledger == Ledger(read=4, upserted=1, deleted=1, set_aside=1, embedded=1)
 
 
 def test_set_aside_rows_are_kept_whole_with_their_reason(texts: Catalog, tmp_path: Path) -> None:
@@ -55,6 +58,104 @@ def test_set_aside_rows_are_kept_whole_with_their_reason(texts: Catalog, tmp_pat
     (letter,) = pq.read_table(tmp_path / "letters.parquet").to_pylist()
     assert (letter["key"], letter["reason"], letter["version"]) == ("[null]", "the key is null", 3)
     assert '"body": "lost?"' in letter["row"]
+    assert letter["key_hash"] is None
+
+
+def test_a_row_that_did_not_change_is_not_written_again(texts: Catalog, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    before = publish(texts, cache, 1, upsert(1), upsert(2))
+
+    state = publish(texts, cache, 2, upsert(1, 2), delete(1, 2), upsert(3, 2))
+
+    assert state.ledger == Ledger(read=3, upserted=1, unchanged=1, embedded=1)
+    assert (state.segments[0], state.deleted, state.live_rows) == (before.segments[0], {}, 3)
+    assert live_rows(texts, cache) == {1: "body 1", 2: "body 2", 3: "body 3"}
+
+
+def test_a_row_that_came_back_after_its_deletion_is_written_again(texts: Catalog, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    publish(texts, cache, 1, upsert(1), upsert(2))
+    publish(texts, cache, 2, delete(1, 2))
+
+    state = publish(texts, cache, 3, upsert(1, 3))
+
+    assert (state.ledger.unchanged, state.live_rows) == (0, 2)
+    assert live_rows(texts, cache) == {1: "body 1", 2: "body 2"}
+
+
+def test_an_update_of_columns_alone_embeds_nothing_and_keeps_the_vectors(texts: Catalog, tmp_path: Path) -> None:
+    cache, long = tmp_path / "cache", " ".join(f"word{i}" for i in range(40))
+    publish(texts, cache, 1, upsert(1, body=long), upsert(2))
+    before = vectors_of(texts, cache, 1)
+
+    state = publish(texts, cache, 2, upsert(1, 2, body=long, n=7))
+
+    assert state.ledger == Ledger(read=1, upserted=1)
+    assert len(before) > 2
+    assert vectors_of(texts, cache, 1) == before
+
+
+def test_a_changed_chunk_alone_is_embedded_and_a_shorter_text_leaves_no_tail(texts: Catalog, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    sentences = [f"Sentence number {i} has quite a few words in it for sure." for i in range(8)]
+    first = publish(texts, cache, 1, upsert(1, body=" ".join(sentences))).ledger.embedded
+    sentences[-1] = "Another ending."
+
+    state = publish(texts, cache, 2, upsert(1, 2, body=" ".join(sentences)))
+
+    assert 0 < state.ledger.embedded < first / 2
+    short = publish(texts, cache, 3, upsert(1, 3, body=sentences[0]))
+    assert (short.n_chunks, short.live_rows) == (len(vectors_of(texts, cache, 1)), 1)
+    assert live_rows(texts, cache) == {1: sentences[0]}
+
+
+def vectors_of(catalog: Catalog, cache: Path, key: int) -> list[list[float]]:
+    """The vectors of a row's live chunks, in order."""
+    state = catalog.read()
+    dead = catalog.tombstones(state)
+    found = []
+    for record in state.segments:
+        files = read_segment(fetch_segment(catalog.store, record, cache))
+        for position, chunk in enumerate(files.chunks().to_pylist()):
+            if chunk["column.id"] == key and position not in dead.get(record.number, ()):
+                found.append(files.vectors[position].tolist())
+    return found
+
+
+def test_what_the_source_deletes_is_kept_in_the_log_of_deletions(texts: Catalog, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    publish(texts, cache, 1, upsert(1), upsert(2), upsert(3))
+
+    state = publish(texts, cache, 5, delete(1, 4), delete(9, 4), upsert(2, 5, bad=True), delete(3, 5), upsert(3, 5))
+
+    (log,) = state.deletions
+    ((epoch, source, version),) = find(
+        state.deletions, key_hashes(changes(upsert(1)), ["id"])[0].tobytes(), texts.store
+    )
+    assert (log.count, epoch, source, version) == (1, "e", 4, state.version)
+
+
+def test_versions_of_another_epoch_do_not_count(texts: Catalog, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    publish(texts, cache, 50, upsert(1, 50), upsert(2, 50), upsert(3, 50))
+
+    publish(texts, cache, 0, upsert(1, 0), epoch="new")
+    state = publish(texts, cache, 2, upsert(1, 2, body="newer"), delete(2, 1), epoch="new")
+
+    assert live_rows(texts, cache) == {1: "newer", 3: "body 3"}
+    assert (state.base, state.live_rows) == (SourcePosition(epoch="new", version=0), 2)
+
+
+def test_a_letter_goes_when_its_row_is_mended_or_deleted(texts: Catalog, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    bad = (upsert(1, bad=True), upsert(2, bad=True), upsert(None, body="keyless"), upsert(3, bad=True))
+    before = publish(texts, cache, 1, *bad)
+    untouched = publish(texts, cache, 2, upsert(8, 2))
+
+    state = publish(texts, cache, 3, upsert(1, 3), delete(2, 3), delete(None, 3, body="keyless"), upsert(7, 3))
+
+    assert (before.letter_count, untouched.letters, state.letter_count) == (4, before.letters, 1)
+    assert read_letters(state.letters, texts.store)["key"].to_pylist() == ["[3]"]
 
 
 def test_nothing_to_write_writes_nothing(texts: Catalog, tmp_path: Path) -> None:
@@ -143,12 +244,13 @@ def test_any_text_comes_back_as_it_was(texts: Catalog, tmp_path: Path, text: str
 def test_parts_add_up(texts: Catalog, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     publish(texts, cache, 1, upsert(1), upsert(2))
-    one = build_part(changes(upsert(1, 2)), job(texts, cache))
+    one = build_part(changes(upsert(1, 2, body="again")), job(texts, cache))
     two = build_part(changes(delete(2, 2), upsert(None)), job(texts, cache))
 
     both = merge_results([one, two])
 
-    assert both.ledger == Ledger(read=3, upserted=1, deleted=1, set_aside=1)
+    assert both.ledger == Ledger(read=3, upserted=1, deleted=1, set_aside=1, embedded=1)
+    assert (both.replaced, both.removed) == (1, 1)
     assert {number: list(bits) for number, bits in both.tombstones().items()} == {
         texts.read().segments[0].number: [0, 1]
     }

@@ -8,7 +8,7 @@ import pytest
 from indexer.apply import apply
 from indexer.build import build_part
 from indexer.catalog import Catalog, SourcePosition
-from indexer.commit import commit_batch
+from indexer.commit import commit_batch, commit_load
 from indexer.errors import ProgressMoved
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec
@@ -39,12 +39,12 @@ def test_a_batch_that_another_writer_overtook_commits_nothing(store: Store, tmp_
 
 def test_a_spec_applied_while_a_load_runs_is_not_lost(store: Store, tmp_path: Path) -> None:
     catalog = Catalog.create(store, TEXTS)
-    seen, result = catalog.read(), build_part(changes(upsert(1)), job(catalog, tmp_path, first_load=True))
+    seen, result = catalog.read(), build_part(changes(upsert(1)), job(catalog, tmp_path, replaces=True))
     wider = spec(columns=["n", "title"])
     assert apply(store, wider) == "changed"
 
     with pytest.raises(ProgressMoved):
-        commit_batch(catalog, seen, result, end=END, committed_at=NOON, cache=tmp_path, replace=TEXTS)
+        commit_load(catalog, seen, result, TEXTS, end=END, committed_at=NOON, types={})
 
     assert (catalog.read().spec, catalog.read().position) == (wider, None)
 
@@ -54,10 +54,10 @@ def test_a_second_rebuild_applied_while_the_first_is_built_is_not_lost(store: St
     publish(catalog, tmp_path, 1, upsert(1))
     first, second = (spec(text=TEXTS.text.model_dump() | {"language": name}) for name in ("french", "german"))
     apply(store, first, rebuild=True)
-    seen, result = catalog.read(), build_part(changes(upsert(1)), job(catalog, tmp_path, first_load=True))
+    seen, result = catalog.read(), build_part(changes(upsert(1)), job(catalog, tmp_path, replaces=True))
     apply(store, second, rebuild=True)
 
     with pytest.raises(ProgressMoved):
-        commit_batch(catalog, seen, result, end=END, committed_at=NOON, cache=tmp_path, replace=first)
+        commit_load(catalog, seen, result, first, end=END, committed_at=NOON, types={})
 
     assert (catalog.read().spec, catalog.read().pending) == (TEXTS, second)

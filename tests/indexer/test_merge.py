@@ -11,7 +11,7 @@ from indexer.commit import commit_batch
 from indexer.format.fetch import fetch_segment
 from indexer.format.segment import read_segment
 from indexer.format.store import Store
-from indexer.merge import FAN_IN, MergeJob, commit_merge, merge_once, merge_segments, plan_merge
+from indexer.merge import FAN_IN, MergeJob, commit_merge, merge_job, merge_once, merge_segments, plan_merge
 from tests.indexer.parts import NOON, TEXTS, changes, delete, job, live_rows, publish, unit, upsert
 
 
@@ -32,13 +32,7 @@ def catalog(tmp_path: Path, cache: Path) -> Catalog:
 
 def planned(catalog: Catalog, cache: Path) -> MergeJob:
     state = catalog.read()
-    return MergeJob(
-        store=catalog.store,
-        spec=state.spec,
-        inputs=state.segments,
-        tombstones=catalog.tombstones(state),
-        cache=cache,
-    )
+    return merge_job(catalog, state, state.segments, cache)
 
 
 def test_a_full_tier_is_merged_into_one_segment_with_the_same_rows(catalog: Catalog, cache: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -16,22 +15,22 @@ def test_the_newest_version_of_a_key_wins() -> None:
     net = net_changes(table, TEXTS, None)
 
     assert net.upserts.tolist() == [1]
-    assert net.upsert_keys.tolist() == key_hashes(table.slice(1, 1), ["id"]).tolist()
-    assert net.delete_keys.tolist() == key_hashes(table.slice(2, 1), ["id"]).tolist()
-    assert (net.delete_versions.tolist(), net.letters) == ([6], {})
+    assert net.hashes[net.upserts].tolist() == key_hashes(table.slice(1, 1), ["id"]).tolist()
+    assert net.hashes[net.deletes].tolist() == key_hashes(table.slice(2, 1), ["id"]).tolist()
+    assert (net.deletes.tolist(), net.bad.tolist(), net.letters) == ([2], [False], {})
 
 
 @pytest.mark.parametrize("rows", [(delete(1, 3), upsert(1, 3)), (upsert(1, 3), delete(1, 3))])
 def test_at_equal_version_an_upsert_beats_a_delete(rows: tuple[dict[str, object], ...]) -> None:
     net = net_changes(changes(*rows), TEXTS, None)
 
-    assert (len(net.upserts), len(net.delete_keys)) == (1, 0)
+    assert (len(net.upserts), len(net.deletes)) == (1, 0)
 
 
 def test_a_changed_key_is_a_delete_of_the_old_and_an_upsert_of_the_new() -> None:
     net = net_changes(changes(delete(1, 3), upsert(9, 3)), TEXTS, None)
 
-    assert (net.upserts.tolist(), len(net.delete_keys)) == ([1], 1)
+    assert (net.upserts.tolist(), len(net.deletes)) == ([1], 1)
 
 
 def test_of_two_upserts_of_a_key_in_one_version_the_lowest_hash_wins_and_the_other_is_set_aside() -> None:
@@ -52,9 +51,12 @@ def test_the_same_row_twice_is_harmless() -> None:
 
 
 def test_a_null_key_is_set_aside_and_touches_nothing() -> None:
-    net = net_changes(changes(upsert(None), upsert(2), delete(None)), TEXTS, None)
+    table = changes(upsert(None), upsert(2), delete(None, body="gone"))
 
-    assert (net.upserts.tolist(), len(net.delete_keys), net.letters) == ([1], 0, {0: REASONS["null_key"]})
+    net = net_changes(table, TEXTS, None)
+
+    assert (net.upserts.tolist(), len(net.deletes), net.letters) == ([1], 0, {0: REASONS["null_key"]})
+    assert net.freed == (table["_row_hash"][2].as_py(),)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +73,8 @@ def test_a_null_key_is_set_aside_and_touches_nothing() -> None:
 def test_an_unusable_vector_is_set_aside_and_removes_what_was_indexed(vector: list[float], reason: str) -> None:
     net = net_changes(changes(upsert(1, vector=vector), upsert(2)), VECTORS, DIM)
 
-    assert (net.upserts.tolist(), len(net.delete_keys)) == ([1], 1)
-    assert net.letters == {0: REASONS[reason]}
+    assert (net.upserts.tolist(), len(net.deletes)) == ([1], 1)
+    assert (net.bad.tolist(), net.letters) == ([True], {0: REASONS[reason]})
 
 
 def test_a_zero_vector_is_usable_where_length_counts() -> None:
@@ -95,7 +97,7 @@ def test_a_missing_vector_leaves_the_row_findable_by_its_text() -> None:
 def test_text_that_is_not_utf8_is_set_aside_unless_it_is_deleted() -> None:
     net = net_changes(changes(upsert(1, bad=True), delete(2)), TEXTS, None)
 
-    assert (net.upserts.tolist(), len(net.delete_keys)) == ([], 2)
+    assert (net.upserts.tolist(), len(net.deletes)) == ([], 2)
     assert net.letters == {0: REASONS["bad_utf8"]}
 
 
@@ -108,8 +110,7 @@ def test_a_good_row_beats_a_bad_one_of_the_same_key_and_version() -> None:
 def test_no_changes_come_to_nothing() -> None:
     net = net_changes(changes(), TEXTS, None)
 
-    assert (net.upserts.tolist(), net.delete_keys.shape, net.letters) == ([], (0, 16), {})
-    assert net.delete_versions.dtype == np.int64
+    assert (net.upserts.tolist(), net.deletes.tolist(), net.hashes.shape, net.letters) == ([], [], (0, 16), {})
 
 
 def test_a_vector_too_large_for_its_type_is_set_aside() -> None:

@@ -3,63 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from connectors.delta_source import DeltaSource
 from connectors.errors import SchemaMismatch
 from indexer.apply import apply
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.format.records import Ledger
-from indexer.format.store import Store
 from indexer.netting import REASONS
-from indexer.spec import CollectionSpec, parse_spec
-from indexer.sync import SyncReport, sync
+from indexer.sync import SyncReport
+from tests.scene import COLUMNS, Scene
 from tests.served import served_rows, table_rows
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-COLUMNS = ("id", "body", "n")
-
-
-class Scene:
-    """A table with a change feed, and a collection over it."""
-
-    def __init__(self, spark: SparkSession, folder: Path) -> None:
-        self.spark, self.folder, self.table = spark, folder, folder / "table"
-        self.store = Store.at(str(folder / "store"))
-
-    def create(self, columns: str = "id BIGINT, body STRING, n INT", *more: str) -> None:
-        properties = ", ".join(("delta.enableChangeDataFeed = true", *more))
-        self.sql(f"CREATE TABLE {{t}} ({columns}) USING delta TBLPROPERTIES ({properties})")
-
-    def sql(self, statement: str) -> None:
-        self.spark.sql(statement.format(t=f"delta.`{self.table}`"))
-
-    def spec(self, **parts: Any) -> CollectionSpec:
-        spec = parse_spec(
-            f"name: scene\nsource: {{table: {self.table}}}\nkey: [id]\ncolumns: [n]\n"
-            "text: {fields: {body: 1.0}}\nvector: {model: 'hash:8'}"
-        )
-        return CollectionSpec.model_validate(spec.model_dump() | parts)
-
-    def sync(self, **options: Any) -> SyncReport:
-        return sync(self.store, "scene", self.source_of, cache=self.folder / "cache", **options)
-
-    def source_of(self, spec: CollectionSpec) -> DeltaSource:
-        return DeltaSource(self.spark, spec.source.table, spec.source_columns)
-
-    @property
-    def state(self) -> CatalogState:
-        return Catalog.open(self.store, "scene").read()
-
-
-@pytest.fixture
-def scene(spark: SparkSession, tmp_path: Path) -> Scene:
-    return Scene(spark, tmp_path)
 
 
 def test_a_load_then_changes_then_nothing(scene: Scene) -> None:
@@ -74,7 +29,7 @@ def test_a_load_then_changes_then_nothing(scene: Scene) -> None:
     second = scene.sync()
     third = scene.sync()
 
-    assert (first.commits, first.ledger) == (1, Ledger(read=3, upserted=3))
+    assert (first.commits, first.ledger) == (1, Ledger(read=3, upserted=3, embedded=3))
     assert told[-1] == ("loaded", 3, 3)
     assert (second.ledger.upserted, second.ledger.deleted) == (1, 1)
     assert (third.commits, third.ledger) == (0, Ledger())
@@ -254,7 +209,7 @@ def test_text_that_is_not_utf8_is_set_aside_in_any_column(scene: Scene) -> None:
     scene.sql("INSERT INTO {t} VALUES (1, 'fine', 'fine'), (2, 'fine', cast(X'ff41' AS STRING))")
     apply(scene.store, scene.spec())
 
-    assert scene.sync().ledger == Ledger(read=2, upserted=1, set_aside=1)
+    assert scene.sync().ledger == Ledger(read=2, upserted=1, set_aside=1, embedded=1)
 
 
 def test_a_rebuild_over_another_table_reads_that_table(scene: Scene) -> None:

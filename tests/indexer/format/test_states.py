@@ -86,6 +86,7 @@ STATE = CatalogState(
             created_at=datetime(2026, 1, 1, tzinfo=UTC),
         ),
     ),
+    live_rows=49_990,
     deleted={2**40 - 1: 17},
     packs={1: FileRecord(path="tombstones/0f.pack", size_bytes=99, sha256="dd")},
     letters=(FileRecord(path="letters/1e.parquet", size_bytes=100, sha256="ee"),),
@@ -93,7 +94,7 @@ STATE = CatalogState(
     deletions=(
         DeletionLog(file=FileRecord(path="deletions/2d.npy", size_bytes=160, sha256="ff"), epoch="3f1c", count=1),
     ),
-    ledger=Ledger(read=10, upserted=5, deleted=2, unchanged=1, set_aside=2),
+    ledger=Ledger(read=10, upserted=5, deleted=2, unchanged=1, set_aside=2, embedded=6),
     operation="sync",
     commit_id="0123456789abcdef0123456789abcdef",
     committed_at=datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC),

@@ -1,0 +1,93 @@
+"""Whether a table fits a spec: the columns that it names, in types that can be used, the same as when it was loaded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from connectors.contract import COMMITTED_AT, OP, VERSION, Source
+from connectors.errors import SchemaMismatch
+from indexer.load import PART
+from indexer.netting import BAD_TEXT, ROW_HASH
+from indexer.publish import SHARD, SLOT
+from indexer.spec import CollectionSpec
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
+
+TEXT_TYPES = {"string", "varchar", "char"}
+OPAQUE_TYPES = {"map", "variant", "interval", "void"}
+OWN_NAMES = {OP, VERSION, COMMITTED_AT, ROW_HASH, BAD_TEXT, SHARD, SLOT, PART}
+KEYLESS_TYPES = {"array", "map", "struct", "float", "double", "variant"}
+
+
+def require_fit(spec: CollectionSpec, source: Source, known: Mapping[str, str]) -> None:
+    """Raise :class:`connectors.errors.SchemaMismatch` unless the table has what the spec names, in usable types.
+
+    ``known`` are the types that the columns had when the table was loaded: a column that is gone or of another type
+    now stops a sync, because what is indexed would no longer be what the table holds.
+    """
+    types = types_of(source.schema())
+    problems = [
+        f"'{name}' is missing{_was(known, name)}{_nearest(name, types)}"
+        for name in spec.source_columns
+        if name not in types
+    ]
+    problems += [f"'{name}' is a name that Grebe uses itself" for name in spec.source_columns if name in OWN_NAMES]
+    problems += [
+        f"column '{name}' is {types[name]}, which can be neither filtered nor compared"
+        for name in spec.stored_columns
+        if types.get(name, "string").split("<")[0].split(" ")[0] in OPAQUE_TYPES
+    ]
+    problems += [
+        f"text field '{name}' is {types[name]}, expected string"
+        for name in spec.text.fields
+        if types.get(name, "string").split("(")[0] not in TEXT_TYPES
+    ]
+    vector = spec.vector.column
+    if vector and types.get(vector, "array<float>") not in {"array<float>", "array<double>"}:
+        problems.append(f"vector column '{vector}' is {types[vector]}, expected array<float> or array<double>")
+    problems += [
+        f"key column '{name}' is {types[name]}, which cannot identify a row"
+        for name in spec.key
+        if types.get(name, "string").split("<")[0] in KEYLESS_TYPES
+    ]
+    _complain(spec, problems or _retyped(spec, types, known), types, known)
+
+
+def require_same_types(spec: CollectionSpec, schema: StructType, known: Mapping[str, str]) -> None:
+    """Raise :class:`connectors.errors.SchemaMismatch` if a column of a batch has another type than at the load."""
+    types = types_of(schema)
+    _complain(spec, _retyped(spec, types, known), types, known)
+
+
+def types_of(schema: StructType) -> dict[str, str]:
+    """Return the columns' types as Spark writes them."""
+    return {field.name: field.dataType.simpleString() for field in schema.fields}
+
+
+def _retyped(spec: CollectionSpec, types: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
+    return [
+        f"column '{name}' is {types[name]}{_was(known, name)}"
+        for name in spec.source_columns
+        if name in types and name in known and types[name] != known[name]
+    ]
+
+
+def _was(known: Mapping[str, str], name: str) -> str:
+    return f" (it was {known[name]})" if name in known else ""
+
+
+def _nearest(name: str, types: Mapping[str, str]) -> str:
+    same = [other for other in types if other.lower() == name.lower()]
+    near = same or difflib.get_close_matches(name, types, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _complain(spec: CollectionSpec, problems: list[str], types: Mapping[str, str], known: Mapping[str, str]) -> None:
+    if not problems:
+        return
+    table = ", ".join(f"{name} {kind}" for name, kind in types.items())
+    healing = " What is indexed goes on being served; mend the table, or apply a new spec with --rebuild."
+    raise SchemaMismatch(f"{spec.name}: {'; '.join(problems)}. The table has: {table}.{healing if known else ''}")
