@@ -59,19 +59,44 @@ class NetChanges:
     freed: tuple[bytes, ...] = ()
 
 
-def net_changes(changes: pa.Table, spec: CollectionSpec, dim: int | None) -> NetChanges:
-    """Reduce ``changes`` (source columns, contract columns, ``_row_hash`` and ``_bad_text``) to one change per key."""
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Rows of a batch, each judged alone; all arrays have one entry a row.
+
+    ``upsert`` (bool) tells upserts from deletes, ``verdicts`` (uint8) are codes of ``REASONS``, 0 for a row that can be
+    indexed; ``hashes`` are key hashes, ``(n, 16) uint8``, zeros where not ``keyed`` (bool).
+    """
+
+    upsert: npt.NDArray[np.bool_]
+    verdicts: npt.NDArray[np.uint8]
+    keyed: npt.NDArray[np.bool_]
+    hashes: npt.NDArray[np.uint8]
+
+    @property
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """Which rows are upserts that can be indexed."""
+        usable: npt.NDArray[np.bool_] = self.upsert & (self.verdicts == 0)
+        return usable
+
+
+def judge(changes: pa.Table, spec: CollectionSpec, dim: int | None) -> Judged:
+    """Judge each row of ``changes`` (see :func:`net_changes`) by itself."""
     upsert = pc.equal(changes[OP], UPSERT).to_numpy(zero_copy_only=False)
-    verdicts = _verdicts(changes, spec, dim, upsert)
     keyed = ~null_keys(changes, spec.key)
     hashes = np.zeros((len(changes), 16), dtype=np.uint8)
     hashes[keyed] = key_hashes(changes.filter(pa.array(keyed)), spec.key)
-    usable = upsert & (verdicts == 0)
+    return Judged(upsert=upsert, verdicts=_verdicts(changes, spec, dim, upsert), keyed=keyed, hashes=hashes)
+
+
+def net_changes(changes: pa.Table, spec: CollectionSpec, dim: int | None) -> NetChanges:
+    """Reduce ``changes`` (source columns, contract columns, ``_row_hash`` and ``_bad_text``) to one change per key."""
+    judged = judge(changes, spec, dim)
+    upsert, verdicts, keyed, hashes = judged.upsert, judged.verdicts, judged.keyed, judged.hashes
     frame = pl.DataFrame(
         {
             "key": pl.Series(hash_column(hashes).cast(pa.binary())),
             "version": changes[VERSION].to_numpy(),
-            "upsert": usable,
+            "upsert": judged.usable,
             "hash": pl.Series(changes[ROW_HASH].combine_chunks().cast(pa.binary())),
         }
     ).with_row_index("at")

@@ -72,12 +72,14 @@ def sync(
     healing: Callable[[str], None] = lambda reason: None,
     approve: int | None = None,
     release: bool = False,
+    compare: bool = False,
 ) -> SyncReport:
     """Bring the collection ``name`` to its source's newest version; ``source_of`` opens the source of a spec.
 
     Returns when the version that was newest at the start is committed, or, if ``continuous``, when ``stop`` says so.
     ``committed`` is called after every commit, ``healing`` before the whole table is compared, with the reason.
-    ``approve`` grants the deletes that are held at that source version, ``release`` ends the hold of a rollback.
+    ``approve`` grants the deletes that are held at that source version, ``release`` ends the hold of a rollback, and
+    ``compare`` compares the whole table first, whether or not its changes could be read.
 
     Raises :class:`indexer.errors.CollectionHeld` when a person's word is wanted, any other
     :class:`indexer.errors.IndexerError` or :class:`connectors.errors.SourceError`; what was committed until then stays.
@@ -105,7 +107,7 @@ def sync(
             require_free(state)
             source = source_of(state.pending or state.spec)
             run = _Run(catalog, source, cache, progress, note, heal, granted)
-            run.to_a_position()
+            run.to_a_position(compare=compare)
             with run.company(continuous):
                 run.follow(continuous=continuous, interval_seconds=interval_seconds, stop=stop)
             break
@@ -140,8 +142,8 @@ class _Run:
         self._granted = granted
         self._merger: Merger | None = None
 
-    def to_a_position(self) -> None:
-        """Load the table if that is due, so that there is a position to go on from."""
+    def to_a_position(self, *, compare: bool) -> None:
+        """Load or ``compare`` the table if that is due, so that there is a position to go on from."""
         state = self._catalog.read()
         spec = state.pending or state.spec
         require_fit(spec, self._source, state.types if not state.pending else {})
@@ -149,6 +151,8 @@ class _Run:
             asked_at = datetime.now(UTC)
             self._committed(load(self._source, self._catalog, state, spec, self._cache, self._progress))
             self._beat(asked_at)
+        elif compare:
+            self._resync(None)
 
     def follow(self, *, continuous: bool, interval_seconds: float, stop: Callable[[], bool]) -> None:
         """Read on from the position, by changes or, where there are none, by comparing snapshots."""

@@ -14,6 +14,7 @@ from connectors.session import is_s3, spark_session
 from indexer.catalog import Catalog, CatalogState
 from indexer.format.store import Store
 from indexer.sync import SyncReport, sync
+from indexer.verify import Verification, verify
 from jobs.progress import Report
 
 
@@ -27,6 +28,10 @@ def run_sync(
     stop: Callable[[], bool] = lambda: False,
     progress: Report | None = None,
     committed: Callable[[CatalogState], None] = lambda state: None,
+    healing: Callable[[str], None] = lambda reason: None,
+    approve: int | None = None,
+    release: bool = False,
+    compare: bool = False,
 ) -> SyncReport:
     """Bring the collection ``name`` to its table's newest version; see :func:`indexer.sync.sync`."""
     state = Catalog.open(store, name).read()
@@ -42,7 +47,20 @@ def run_sync(
         stop=stop,
         progress=progress,
         committed=committed,
+        healing=healing,
+        approve=approve,
+        release=release,
+        compare=compare,
     )
+
+
+def run_verify(store: Store, name: str, *, cache: Path) -> Verification:
+    """Compare the collection ``name`` with its table; see :func:`indexer.verify.verify`."""
+    catalog = Catalog.open(store, name)
+    spec = catalog.read().spec
+    _hush()
+    spark = spark_session(f"grebe verify {name}", s3=is_s3(spec.source.table))
+    return verify(DeltaSource(spark, spec.source.table, spec.source_columns), catalog, cache / "sync")
 
 
 def _hush() -> None:
