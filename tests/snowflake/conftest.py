@@ -1,0 +1,36 @@
+"""One emulated Snowflake account for the run, a database and schema of its own for each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from tests.snowflake.server import SnowflakeServer, snowflake_server
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def snowflake_account() -> Iterator[SnowflakeServer]:
+    with snowflake_server() as server:
+        yield server
+
+
+@pytest.fixture
+def snowflake(snowflake_account: SnowflakeServer) -> Iterator[SnowflakeServer]:
+    """Yield the account without faults or records of other tests."""
+    snowflake_account.reset()
+    yield snowflake_account
+    snowflake_account.reset()
+
+
+@pytest.fixture
+def schema(snowflake: SnowflakeServer) -> Iterator[str]:
+    """Yield a new, empty schema as DATABASE.SCHEMA; the server's own connection is in it."""
+    database = f"TEST_{next(_numbers)}"
+    snowflake.execute(f"CREATE DATABASE {database}")
+    snowflake.execute(f"CREATE SCHEMA {database}.S")
+    yield f"{database}.S"
+    snowflake.execute(f"DROP DATABASE {database}")
