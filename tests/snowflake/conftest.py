@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.snowflake.server import SnowflakeServer, snowflake_server
+pytest.register_assert_rewrite("tests.snowflake.rules")
+
+from tests.snowflake.rules import Account  # noqa: E402
+from tests.snowflake.server import EmulatedAccount, SnowflakeServer, snowflake_server  # noqa: E402
 
 _numbers = itertools.count(1)
 
@@ -33,4 +36,11 @@ def schema(snowflake: SnowflakeServer) -> Iterator[str]:
     snowflake.execute(f"CREATE DATABASE {database}")
     snowflake.execute(f"CREATE SCHEMA {database}.S")
     yield f"{database}.S"
+    snowflake.reset()
     snowflake.execute(f"DROP DATABASE {database}")
+
+
+@pytest.fixture
+def account(snowflake: SnowflakeServer, schema: str) -> Account:
+    """Return the account as the rules see it."""
+    return EmulatedAccount(snowflake, schema)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import snowflake.connector
 
 ROOT = Path(__file__).parents[2]
@@ -94,8 +95,19 @@ class SnowflakeServer:
         return int(self._control("now"))
 
     def advance_clock(self, seconds: float) -> None:
-        """Let time pass, for retention; it never goes back."""
+        """Let time pass, for retention. It never goes back: use it on a server of the test's own."""
         self._control("advance-clock", seconds=seconds)
+
+    def expire_history(self, table: str) -> None:
+        """Forget the past of ``DATABASE.SCHEMA.TABLE``, as if it were older than its retention."""
+        self._control("expire-history", table=table)
+
+    def load(self, table: str, rows: pa.Table) -> None:
+        """Insert many rows into ``DATABASE.SCHEMA.TABLE`` in one commit, faster than SQL could; columns by name."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_table(rows)
+        self._post(f"load/{table}", sink.getvalue().to_pybytes())
 
     def rows_per_chunk(self, rows: int) -> None:
         """Cut results into chunks of so many rows, 10,000 unless set."""
@@ -157,13 +169,34 @@ class SnowflakeServer:
         return int(self._control("records")["chunk_requests"])
 
     def _control(self, verb: str, **arguments: Any) -> Any:
-        body = json.dumps(arguments).encode()
+        return self._post(verb, json.dumps(arguments).encode())
+
+    def _post(self, verb: str, body: bytes) -> Any:
         request = urllib.request.Request(f"{self.address}/_control/{verb}", body, method="POST")
         with urllib.request.urlopen(request, timeout=60) as reply:
             answer = json.load(reply)
         if not answer["success"]:
             raise RuntimeError(f"the Snowflake emulator refused {verb}: {answer['message']}")
         return answer["data"]
+
+
+class EmulatedAccount:
+    """Implements :class:`tests.snowflake.rules.Account` over a schema of the emulator."""
+
+    def __init__(self, server: SnowflakeServer, schema: str) -> None:
+        self._server = server
+        self._database, self._schema = schema.split(".")
+
+    def execute(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run a statement in the schema and return its rows."""
+        return self._server.execute(sql)
+
+    def connect(self) -> snowflake.connector.SnowflakeConnection:
+        """Open another connection to the same schema."""
+        return self._server.connect(database=self._database, schema=self._schema)
+
+    def settle(self) -> None:
+        """Nothing to wait for: the emulator never gives a time twice."""
 
 
 @contextmanager
@@ -173,7 +206,7 @@ def snowflake_server() -> Iterator[SnowflakeServer]:
     log = folder / "emulator.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [_uv(), "run", "--quiet", "--script", str(SCRIPT)],
+            [_uv(), "run", "--quiet", "--python", sys.executable, "--script", str(SCRIPT)],
             cwd=ROOT,
             env={
                 **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},

@@ -1,18 +1,25 @@
+"""The emulator keeps Snowflake's rules; ``tests/snowflake/live`` asks a real account the same."""
+
 from __future__ import annotations
 
-from tests.snowflake.server import SnowflakeServer
+from tests.snowflake.rules import BoundaryRules, CatalogRules, ChangeRules, TimeTravelRules, TypeRules
 
 
-def test_changes_between_two_moments(snowflake: SnowflakeServer, schema: str) -> None:
-    snowflake.execute("CREATE TABLE t (id INT, name VARCHAR) CHANGE_TRACKING = TRUE")
-    snowflake.execute("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
-    ((start,),) = snowflake.execute("SELECT CURRENT_TIMESTAMP()")
-    snowflake.execute("UPDATE t SET name = 'B' WHERE id = 2")
-    snowflake.execute("DELETE FROM t WHERE id = 1")
+class TestChanges(ChangeRules):
+    pass
 
-    assert sorted(
-        snowflake.execute(
-            "SELECT id, name, METADATA$ACTION, METADATA$ISUPDATE FROM t CHANGES(INFORMATION => DEFAULT) "
-            f"AT(TIMESTAMP => '{start.isoformat()}'::TIMESTAMP_LTZ)"
-        )
-    ) == [(1, "a", "DELETE", False), (2, "B", "INSERT", True), (2, "b", "DELETE", True)]
+
+class TestBoundaries(BoundaryRules):
+    pass
+
+
+class TestTimeTravel(TimeTravelRules):
+    pass
+
+
+class TestCatalog(CatalogRules):
+    pass
+
+
+class TestTypes(TypeRules):
+    pass

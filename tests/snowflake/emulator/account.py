@@ -10,8 +10,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from tests.snowflake.emulator.engine import Engine
-from tests.snowflake.emulator.failure import SqlFailure
+from tests.snowflake.emulator.failure import SqlFailure, result_expired, statement_not_found
 from tests.snowflake.emulator.faults import Faults, Login, Seen
 from tests.snowflake.emulator.naming import given
 from tests.snowflake.emulator.results import Results
@@ -189,15 +191,24 @@ class Account:
         self.signed_in(authorization)
         data = self._results.answer(query_id, address)
         if data is None:
-            raise _with_id(SqlFailure(709, "02000", f"Statement {query_id} not found"), query_id)
+            finished = self._results.finished(query_id)
+            raise _with_id(result_expired(query_id) if finished else statement_not_found(query_id), query_id)
         return data
 
     def status(self, authorization: str | None, query_id: str) -> Reply:
         """Return a query's state as the monitoring address tells it."""
         signed = self.signed_in(authorization)
-        if query_id not in self._results:
+        if not self._results.finished(query_id):
             return {"queries": []}
         return {"queries": [{"id": query_id, "status": "SUCCESS", "state": "SUCCEEDED", "sessionId": signed.id}]}
+
+    def load(self, table: str, stream: bytes) -> int:
+        """Insert the rows of an Arrow stream into a table, in one commit."""
+        with self._engine.lock:
+            session = Session(self._engine, None, None, "LOADER")
+            count = session.load(table, pa.ipc.open_stream(stream).read_all())
+            session.close()
+            return count
 
     def expire_tokens(self, *, master: bool = False) -> None:
         """Every session token given so far has expired, and the master tokens too if asked."""

@@ -1,7 +1,8 @@
 """Results as the service sends them: Arrow streams with Snowflake's metadata on each field, or JSON text.
 
 The physical types are those that the connector's converters accept (``CArrowIterator`` in its sources): integers and
-decimals unscaled in the narrowest width that holds a chunk's values, times as a count, timestamps as one count up to
+decimals unscaled in the narrowest width that holds a result's values (the same in all its chunks: the connector reads
+later ones as it read the first), times as a count, timestamps as one count up to
 milliseconds and as a struct of seconds and nanoseconds beyond, JSON as indented text, vectors as fixed-size lists.
 """
 
@@ -24,30 +25,38 @@ EPOCH_DAY = date(1970, 1, 1)
 _WIDTHS = [(8, pa.int8(), "SB1"), (16, pa.int16(), "SB2"), (32, pa.int32(), "SB4"), (64, pa.int64(), "SB8")]
 
 
-def stream(rows: pa.Table, columns: list[Column]) -> bytes:
-    """Return one chunk as an Arrow IPC stream."""
+def streams(rows: pa.Table, columns: list[Column], rows_per_chunk: int) -> list[tuple[int, bytes]]:
+    """Return a result in chunks, at least one, each its number of rows and an Arrow IPC stream."""
     fields, arrays = [], []
     for place, column in enumerate(columns):
         array, physical = _encoded(rows.column(place), column)
-        metadata = {
-            "logicalType": column.type.kind,
-            "precision": str(column.type.precision),
-            "scale": str(column.type.scale),
-            "charLength": str(column.type.length if column.type.kind in ("TEXT", "BINARY") else 0),
-            "byteLength": str(_byte_length(column)),
-            "finalType": "T",
-            "physicalType": physical,
-        }
-        if column.type.kind == "VECTOR":
-            metadata["vectorDimension"] = str(column.type.dimension)
-        fields.append(pa.field(shown(column.name), array.type, nullable=column.nullable, metadata=metadata))
+        fields.append(_field(column, array.type, physical))
         arrays.append(array)
+    whole = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+    starts = range(0, max(1, whole.num_rows), rows_per_chunk)
+    return [_stream(whole.slice(start, rows_per_chunk)) for start in starts]
+
+
+def _stream(batch: pa.RecordBatch) -> tuple[int, bytes]:
     sink = pa.BufferOutputStream()
-    schema = pa.schema(fields)
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    encoded: bytes = sink.getvalue().to_pybytes()
-    return encoded
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return batch.num_rows, sink.getvalue().to_pybytes()
+
+
+def _field(column: Column, arrow: pa.DataType, physical: str) -> pa.Field:
+    metadata = {
+        "logicalType": column.type.kind,
+        "precision": str(column.type.precision),
+        "scale": str(column.type.scale),
+        "charLength": str(column.type.length if column.type.kind in ("TEXT", "BINARY") else 0),
+        "byteLength": str(_byte_length(column)),
+        "finalType": "T",
+        "physicalType": physical,
+    }
+    if column.type.kind == "VECTOR":
+        metadata["vectorDimension"] = str(column.type.dimension)
+    return pa.field(shown(column.name), arrow, nullable=column.nullable, metadata=metadata)
 
 
 def json_rows(rows: pa.Table, columns: list[Column]) -> list[list[str | None]]:

@@ -7,6 +7,7 @@ from typing import Any
 from tests.snowflake.emulator.account import Account
 from tests.snowflake.emulator.engine import Engine
 from tests.snowflake.emulator.faults import DropChunks, FailNext, Faults
+from tests.snowflake.emulator.naming import table_name
 from tests.snowflake.emulator.results import Results
 
 
@@ -42,6 +43,12 @@ class Control:
 
     def _advance_clock(self, seconds: float) -> None:
         self._engine.clock.advance(seconds)
+
+    def _expire_history(self, table: str) -> None:
+        """Forget all of a table's past, as if it were older than its retention."""
+        with self._engine.lock:
+            name = table_name(table)
+            self._engine.catalog.table((name.catalog, name.db, name.name)).kept_since_us = self._engine.clock.now_us()
 
     def _delay_commits(self, seconds: float) -> None:
         self._engine.commit_delay_s = seconds

@@ -17,6 +17,8 @@ def of_duckdb(error: Exception) -> SqlFailure:
     text, kind = str(error), type(error).__name__
     if kind == "BinderException" and (found := re.search(r'column "([^"]+)" not found|named "([^"]+)"', text)):
         return invalid_identifier(shown(found[1] or found[2]))
+    if kind == "CatalogException" and (found := re.search(r"Function with name (\S+) does not exist", text)):
+        return SqlFailure(2140, "42601", f"SQL compilation error:\nUnknown function {found[1].upper()}")
     if kind == "CatalogException" and (found := re.search(r"with name (\S+) does not exist", text)):
         return no_such_object(shown(found[1]))
     if kind == "ConstraintException" and (found := re.search(r"NOT NULL constraint failed: \S+\.(\S+)", text)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+from fakesnow import macros
 from fakesnow.instance import FakeSnow
 
 from tests.snowflake.emulator.clock import Clock
@@ -42,6 +43,8 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.fake = FakeSnow(create_database_on_connect=False, create_schema_on_connect=False)
+        # fakesnow's macros, for sessions without a current database
+        self.fake.duck_conn.execute(macros.creation_sql("memory"))
         self._transactions = 0
 
     def transaction(self) -> int:

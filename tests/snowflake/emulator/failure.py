@@ -49,6 +49,16 @@ def invalid_identifier(name: str) -> SqlFailure:
     return SqlFailure(904, "42000", f"SQL compilation error:\ninvalid identifier '{name}'")
 
 
+def statement_not_found(query_id: str) -> SqlFailure:
+    """Error 000709 (02000)."""
+    return SqlFailure(709, "02000", f"Statement {query_id} not found")
+
+
+def result_expired(query_id: str) -> SqlFailure:
+    """Error 000612 (02000), for a query that ran more than a day ago; from experience, no page documents it."""
+    return SqlFailure(612, "02000", f"Result for query {query_id} has expired")
+
+
 def unsupported(what: str) -> SqlFailure:
     """The emulator's own limit, never to be taken for Snowflake's answer."""
     return SqlFailure(9999, "0A000", f"The Snowflake emulator of Grebe's tests does not support {what}.")

@@ -98,6 +98,8 @@ def _column(item: exp.Expression, sources: dict[str, list[Column] | None]) -> Co
     if isinstance(inner, exp.CurrentTimestamp):
         kind = "TIMESTAMP_NTZ" if inner.args.get("sysdate") else "TIMESTAMP_LTZ"
         return Column(name, ColumnType(kind, scale=9))
+    if isinstance(inner, exp.UnixToTime) and isinstance(inner.args.get("target_type"), exp.DataType):
+        return Column(name, declared(inner.args["target_type"]))
     for function, of in _FUNCTIONS.items():
         if isinstance(inner, function):
             return Column(name, of)

@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from tests.snowflake.emulator.column import Column, of_duck
 from tests.snowflake.emulator.engine import SELECT, Answer, Engine
-from tests.snowflake.emulator.failure import SqlFailure, no_such_object, unsupported
+from tests.snowflake.emulator.failure import SqlFailure, no_such_object, statement_not_found, unsupported
 from tests.snowflake.emulator.lineage import result_columns
 from tests.snowflake.emulator.listing import information_columns, information_tables
 from tests.snowflake.emulator.naming import shown, table_name
@@ -32,7 +32,7 @@ class Reader:
         self._fake = fake
         self._duck = fake._duck_conn
         self._named = named
-        self.time_zone = "America/Los_Angeles"
+        self.time_zone = "UTC"
         self.now_us = 0
 
     def select(self, tree: exp.Expression, *, describe_only: bool = False) -> Answer:
@@ -107,7 +107,7 @@ class Reader:
             us = self.now_us + int(Decimal(str(value)) * 1_000_000)
         elif kind == "STATEMENT":
             if value not in self._engine.committed_us:
-                raise SqlFailure(709, "02000", f"Statement {value} not found")
+                raise statement_not_found(value)
             us = self._engine.committed_us[value][0 if before else 1]
         elif kind == "TIMESTAMP" and isinstance(value, datetime):
             us = microseconds(value if value.tzinfo else value.replace(tzinfo=ZoneInfo(self.time_zone)))

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.snowflake.emulator.arrow_wire import json_rows, stream
+from tests.snowflake.emulator.arrow_wire import json_rows, streams
 from tests.snowflake.emulator.engine import Answer
 from tests.snowflake.emulator.naming import shown
 
@@ -43,6 +43,7 @@ class Results:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Result] = OrderedDict()
+        self._finished: set[str] = set()
         self._lock = threading.Lock()
 
     def add(self, query_id: str, answer: Answer, rows_per_chunk: int, base: dict[str, Any]) -> None:
@@ -57,11 +58,9 @@ class Results:
         if answer.text:
             data |= {"queryResultFormat": "json", "rowset": json_rows(answer.rows, answer.columns)}
             return self._keep(query_id, Result(data))
-        starts = range(0, max(1, answer.rows.num_rows), rows_per_chunk)
-        slices = [answer.rows.slice(start, rows_per_chunk) for start in starts]
-        first, *others = [stream(part, answer.columns) for part in slices]
+        (_, first), *others = streams(answer.rows, answer.columns, rows_per_chunk)
         data |= {"queryResultFormat": "arrow", "rowsetBase64": base64.b64encode(first).decode()}
-        return self._keep(query_id, Result(data, others, [part.num_rows for part in slices[1:]]))
+        return self._keep(query_id, Result(data, [chunk for _, chunk in others], [rows for rows, _ in others]))
 
     def answer(self, query_id: str, address: str) -> dict[str, Any] | None:
         """Return a result's response data with fresh addresses for its chunks, None when it is not kept."""
@@ -104,13 +103,15 @@ class Results:
         with self._lock:
             self._kept.clear()
 
-    def __contains__(self, query_id: str) -> bool:
+    def finished(self, query_id: str) -> bool:
+        """Say whether a query ran, its result kept or not."""
         with self._lock:
-            return query_id in self._kept
+            return query_id in self._finished
 
     def _keep(self, query_id: str, result: Result) -> None:
         with self._lock:
             self._kept[query_id] = result
+            self._finished.add(query_id)
             while len(self._kept) > 1 and sum(r.size_bytes for r in self._kept.values()) > MAX_KEPT_BYTES:
                 self._kept.popitem(last=False)
 

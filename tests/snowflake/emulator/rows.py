@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlglot import exp
 
+from tests.snowflake.emulator.column import TIMESTAMPS
 from tests.snowflake.emulator.failure import SqlFailure, invalid_identifier, unsupported
 from tests.snowflake.emulator.naming import quoted, shown
 from tests.snowflake.emulator.table import LOG, Table
@@ -31,13 +32,27 @@ class Writer:
         rest = {n: e for n, e in table.defaults.items() if n not in names}
         defaults = [f"({self._translate(exp.select(e.copy()))})" for e in rest.values()]
         columns = ", ".join(quoted(name) for name in [*names, *rest])
-        values = ", ".join(["s.*", *defaults])
+        values = ", ".join([*self._cast(table, names, query), *defaults])
         sequence = f"{quoted(table.key[0])}.{quoted(LOG)}.ROW_IDS"
+        inputs = ", ".join(f"C{i}" for i in range(len(names)))
         done = self._duck.execute(
             f"INSERT INTO {table.log} ({columns}, _rid, _new, _from) "
-            f"SELECT {values}, nextval('{sequence}'), TRUE, {self._txn} FROM ({query}) AS s"
+            f"SELECT {values}, nextval('{sequence}'), TRUE, {self._txn} FROM ({query}) AS s({inputs})"
         )
         return int(done.fetchall()[0][0])
+
+    def _cast(self, table: Table, names: list[str], query: str) -> list[str]:
+        """Text becomes a timestamp in Snowflake's formats too: DuckDB knows no space before an offset."""
+        kinds = {column.name: column.type for column in table.columns}
+        if not any(kinds[name].kind in TIMESTAMPS for name in names):
+            return ["s.*"]
+        given = [str(of) for of in self._duck.sql(query).types]
+        return [
+            f"CAST(regexp_replace({s}, ' ?([+-]\\d\\d):?(\\d\\d)$', '\\1:\\2') AS {kinds[name].duck})"
+            if of == "VARCHAR" and kinds[name].kind in TIMESTAMPS
+            else s
+            for name, of, s in zip(names, given, (f"s.C{i}" for i in range(len(names))), strict=True)
+        ]
 
     def update(self, table: Table, statement: exp.Update) -> int:
         """UPDATE … SET … [FROM …] [WHERE …]."""

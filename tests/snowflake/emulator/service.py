@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.snowflake.emulator.account import Account, Refused
 from tests.snowflake.emulator.control import Control
@@ -50,6 +50,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
+        if parts.path.startswith("/_control/load/"):
+            table = unquote(parts.path.rpartition("/")[2])
+            return self._reply(lambda: self.server.account.load(table, body))
         content = json.loads(body) if body.strip() else {}
         account, token = self.server.account, self.headers.get("Authorization")
         names = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -71,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        pieces = parts.path.strip("/").split("/")
+        pieces = [piece for piece in parts.path.split("/") if piece]
         account, token = self.server.account, self.headers.get("Authorization")
         if pieces[0] == "_control":
             return self._reply(lambda: self.server.control.do(pieces[1], {}))

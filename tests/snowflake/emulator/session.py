@@ -17,12 +17,15 @@ from tests.snowflake.emulator.definition import Definer, columns_of, options
 from tests.snowflake.emulator.duck_failure import of_duckdb
 from tests.snowflake.emulator.engine import Answer, Engine
 from tests.snowflake.emulator.failure import SqlFailure, already_exists, unsupported
-from tests.snowflake.emulator.naming import fold, parsed, quoted, shown
+from tests.snowflake.emulator.naming import fold, given, parsed, quoted, shown, table_name
 from tests.snowflake.emulator.places import Places
 from tests.snowflake.emulator.reading import Reader
 from tests.snowflake.emulator.rows import Writer
 from tests.snowflake.emulator.table import Table, View
 from tests.snowflake.emulator.translate import bound
+
+DEFAULT_TIME_ZONE = "America/Los_Angeles"
+"""The service's own default (Snowflake docs, SQL reference, "Parameters", TIMEZONE)."""
 
 COUNTED = {
     "inserted": "number of rows inserted",
@@ -45,9 +48,11 @@ class Session:
         self.parameters: dict[str, str] = {}
         self._reader = Reader(shared, self._fake, self._said)
         self._places = Places(self._fake, shared.catalog, self._defining)
+        self.set_time_zone(DEFAULT_TIME_ZONE)
         if database and self._places.exists(database, None):
             self._places.use(database, schema if schema and self._places.exists(database, schema) else None)
         self._variables: dict[str, exp.Expression] = {}
+        self._last_query_id = ""
         self._open: int | None = None
         self._touched: set[str] = set()
 
@@ -70,8 +75,12 @@ class Session:
         """Set a session parameter; TIMEZONE decides what a timestamp without a zone means."""
         self.parameters[name.upper()] = value
         if name.upper() == "TIMEZONE":
-            self._reader.time_zone = value
-            self._duck.execute(f"SET TimeZone = '{value}'")
+            self.set_time_zone(value)
+
+    def set_time_zone(self, name: str) -> None:
+        """Set what a timestamp without a zone means, and in which zone TIMESTAMP_LTZ is shown."""
+        self._reader.time_zone = name
+        self._duck.execute(f"SET TimeZone = '{name}'")
 
     def execute(
         self, sql: str, query_id: str, bindings: binding.Bindings | None = None, *, describe_only: bool = False
@@ -85,7 +94,17 @@ class Session:
             except (duckdb.Error, snowflake.connector.errors.Error) as error:
                 raise of_duckdb(error) from error
             self._engine.committed_us[query_id] = (self._reader.now_us, self._engine.clock.now_us())
+            self._last_query_id = query_id
             return answer
+
+    def load(self, name: str, rows: pa.Table) -> int:
+        """Insert rows into a table in one commit; columns go by name."""
+        table = self._engine.catalog.table(self._reader.key(table_name(name)))
+        self._duck.register("_BATCH", rows)
+        with self._transaction(table.key[0]) as txn:
+            self._touched.add(".".join(table.key))
+            writer = Writer(self._duck, self._reader.translate, txn)
+            return writer.insert(table, [given(c) for c in rows.column_names], "SELECT * FROM temp.main._BATCH")
 
     def close(self) -> None:
         """End the session; an open transaction is rolled back."""
@@ -246,6 +265,9 @@ class Session:
         if clone := tree.args.get("clone"):
             query = exp.select("*").from_(clone.this.copy())
         columns, defaults = columns_of(tree.this) if isinstance(tree.this, exp.Schema) else ([], {})
+        if like := tree.find(exp.LikeProperty):
+            model = self._engine.catalog.table(self._reader.key(like.this))
+            columns, defaults = list(model.columns), dict(model.defaults)
         if query is not None and not columns:
             columns = [Column(c.name, c.type) for c in self._reader.typed_columns(query)]
         sql = self._reader.translate(query) if query is not None else None
@@ -386,6 +408,7 @@ class Session:
     def _said(self, function: str) -> str | None:
         """What the functions on the session's own state return."""
         return {
+            "LAST_QUERY_ID": self._last_query_id,
             "CURRENT_ROLE": self.role,
             "CurrentRole": self.role,
             "CURRENT_USER": self.user,

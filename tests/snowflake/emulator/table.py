@@ -35,6 +35,7 @@ class Table:
     born_us: int
     retention_days: float = 1
     tracked_since_us: int | None = None
+    kept_since_us: int = 0
     changed_us: int = 0
     comment: str = ""
     defaults: dict[str, exp.Expression] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class Table:
 
     def oldest_us(self, now_us: int) -> int:
         """The first moment that time travel reaches."""
-        return max(self.born_us, now_us - int(self.retention_days * DAY_US))
+        return max(self.born_us, self.kept_since_us, now_us - int(self.retention_days * DAY_US))
 
 
 @dataclass

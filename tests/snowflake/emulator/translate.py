@@ -40,7 +40,7 @@ def duck_sql(tree: exp.Expression, cursor: Any, now_us: int, instead: Query, tim
         table.replace(replacement)
     tree = _with_clock(tree, now_us, time_zone)
     tree = _with_generators(tree)
-    tree = tree.transform(_vector, copy=False)
+    tree = tree.transform(_vector, copy=False).transform(_function, copy=False)
     sql: str = cursor._transform(tree, None).sql(dialect="duckdb")
     for marker, query in queries.items():
         sql = sql.replace(quoted(MARKER, MARKER, marker), f"({query})")
@@ -98,6 +98,24 @@ def _vector(node: exp.Expression) -> exp.Expression:
     """A vector is DuckDB's array of FLOAT; spelt so that fakesnow does not widen it to DOUBLE."""
     if isinstance(node, exp.DataType) and getattr(node.this, "name", "") == "VECTOR":
         return exp.DataType(this=exp.DataType.Type.USERDEFINED, kind=declared(node).duck)
+    return node
+
+
+def _function(node: exp.Expression) -> exp.Expression:
+    """What fakesnow leaves to DuckDB, which means something else by it."""
+    if isinstance(node, exp.UnixToTime) and isinstance(node.args.get("scale"), exp.Literal):
+        # exact to the microsecond, where a division would round; the type as the name says
+        scale = int(node.args["scale"].name)
+        unit = f"* {10 ** (6 - scale)}" if scale <= 6 else f"// {10 ** (scale - 6)}"
+        count = sqlglot.parse_one(f"CAST(CAST(? AS HUGEINT) {unit} AS BIGINT)", read="duckdb")
+        count = count.transform(lambda n: node.this.copy() if isinstance(n, exp.Placeholder) else n)
+        zoned = "LTZ" in str(node.args.get("target_type"))
+        return exp.Anonymous(this="make_timestamptz" if zoned else "make_timestamp", expressions=[count])
+    if isinstance(node, exp.Anonymous) and str(node.this).upper() == "HASH":
+        # Snowflake's is signed
+        unsigned = exp.Anonymous(this="hash", expressions=node.expressions)
+        shifted = exp.Sub(this=exp.cast(unsigned, "INT128"), expression=exp.Literal.number(2**63))
+        return exp.cast(exp.Paren(this=shifted), "BIGINT")
     return node
 
 
