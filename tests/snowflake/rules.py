@@ -23,6 +23,8 @@ TIME_TRAVEL_MISSING = (707, "02000")
 TRACKING_MISSING = (91930, "2F003")
 NO_SUCH_OBJECT = (2003, "42S02")
 
+MICROSECOND = timedelta(microseconds=1)
+
 
 class Account(Protocol):
     """An account with a schema of the test's own."""
@@ -246,14 +248,23 @@ class BoundaryRules:
     """Where an interval begins and ends, at the time of the transaction's commit."""
 
     def test_a_change_at_the_end_is_in_and_at_the_start_is_out(self, account: Account) -> None:
-        """ "The results are inclusive of the end marker" ("CHANGES"); AT is inclusive, so the state there has it."""
+        """ "The results are inclusive of the end marker" ("CHANGES"), and AT is inclusive, so its state has the change.
+
+        The moment of the commit is found by halving: the first one at which an interval that ends there has the change.
+        """
         start = tracked(account)
         insert(account, (1, "a"))
-        commit = commit_time(account)
+        earlier, commit = start, now(account)
+        while commit - earlier > MICROSECOND:
+            middle = earlier + (commit - earlier) // 2
+            if changes(account, start, middle):
+                commit = middle
+            else:
+                earlier = middle
+        inserted = [(1, "a", "INSERT", False)]
 
-        assert changes(account, start, commit) == [(1, "a", "INSERT", False)]
-        assert changes(account, start, commit - timedelta(microseconds=1)) == []
-        assert changes(account, commit) == []
+        assert (changes(account, start, earlier), changes(account, start, commit)) == ([], inserted)
+        assert (changes(account, earlier), changes(account, commit)) == (inserted, [])
 
     def test_abutting_windows_have_every_change_once(self, account: Account) -> None:
         """Each window's END is the next one's AT: together they give what one window would."""
@@ -309,11 +320,11 @@ class TimeTravelRules:
         """AT is inclusive of changes with a timestamp equal to the parameter."""
         first = tracked(account, (1, "a"))
         account.execute("UPDATE t SET name = 'b'")
-        commit = commit_time(account)
+        second = now(account)
         account.execute("DELETE FROM t")
 
         assert account.execute(f"SELECT * FROM t AT(TIMESTAMP => {sql(first)})") == [(1, "a")]
-        assert account.execute(f"SELECT * FROM t AT(TIMESTAMP => {sql(commit)})") == [(1, "b")]
+        assert account.execute(f"SELECT * FROM t AT(TIMESTAMP => {sql(second)})") == [(1, "b")]
         assert account.execute("SELECT * FROM t") == []
 
     def test_before_a_statement(self, account: Account) -> None:
@@ -388,7 +399,8 @@ class CatalogRules:
             shown = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
         assert [(t["name"], t["retention_time"], t["change_tracking"]) for t in shown] == [("T_1", "0", "ON")]
-        assert before < shown[0]["created_on"] < now(account)
+        created = shown[0]["created_on"]  # to the millisecond
+        assert before - timedelta(milliseconds=1) < created < now(account)
 
     def test_information_schema(self, account: Account) -> None:
         """ "TABLES view": CREATED and RETENTION_TIME; another table of the same name has another CREATED."""

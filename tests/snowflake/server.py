@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -148,6 +149,10 @@ class SnowflakeServer:
         arguments = {"code": code, "sqlstate": sqlstate, "message": message, "times": times, "containing": containing}
         self._control("fail-next", **arguments)
 
+    def http_errors(self, status: int, requests: int) -> None:
+        """Answer the next requests to run a statement with an HTTP status (503, 429, …) instead."""
+        self._control("http-errors", status=status, requests=requests)
+
     def delay_commits(self, seconds: float) -> None:
         """Let others see commits only so long after the time that the commits get."""
         self._control("delay-commits", seconds=seconds)
@@ -200,13 +205,13 @@ class EmulatedAccount:
 
 
 @contextmanager
-def snowflake_server() -> Iterator[SnowflakeServer]:
-    """Run an emulated account for as long as the context lasts; its log stays when it fails to start."""
+def snowflake_server(script: Path = SCRIPT, python: Path = Path(sys.executable)) -> Iterator[SnowflakeServer]:
+    """Run an emulated account for as long as the context lasts; uv is looked for beside ``python``."""
     folder = Path(tempfile.mkdtemp(prefix="grebe-snowflake-"))
     log = folder / "emulator.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [_uv(), "run", "--quiet", "--python", sys.executable, "--script", str(SCRIPT)],
+            [_uv(python), "run", "--quiet", "--python", str(python), "--script", str(script)],
             cwd=ROOT,
             env={
                 **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
@@ -221,6 +226,7 @@ def snowflake_server() -> Iterator[SnowflakeServer]:
         server = SnowflakeServer(_address(process, log), log)
         yield server
         server.close()
+        shutil.rmtree(folder)
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -245,8 +251,8 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     )
 
 
-def _uv() -> str:
-    beside = Path(sys.executable).with_name("uv")
+def _uv(python: Path) -> str:
+    beside = python.with_name("uv")
     if not beside.exists():
         raise RuntimeError(
             "The tests of Snowflake need uv beside the Python that runs them, to start the emulator in its own "

@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector import SnowflakeConnection
-from snowflake.connector.errors import DatabaseError, InternalError, ProgrammingError
+from snowflake.connector.errors import DatabaseError, IntegrityError, InternalError, ProgrammingError
 from snowflake.connector.result_batch import ResultBatch
 
 from tests.snowflake.rules import now, sql
@@ -189,6 +189,31 @@ class TestChunks:
         }
         assert len(connection.cursor().execute("SELECT * FROM big").fetchall()) == ROWS + 1
 
+    def test_cut_anywhere_hold_the_same_values(self, snowflake: SnowflakeServer, schema: str) -> None:
+        columns = "k INT, n NUMBER(38, 0), m NUMBER(9, 2), f FLOAT, s VARCHAR, at TIMESTAMP_LTZ, a3 TIMESTAMP_NTZ(3)"
+        snowflake.execute(f"CREATE TABLE t ({columns}, ti TIME, b BINARY, v VECTOR(FLOAT, 2))")
+        stamp = datetime(1969, 12, 31, 23, 59, 59, 123000)  # noqa: DTZ001
+        full = {
+            "n": pa.array([-(2**100)] * 5, pa.decimal128(38)),
+            "m": pa.array([Decimal("-1.25")] * 5),
+            "f": pa.array([0.5] * 5),
+            "s": pa.array(["ä"] * 5),
+            "at": pa.array([stamp.replace(tzinfo=UTC)] * 5),
+            "a3": pa.array([stamp] * 5, pa.timestamp("us")),
+            "ti": pa.array([clock(1, 2, 3, 4)] * 5, pa.time64("us")),
+            "b": pa.array([b"\x00\xff"] * 5),
+            "v": pa.array([[0.5, -1.5]] * 5, pa.list_(pa.float32(), 2)),
+        }
+        snowflake.load(f"{schema}.T", pa.table({"k": range(5), **full}))
+        snowflake.load(f"{schema}.T", pa.table({"k": range(5, 10)}))
+        whole = snowflake.execute("SELECT * FROM t ORDER BY k % 5, k")
+        snowflake.rows_per_chunk(3)
+
+        assert snowflake.execute("SELECT * FROM t ORDER BY k % 5, k") == whole
+        values = (-(2**100), Decimal("-1.25"), 0.5, "ä", stamp.replace(tzinfo=UTC), stamp)
+        assert whole[0] == (0, *values, clock(1, 2, 3, 4), b"\x00\xff", [0.5, -1.5])
+        assert [row[1:] for row in whole[1::2]] == [(None,) * 9] * 5
+
     def test_no_rows(self, connection: SnowflakeConnection) -> None:
         cursor = connection.cursor()
         cursor.execute("SELECT id FROM big WHERE id < 0")
@@ -216,6 +241,43 @@ class TestStatements:
             connection.cursor().execute("SELECT 'CHANGES('")
         assert (raised.value.errno, raised.value.sqlstate) == (604, "57014")
         assert connection.cursor().execute("SELECT 'CHANGES('").fetchall() == [("CHANGES(",)]
+
+    def test_are_sent_again_when_the_service_is_overloaded(self, snowflake: SnowflakeServer, connection: Any) -> None:
+        snowflake.http_errors(503, 1)
+
+        assert connection.cursor().execute("SELECT 1").fetchall() == [(1,)]
+
+    def test_commit_when_told_without_autocommit(self, snowflake: SnowflakeServer, connection: Any) -> None:
+        connection.autocommit(False)
+        connection.cursor().execute("DELETE FROM big")
+        connection.rollback()
+        connection.cursor().execute("DELETE FROM big WHERE id < 10")
+
+        count = "SELECT COUNT(*) FROM big"
+        assert snowflake.execute(count) == [(ROWS,)]
+        connection.commit()
+        assert snowflake.execute(count) == [(ROWS - 10,)]
+
+    def test_that_fail_in_a_transaction_end_it_here(self, snowflake: SnowflakeServer, schema: str) -> None:
+        """Snowflake would go on; the emulator can't, and says so rather than lose rows in silence."""
+        snowflake.execute("CREATE TABLE t (id INT NOT NULL)")
+        snowflake.execute("BEGIN")
+        snowflake.execute("INSERT INTO t VALUES (1)")
+        with pytest.raises(IntegrityError) as raised:
+            snowflake.execute("INSERT INTO t VALUES (NULL)")
+        assert (raised.value.errno, raised.value.sqlstate) == (100072, "22000")
+        with pytest.raises(ProgrammingError, match="after a statement failed in it"):
+            snowflake.execute("COMMIT")
+        snowflake.execute("ROLLBACK")
+        assert snowflake.execute("SELECT * FROM t") == []
+
+    def test_wait_for_no_lock(self, snowflake: SnowflakeServer, connection: Any) -> None:
+        """A row that another transaction has changed is error 000625, at once instead of after a wait."""
+        connection.cursor().execute("BEGIN")
+        connection.cursor().execute("UPDATE big SET id = -1 WHERE id = 1")
+        with pytest.raises(ProgrammingError) as raised:
+            snowflake.execute("UPDATE big SET id = -2 WHERE id = 1")
+        assert raised.value.errno == 625
 
     def test_take_as_long_as_told(self, snowflake: SnowflakeServer, connection: Any) -> None:
         snowflake.seconds_per_statement(0.3)

@@ -77,6 +77,10 @@ class Control:
         with self._faults.lock:
             self._faults.refuse_logins = times
 
+    def _http_errors(self, status: int, requests: int) -> None:
+        with self._faults.lock:
+            self._faults.http_status, self._faults.http_requests = status, requests
+
     def _expire_addresses(self) -> None:
         self._results.expire_addresses()
 

@@ -23,6 +23,8 @@ def of_duckdb(error: Exception) -> SqlFailure:
         return no_such_object(shown(found[1]))
     if kind == "ConstraintException" and (found := re.search(r"NOT NULL constraint failed: \S+\.(\S+)", text)):
         return SqlFailure(100072, "22000", f"NULL result in a non-nullable column: {shown(found[1])}")
+    if kind == "TransactionException" and "onflict" in text:
+        return SqlFailure(625, "57014", "Statement has waited for a lock of another transaction and has been aborted.")
     if kind == "ConversionException":
         return SqlFailure(100038, "22018", text.split("\n")[0])
     return SqlFailure(1003, "42000", f"SQL compilation error:\n{text}")

@@ -56,6 +56,8 @@ class Faults:
     fail_next: list[FailNext] = field(default_factory=list)
     drop_chunks: DropChunks | None = None
     refuse_logins: int = 0
+    http_status: int = 200
+    http_requests: int = 0
     seconds_per_statement: float = 0
     seen: list[Seen] = field(default_factory=list)
     logins: list[Login] = field(default_factory=list)
@@ -71,6 +73,14 @@ class Faults:
                     self.fail_next = [f for f in self.fail_next if f.times > 0]
                     return ordered
         return None
+
+    def refused_with(self) -> int | None:
+        """Return the HTTP status that a request for a statement is turned away with, if it is."""
+        with self.lock:
+            if self.http_requests <= 0:
+                return None
+            self.http_requests -= 1
+            return self.http_status
 
     def dropped_after(self) -> int | None:
         """Count a chunk request; return after how many bytes its connection closes, if it does."""

@@ -62,9 +62,16 @@ def fold(tree: AnyExpression) -> AnyExpression:
 def parsed(sql: str) -> exp.Expression:
     """Parse one Snowflake statement; a syntax error is Snowflake's 001003 (42000)."""
     try:
-        tree = sqlglot.parse_one(sql, read="snowflake")
+        statements = [tree for tree in sqlglot.parse(sql, read="snowflake") if tree is not None]
     except sqlglot.errors.ParseError as error:
         raise SqlFailure(1003, "42000", f"SQL compilation error:\nsyntax error: {str(error)[:300]}") from None
+    if len(statements) != 1:
+        raise SqlFailure(
+            8,
+            "0A000",
+            f"Actual statement count {len(statements)} did not match the desired statement count 1.",
+        )
+    (tree,) = statements
     assert isinstance(tree, exp.Expression)
     return tree
 

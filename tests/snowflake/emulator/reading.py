@@ -58,7 +58,7 @@ class Reader:
 
     def typed_columns(self, tree: exp.Expression) -> list[Column]:
         """Return the columns that a table or view made from a query has."""
-        return self.select(tree, describe_only=True).columns
+        return [Column(c.name, c.type) for c in self.select(tree, describe_only=True).columns]
 
     def translate(self, tree: exp.Expression) -> str:
         """Return DuckDB's SQL for a query."""
@@ -163,6 +163,8 @@ class Reader:
         append_only = asked.args["information"].name.upper() == "APPEND_ONLY"
         after_us = self.moment(asked.args["at_before"])
         until_us = self.moment(end) if end else self.now_us
+        if until_us < after_us:
+            raise unsupported("an END before its AT")
         return changes(table, after_us, until_us, self.now_us, append_only=append_only)
 
     def _information(self, table: exp.Table) -> tuple[pa.Table, list[Column]]:

@@ -67,6 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         if parts.path == "/session/heartbeat":
             return self._reply(lambda: {"sessionId": account.signed_in(token).id})
         if parts.path == "/queries/v1/query-request":
+            if refused := self.server.faults.refused_with():
+                return self._send(refused, b"{}", "application/json")
             return self._reply(lambda: account.execute(token, content, self.server.address))
         if parts.path in ("/queries/v1/abort-request", "/telemetry/send"):
             return self._reply(lambda: None)
