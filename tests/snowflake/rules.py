@@ -23,7 +23,7 @@ TIME_TRAVEL_MISSING = (707, "02000")
 TRACKING_MISSING = (91930, "2F003")
 NO_SUCH_OBJECT = (2003, "42S02")
 
-MICROSECOND = timedelta(microseconds=1)
+MILLISECOND = timedelta(milliseconds=1)
 
 
 class Account(Protocol):
@@ -46,6 +46,11 @@ def now(account: Account) -> datetime:
     account.settle()
     assert isinstance(moment, datetime)
     return moment
+
+
+def whole(moment: datetime) -> datetime:
+    """Return a moment without what is less than a millisecond."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def sql(moment: datetime) -> str:
@@ -254,9 +259,10 @@ class BoundaryRules:
         """
         start = tracked(account)
         insert(account, (1, "a"))
-        earlier, commit = start, now(account)
-        while commit - earlier > MICROSECOND:
-            middle = earlier + (commit - earlier) // 2
+        earlier, commit = whole(start), whole(now(account)) + MILLISECOND
+        account.settle()
+        while commit - earlier > MILLISECOND:
+            middle = earlier + (commit - earlier) // MILLISECOND // 2 * MILLISECOND
             if changes(account, start, middle):
                 commit = middle
             else:
@@ -354,15 +360,32 @@ class TimeTravelRules:
         )
         assert failure(account, statement) == TIME_TRAVEL_MISSING
 
-    def test_a_timestamp_without_a_zone_is_in_the_sessions(self, account: Account) -> None:
-        """The cast "honors that time zone" ("AT | BEFORE", examples)."""
+    def test_a_timestamp_without_a_zone_is_in_utc(self, account: Account) -> None:
+        """Not in the session's ("AT | BEFORE", parameters and "Using the AT TIMESTAMP parameter")."""
         moment = tracked(account, (1, "a"))
         insert(account, (2, "b"))
-        account.execute("ALTER SESSION SET TIMEZONE = 'Asia/Tokyo'")
-        tokyo = (moment.astimezone(UTC) + timedelta(hours=9)).replace(tzinfo=None)
+        local = f"'{moment.astimezone(UTC).replace(tzinfo=None)}'"
 
-        assert account.execute(f"SELECT * FROM t AT(TIMESTAMP => '{tokyo}'::TIMESTAMP)") == [(1, "a")]
-        account.execute("ALTER SESSION UNSET TIMEZONE")
+        for stamp in (f"{local}::TIMESTAMP", f"{local}::TIMESTAMP_NTZ", local):
+            assert account.execute(f"SELECT * FROM t AT(TIMESTAMP => {stamp})") == [(1, "a")]
+
+    def test_the_future(self, account: Account) -> None:
+        """Nobody can promise what is not yet committed; no page gives the error's number."""
+        start = tracked(account)
+        later = sql(start + timedelta(hours=1))
+        with pytest.raises(ProgrammingError, match="Future data is not yet available for table T"):
+            account.execute(f"SELECT * FROM t AT(TIMESTAMP => {later})")
+        with pytest.raises(ProgrammingError, match="Future data is not yet available for table T"):
+            changes(account, start, start + timedelta(hours=1))
+
+    def test_moments_are_milliseconds(self, account: Account) -> None:
+        """ "The smallest time resolution for TIMESTAMP is milliseconds" ("AT | BEFORE", usage notes)."""
+        start = tracked(account)
+        insert(account, (1, "a"))
+        commit = commit_time(account)
+
+        assert commit.microsecond % 1000 == 0
+        assert changes(account, start, commit + timedelta(microseconds=999)) == [(1, "a", "INSERT", False)]
 
     def test_a_table_that_is_not_there(self, account: Account) -> None:
         """Error 002003 (42S02), with or without a time."""
@@ -399,8 +422,7 @@ class CatalogRules:
             shown = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
         assert [(t["name"], t["retention_time"], t["change_tracking"]) for t in shown] == [("T_1", "0", "ON")]
-        created = shown[0]["created_on"]  # to the millisecond
-        assert before - timedelta(milliseconds=1) < created < now(account)
+        assert whole(before) <= shown[0]["created_on"] < now(account)
 
     def test_information_schema(self, account: Account) -> None:
         """ "TABLES view": CREATED and RETENTION_TIME; another table of the same name has another CREATED."""

@@ -72,7 +72,7 @@ class Defining:
         self._duck.execute(f"CREATE OR REPLACE VIEW {quoted(*key)} ({names}) AS {self._reader.translate(query)}")
         ctes = {cte.alias for cte in query.find_all(exp.CTE)}
         tables = [self._reader.key(t) for t in query.find_all(exp.Table) if t.db or t.name not in ctes]
-        catalog.views[key] = View(key, columns, tables, tree.sql("snowflake"), self._reader.now_us // 1000 * 1000)
+        catalog.views[key] = View(key, columns, tables, tree.sql("snowflake"), self._reader.now_us)
         return status(f"View {shown(key[2])} successfully created.")
 
     def alter_table(self, tree: exp.Alter) -> Answer:

@@ -91,7 +91,7 @@ class Definer:
             key,
             self._catalog.number(),
             columns,
-            created_us // 1000 * 1000,
+            created_us,
             self._us,
             retention_days=_retention(chosen, default_retention),
             tracked_since_us=self._us if _is_true(chosen.get("CHANGE_TRACKING")) else None,

@@ -24,6 +24,11 @@ def beyond_time_travel(table: str) -> SqlFailure:
     )
 
 
+def future_data(table: str) -> SqlFailure:
+    """What a time after the server's own is told; the text from experience, the number a guess: no page has them."""
+    return SqlFailure(708, "02000", f"Future data is not yet available for table {table}.")
+
+
 def change_tracking_missing(table: str) -> SqlFailure:
     """Snowflake docs, user guide, "Dynamic tables: data sharing", error 091930 (2F003)."""
     return SqlFailure(

@@ -78,9 +78,10 @@ class Table:
         """Its columns, quoted for DuckDB."""
         return ", ".join(prefix + quoted(name) for name in self.names())
 
-    def oldest_us(self, now_us: int) -> int:
-        """The first moment that time travel reaches."""
-        return max(self.born_us, self.kept_since_us, now_us - int(self.retention_days * DAY_US))
+    def remembers(self, at_us: int, now_us: int) -> bool:
+        """Say whether time travel reaches a moment: after the creation and within the retention."""
+        oldest_us = max(self.kept_since_us, now_us - int(self.retention_days * DAY_US))
+        return at_us > self.born_us and at_us >= oldest_us
 
 
 @dataclass

@@ -40,7 +40,7 @@ class Transactions:
         self._forget()
         if number is None:
             return
-        us = self._engine.clock.now_us()
+        us = self._engine.clock.commit_us()
         for commits in {table.commits for table in touched}:
             self._duck.execute(f"INSERT INTO {commits} VALUES ({number}, {us})")
         if self._engine.commit_delay_s:
@@ -86,7 +86,7 @@ class Transactions:
         before = dict(self._engine.catalog.tables)
         self._duck.begin()
         try:
-            us, number = self._engine.clock.now_us(), self._engine.transaction()
+            us, number = self._engine.clock.commit_us(), self._engine.transaction()
             act(Definer(self._duck, self._engine.catalog, us), number)
             self._duck.commit()
         except BaseException:

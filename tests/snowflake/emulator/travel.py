@@ -5,8 +5,9 @@ Snowflake docs, SQL reference, "AT | BEFORE" and "CHANGES"; user guide, "Introdu
 
 from __future__ import annotations
 
+from tests.snowflake.emulator.clock import MS
 from tests.snowflake.emulator.column import Column, ColumnType
-from tests.snowflake.emulator.failure import beyond_time_travel, change_tracking_missing
+from tests.snowflake.emulator.failure import beyond_time_travel, change_tracking_missing, future_data, unsupported
 from tests.snowflake.emulator.naming import quoted
 from tests.snowflake.emulator.table import Table
 
@@ -24,7 +25,7 @@ def as_of(table: Table, at_us: int, now_us: int, *, before: bool = False) -> str
     specified parameter."
     """
     require_history(table, at_us, now_us)
-    until = at_us - 1 if before else at_us
+    until = at_us - MS if before else at_us
     return f"SELECT {table.select_list('v.')} FROM ({_alive(table, until)}) AS v"
 
 
@@ -39,6 +40,9 @@ def changes(table: Table, after_us: int, until_us: int, now_us: int, *, append_o
     performed".
     """
     require_history(table, after_us, now_us)
+    require_history(table, until_us, now_us)
+    if until_us < after_us:
+        raise unsupported("an END before its AT")
     if table.tracked_since_us is None or after_us < table.tracked_since_us:
         raise change_tracking_missing(table.full_name)
     row_id = f"left(sha256('{table.number}:' || _rid), 40)"
@@ -68,8 +72,14 @@ def changes(table: Table, after_us: int, until_us: int, now_us: int, *, append_o
 
 
 def require_history(table: Table, at_us: int, now_us: int) -> None:
-    """Raise unless the moment is within the table's life and its retention (DATA_RETENTION_TIME_IN_DAYS)."""
-    if at_us < table.oldest_us(now_us):
+    """Raise unless the moment is within the table's life, its retention and the present.
+
+    "If the specified Time Travel time is at or before the point in time when the object was created, the statement
+    fails" ("AT | BEFORE", usage notes); DATA_RETENTION_TIME_IN_DAYS says how long after.
+    """
+    if at_us > now_us:
+        raise future_data(table.name)
+    if not table.remembers(at_us, now_us):
         raise beyond_time_travel(table.name)
 
 
