@@ -211,6 +211,37 @@ class ChangeRules:
 
         assert changes(account, start, kind="APPEND_ONLY") == [(2, "b", "INSERT", False), (3, "c", "INSERT", False)]
 
+    def test_the_examples_of_the_page(self, account: Account) -> None:
+        """ "CHANGES", examples: both of the first two, with the results that the page prints."""
+        account.execute("CREATE TABLE t1 (id NUMBER(8) NOT NULL, c1 VARCHAR(255) DEFAULT NULL)")
+        account.execute("ALTER TABLE t1 SET CHANGE_TRACKING = TRUE")
+        account.settle()
+        account.execute("SET ts1 = (SELECT CURRENT_TIMESTAMP())")
+        account.execute("INSERT INTO t1 (id, c1) VALUES (1, 'red'), (2, 'blue'), (3, 'green')")
+        account.settle()
+        account.execute("SET ts2 = (SELECT CURRENT_TIMESTAMP())")
+        account.settle()
+        account.execute("DELETE FROM t1 WHERE id = 3")
+        account.execute("SET last_query_id = (SELECT LAST_QUERY_ID())")
+        account.execute("UPDATE t1 SET c1 = 'purple' WHERE id = 2")
+        columns = 'id, c1, "METADATA$ACTION", "METADATA$ISUPDATE"'
+        rows = "FROM t1 CHANGES(INFORMATION => {}) AT(TIMESTAMP => $ts1)"
+        create = "CREATE TABLE {} (c1 VARCHAR(255) DEFAULT NULL) AS SELECT c1 {} END({})"
+        account.execute(create.format("t2", rows.format("APPEND_ONLY"), "TIMESTAMP => $ts2"))
+        account.execute(create.format("t3", rows.format("DEFAULT"), "STATEMENT => $last_query_id"))
+
+        assert sorted(account.execute(f"SELECT {columns} {rows.format('DEFAULT')}")) == [
+            (1, "red", "INSERT", False),
+            (2, "purple", "INSERT", False),
+        ]
+        assert sorted(account.execute(f"SELECT {columns} {rows.format('APPEND_ONLY')}")) == [
+            (1, "red", "INSERT", False),
+            (2, "blue", "INSERT", False),
+            (3, "green", "INSERT", False),
+        ]
+        assert sorted(account.execute("SELECT * FROM t2")) == [("blue",), ("green",), ("red",)]
+        assert sorted(account.execute("SELECT * FROM t3")) == [("blue",), ("red",)]
+
     def test_without_end_the_interval_ends_now(self, account: Account) -> None:
         start = tracked(account, (1, "a"))
         insert(account, (2, "b"))
