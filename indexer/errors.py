@@ -12,6 +12,7 @@
     │   ├── CollectionExists    there is one already
     │   ├── CommitConflict      another writer committed first: read again and rebase
     │   ├── ProgressMoved       the catalog's progress is not the batch's start: start anew from the catalog
+    │   ├── CollectionBusy      another sync of the collection is running: wait for it, or try again later
     │   └── HoldError           an approval or a release of what is not held
     │       └── CollectionHeld  syncs wait for a person's word (the message says which)
     ├── EmbeddingError          the model cannot be loaded or gave unusable vectors
@@ -63,6 +64,10 @@ class CommitConflict(CatalogError):
 
 class ProgressMoved(CatalogError):
     """The catalog's progress is not the batch's start; the stream must start anew from the catalog."""
+
+
+class CollectionBusy(CatalogError):
+    """Another sync of the collection is running."""
 
 
 class HoldError(CatalogError):

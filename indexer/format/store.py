@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
 from indexer.errors import CorruptFile, ObjectNotFound, StoreError
@@ -56,6 +56,7 @@ class Entry:
 
 class _Backend(Protocol):
     def put(self, path: str, data: bytes) -> None: ...
+    def put_new(self, path: str, data: bytes) -> bool: ...
     def put_file(self, path: str, file: Path) -> None: ...
     def blocks(self, path: str) -> Iterator[bytes]: ...
     def exists(self, path: str) -> bool: ...
@@ -100,6 +101,11 @@ class Store:
         """Write an object, in place of an older one; durable and visible as a whole on return."""
         with self._errors(path, "written"):
             self._backend.put(_checked(path), data)
+
+    def put_new(self, path: str, data: bytes) -> bool:
+        """Write an object unless there is one already, and say whether it was written: one of many writers wins."""
+        with self._errors(path, "written"):
+            return self._backend.put_new(_checked(path), data)
 
     def put_file(self, path: str, file: Path) -> FileRecord:
         """Write a copy of ``file`` (streamed) and return its record."""
@@ -234,6 +240,20 @@ class _Directory:
     def put(self, path: str, data: bytes) -> None:
         _write_whole(self.root / path, [data])
 
+    def put_new(self, path: str, data: bytes) -> bool:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = _part_of(target)
+        try:
+            _write_part(part, [data])
+            os.link(part, target)  # unlike a rename, it fails where there is a file
+        except FileExistsError:
+            return False
+        finally:
+            part.unlink(missing_ok=True)
+        _flush(target.parent)
+        return True
+
     def put_file(self, path: str, file: Path) -> None:
         _write_whole(self.root / path, _file_blocks(file))
 
@@ -291,6 +311,13 @@ class _Bucket:
 
     def put(self, path: str, data: bytes) -> None:
         obstore.put(self.objects, path, data)
+
+    def put_new(self, path: str, data: bytes) -> bool:
+        try:
+            obstore.put(self.objects, path, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
 
     def put_file(self, path: str, file: Path) -> None:
         obstore.put(self.objects, path, file, chunk_size=BLOCK_BYTES, max_concurrency=4)
@@ -357,17 +384,25 @@ def _file_blocks(file: Path) -> Iterator[bytes]:
 def _write_whole(target: Path, blocks: Iterable[bytes]) -> None:
     """Write ``blocks`` to ``target``: whole, flushed to the disk, or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+    part = _part_of(target)
     try:
-        with part.open("xb") as opened:
-            opened.writelines(blocks)
-            opened.flush()
-            os.fsync(opened.fileno())
+        _write_part(part, blocks)
         os.replace(part, target)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     _flush(target.parent)
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+
+
+def _write_part(part: Path, blocks: Iterable[bytes]) -> None:
+    with part.open("xb") as opened:
+        opened.writelines(blocks)
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def _flush(path: Path) -> None:

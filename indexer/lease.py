@@ -1,0 +1,140 @@
+"""A lease: who is syncing a collection, so that a second one waits or stops instead of doing the same work.
+
+It is a courtesy. What keeps two syncs from harming each other is the catalog's commit; a lease that is lost, late or
+stale costs time, never rows.
+
+The holder is whoever made the file ``sync-lease/<n>.json`` with the highest n, by put-if-absent. It says until when it
+counts and is written anew before that; one that has run out, or whose process on this very host is gone, is followed by
+n + 1.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pydantic import ValidationError
+
+from indexer.errors import CollectionBusy, IndexerError, ObjectNotFound
+from indexer.format.records import Record
+from indexer.format.store import Store
+
+FOLDER = "sync-lease"
+LEASE_SECONDS = 60.0
+RENEW_SECONDS = 15.0
+LOOK_SECONDS = 1.0
+
+OnBusy = Literal["wait", "stop"]
+
+
+class Holder(Record):
+    """Who holds a lease, and until when it counts (UTC)."""
+
+    id: str
+    host: str
+    pid: int
+    since: datetime
+    until: datetime
+
+    def counts(self, now: datetime) -> bool:
+        """Say whether the lease holds: not run out, and its process not known to be gone."""
+        return now < self.until and not (self.host == socket.gethostname() and not _runs(self.pid))
+
+
+@contextmanager
+def leased(
+    store: Store, name: str, on_busy: OnBusy, *, waiting: Callable[[str], None] = lambda sentence: None
+) -> Iterator[None]:
+    """Hold the lease of the collection ``name``, whose folder is ``store``, for a ``with`` block.
+
+    Where another holds it, ``wait`` for its end (``waiting`` is told why, once) or ``stop``: raise
+    :class:`indexer.errors.CollectionBusy`.
+    """
+    number, held = _acquire(store, name, on_busy, waiting)
+    done = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(store, number, held, done), name="grebe-lease", daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        done.set()
+        renewing.join()
+        with suppress(IndexerError):  # it runs out by itself
+            store.delete([_path(number)])
+
+
+def _acquire(store: Store, name: str, on_busy: OnBusy, waiting: Callable[[str], None]) -> tuple[int, Holder]:
+    told = False
+    while True:
+        number, other = _newest(store)
+        if other is None or not other.counts(datetime.now(UTC)):
+            mine = _holder()
+            if store.put_new(_path(number + 1), mine.model_dump_json().encode()):
+                store.delete(_path(old) for old in _numbers(store) if old <= number)
+                return number + 1, mine
+            continue
+        sentence = (
+            f"{name}: another sync has been running since {other.since:%Y-%m-%d %H:%M:%S} UTC "
+            f"(process {other.pid} on {other.host})"
+        )
+        if on_busy == "stop":
+            raise CollectionBusy(f"{sentence}; try again when it has ended, or wait for that with --on-busy wait")
+        if not told:
+            waiting(f"{sentence}; waiting for its end ...")
+            told = True
+        time.sleep(LOOK_SECONDS)
+
+
+def _newest(store: Store) -> tuple[int, Holder | None]:
+    """Return the highest number and its holder, if there is one that can be read."""
+    number = max(_numbers(store), default=0)
+    try:
+        return number, Holder.model_validate_json(store.get(_path(number)))
+    except (ObjectNotFound, ValidationError):
+        return number, None
+
+
+def _numbers(store: Store) -> list[int]:
+    names = (path.rsplit("/", 1)[-1].removesuffix(".json") for path in store.list(FOLDER))
+    return [int(name) for name in names if name.isdigit()]
+
+
+def _renew(store: Store, number: int, held: Holder, done: threading.Event) -> None:
+    while not done.wait(RENEW_SECONDS):
+        with suppress(IndexerError):  # a store that is away for a while
+            if max(_numbers(store), default=0) > number:
+                return  # it ran out, and another took it
+            until = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
+            store.put(_path(number), held.model_copy(update={"until": until}).model_dump_json().encode())
+
+
+def _holder() -> Holder:
+    now = datetime.now(UTC)
+    return Holder(
+        id=uuid.uuid4().hex,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        since=now,
+        until=now + timedelta(seconds=LEASE_SECONDS),
+    )
+
+
+def _path(number: int) -> str:
+    return f"{FOLDER}/{number:08d}.json"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

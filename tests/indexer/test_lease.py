@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from indexer import lease
+from indexer.errors import CollectionBusy
+from indexer.format.store import Store
+from indexer.lease import Holder, leased
+
+NOW = datetime.now(UTC)
+
+
+def holder(**fields: object) -> Holder:
+    other = Holder(id="x", host="elsewhere", pid=1, since=NOW, until=NOW + timedelta(seconds=60))
+    return other.model_copy(update=fields)
+
+
+def held_by(store: Store, other: Holder, number: int = 1) -> None:
+    store.put(f"sync-lease/{number:08d}.json", other.model_dump_json().encode())
+
+
+def test_a_lease_is_there_for_the_block_and_gone_after_it(store: Store) -> None:
+    with leased(store, "books", "stop"):
+        assert store.list() == ["sync-lease/00000001.json"]
+        assert Holder.model_validate_json(store.get("sync-lease/00000001.json")).pid == os.getpid()
+
+    assert store.list() == []
+
+
+def test_a_second_one_stops_and_says_who_runs(store: Store) -> None:
+    with (
+        leased(store, "books", "stop"),
+        pytest.raises(CollectionBusy, match=rf"books: another sync has been running since .* \(process {os.getpid()}"),
+        leased(store, "books", "stop"),
+    ):
+        pass
+
+
+def test_a_second_one_waits_for_the_first_ones_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.02)
+    told: list[str] = []
+    order: list[str] = []
+
+    def second() -> None:
+        with leased(store, "books", "wait", waiting=told.append):
+            order.append("second")
+
+    with leased(store, "books", "stop"):
+        waiter = threading.Thread(target=second)
+        waiter.start()
+        time.sleep(0.3)
+        order.append("first")
+    waiter.join(10)
+
+    assert order == ["first", "second"]
+    assert len(told) == 1
+    assert "waiting for its end" in told[0]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        holder(until=NOW - timedelta(seconds=1)),
+        holder(host=socket.gethostname(), pid=2**22 - 1),
+    ],
+    ids=["run out", "its process is gone"],
+)
+def test_a_lease_that_no_longer_counts_is_taken_over(store: Store, other: Holder) -> None:
+    held_by(store, other, 7)
+
+    with leased(store, "books", "stop"):
+        assert store.list() == ["sync-lease/00000008.json"]
+
+
+def test_a_lease_that_cannot_be_read_is_taken_over(store: Store) -> None:
+    store.put("sync-lease/00000001.json", b"{")
+
+    with leased(store, "books", "stop"):
+        assert store.list() == ["sync-lease/00000002.json"]
+
+
+def test_of_many_that_want_it_at_once_one_gets_it(store: Store) -> None:
+    got, lost = [], []
+    together, ended = threading.Barrier(6), threading.Event()
+
+    def attempt(number: int) -> None:
+        together.wait()
+        try:
+            with leased(store, "books", "stop"):
+                got.append(number)
+                ended.wait(10)
+        except CollectionBusy:
+            lost.append(number)
+            if len(lost) == 5:
+                ended.set()
+
+    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(got), len(lost)) == (1, 5)
+
+
+def test_a_lease_is_renewed_while_it_is_held(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.05)
+
+    with leased(store, "books", "stop"):
+        first = Holder.model_validate_json(store.get("sync-lease/00000001.json")).until
+        deadline = time.monotonic() + 10
+        while Holder.model_validate_json(store.get("sync-lease/00000001.json")).until == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
