@@ -60,7 +60,7 @@ from indexer.format.states import (
     encode_rows,
     encode_table,
 )
-from indexer.format.store import Store
+from indexer.format.store import Entry, Store
 from indexer.format.tombstones import Tombstones, decode
 from indexer.spec import CollectionSpec
 
@@ -153,7 +153,7 @@ class Catalog:
                 raise CatalogError(f"collection '{spec.name}' could not be made: {_first_line(error)}") from error
             if landed.commit_id != state.commit_id:
                 raise CollectionExists(_exists(spec.name, store)) from error
-        folder.settle(_log_entry(0))
+        folder.settle(log_entry(0))
         return cls.open(store, spec.name)
 
     @classmethod
@@ -179,9 +179,9 @@ class Catalog:
         if time.monotonic() - self._opened_at > REOPEN_SECONDS:
             return self._reopen().version()
         newest = self._newest
-        if self.store.exists(_log_entry(newest + 1)):
+        if self.store.exists(log_entry(newest + 1)):
             return self._refresh().version()
-        if self.store.exists(_log_entry(newest)):
+        if self.store.exists(log_entry(newest)):
             return newest
         # The entry has expired while this reader slept, or the collection is gone.
         return self._reopen().version()
@@ -241,7 +241,7 @@ class Catalog:
                 self._write(state, batch_end)
             except _DELTA_FAILURES as error:
                 self._settle_doubt(state, error)
-            self.store.settle(_log_entry(state.version))
+            self.store.settle(log_entry(state.version))
         return decode_rows(encode_rows(state), version=state.version)
 
     def expire(self, now: datetime | None = None) -> int:
@@ -250,17 +250,22 @@ class Catalog:
         Kept are the versions that were the newest at any time since ``now`` less the horizon: every one of the last
         ``recent``, and of those before one an hour, so that a listing stays short at any rate of commits.
         """
+        gone = [entry.path for entry in self.expired((now or datetime.now(UTC)) - self.horizon)]
+        self.store.delete(gone)
+        return len(gone)
+
+    def expired(self, cutoff: datetime) -> list[Entry]:
+        """Return the catalog's own files that only versions replaced before ``cutoff`` need, in the order to delete."""
         log = [(version, entry) for entry in self.store.entries(LOG) if (version := version_of(entry.path)) is not None]
-        kept = kept_of(log, (now or datetime.now(UTC)) - self.horizon, self.recent)
-        gone = [entry.path for version, entry in log if version < kept.log_from and version not in kept.single]
+        kept = kept_of(log, cutoff, self.recent)
+        gone = [entry for version, entry in log if version < kept.log_from and version not in kept.single]
         for entry in self.store.entries(FOLDER):
             version = version_of(entry.path)
             if version is None or version >= kept.data_from or entry.path.startswith(LOG):
                 break
             if version not in kept.single:
-                gone.append(entry.path)
-        self.store.delete(gone)
-        return len(gone)
+                gone.append(entry)
+        return gone
 
     def write_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Put ``heartbeat`` beside the catalog, in place of the one before."""
@@ -304,7 +309,7 @@ class Catalog:
 
         A commit to a dropped collection would bring half of it back, and an open table does not notice a drop.
         """
-        table = self._refresh() if self.store.exists(_log_entry(seen)) else self._reopen()
+        table = self._refresh() if self.store.exists(log_entry(seen)) else self._reopen()
         return table.version() != seen
 
     def _at(self, version: int) -> DeltaTable:
@@ -416,11 +421,11 @@ def _has_catalog(folder: Store) -> bool:
     return any(folder.exists(path) for path in sorted(_BEGINNINGS))
 
 
-def _log_entry(version: int) -> str:
+def log_entry(version: int) -> str:
     return f"{LOG}/{version:020d}.json"
 
 
-_BEGINNINGS = frozenset({_log_entry(0), f"{LOG}/_last_checkpoint"})
+_BEGINNINGS = frozenset({log_entry(0), f"{LOG}/_last_checkpoint"})
 """What a reader starts from: a log has one of these or none of it can be read."""
 
 

@@ -2,7 +2,10 @@
 
 Segments are sorted into tiers by their number of live chunks, each tier ``FAN_IN`` times the one below; a tier that
 holds ``FAN_IN`` segments is merged into one of the next, so that every chunk is written again at most once per tier. A
+segment that is mostly dead, or whose index is of another kind than the spec asks for by now, is written again alone. A
 merge never moves the collection's position and never blocks a sync: it rebases what was tombstoned while it ran.
+
+Rows of two epochs never share a segment, because their versions do not compare.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +22,14 @@ from pyroaring import BitMap
 
 from indexer.catalog import Catalog, CatalogState
 from indexer.commit import with_tombstones
-from indexer.errors import BuildError, CommitConflict
+from indexer.errors import BuildError, CommitConflict, ObjectNotFound
 from indexer.format.check import chunk_columns
 from indexer.format.fetch import fetch_keys, fetch_segment
 from indexer.format.records import MAX_CHUNKS_PER_SEGMENT, Ledger, SegmentRecord
 from indexer.format.segment import new_segment_number, publish_segment, read_segment
 from indexer.format.store import Store
 from indexer.format.tombstones import Tombstones
+from indexer.format.vectors import index_kind
 from indexer.lookup import chunk_positions
 from indexer.spec import CollectionSpec
 
@@ -39,28 +43,30 @@ DEAD_RATIO = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class MergeJob:
-    """What a merge needs to know; it travels to the process that does the work."""
+    """What a merge needs to know; it travels to the process that does the work. ``number`` is of what it writes."""
 
     store: Store
     spec: CollectionSpec
     inputs: tuple[SegmentRecord, ...]
     tombstones: Tombstones
     cache: Path
+    number: int = field(default_factory=new_segment_number)
 
 
 def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[SegmentRecord, ...]:
-    """Return the segments to merge next, of one shard and one tier, smallest first; empty when all is well.
+    """Return the segments to merge next, of one shard, epoch and tier, smallest first; empty when all is well.
 
     Segments whose numbers are in ``busy`` are left alone.
     """
-    tiers: dict[tuple[int, int], list[SegmentRecord]] = defaultdict(list)
+    tiers: dict[tuple[int, int, str], list[SegmentRecord]] = defaultdict(list)
     for segment in state.segments:
         if segment.number in busy:
             continue
         live = live_chunks(state, segment)
-        if live < segment.n_chunks * (1 - DEAD_RATIO):
+        mostly_dead = live < segment.n_chunks * (1 - DEAD_RATIO)
+        if mostly_dead or segment.index.kind != index_kind(segment.n_embedded, state.spec.index):
             return (segment,)
-        tiers[tier(live), segment.shard].append(segment)
+        tiers[tier(live), segment.shard, segment.epoch or ""].append(segment)
     for _, segments in sorted(tiers.items()):
         segments.sort(key=lambda segment: (live_chunks(state, segment), segment.number))
         chosen = _fitting(state, segments)
@@ -107,14 +113,15 @@ def merge_segments(job: MergeJob) -> SegmentRecord | None:
         vectors.append(np.asarray(files.vectors)[alive])
     if not tables:
         return None
-    return publish_segment(
+    record = publish_segment(
         job.store,
         _joined(tables, job),
         np.concatenate(vectors),
         job.spec,
-        number=new_segment_number(),
+        number=job.number,
         shard=job.inputs[0].shard,
     )
+    return record.model_copy(update={"epoch": job.inputs[0].epoch})
 
 
 def _joined(tables: list[pa.Table], job: MergeJob) -> pa.Table:
@@ -135,7 +142,7 @@ def commit_merge(catalog: Catalog, job: MergeJob, merged: SegmentRecord | None) 
     inputs = {segment.number for segment in job.inputs}
     while True:
         state = catalog.read()
-        if not inputs <= {segment.number for segment in state.segments} or state.fingerprint != job.spec.fingerprint:
+        if not is_current(state, job):
             return None
         kept = tuple(segment for segment in state.segments if segment.number not in inputs)
         late = _late_tombstones(catalog, state, job, merged) if merged else {}
@@ -161,14 +168,34 @@ def _late_tombstones(catalog: Catalog, state: CatalogState, job: MergeJob, merge
     return {merged.number: BitMap(chunk_positions(entries))}
 
 
+def job_of(catalog: Catalog, state: CatalogState, inputs: tuple[SegmentRecord, ...], cache: Path) -> MergeJob:
+    """Return the job that merges ``inputs`` as they are in ``state``."""
+    return MergeJob(
+        store=catalog.store, spec=state.spec, inputs=inputs, tombstones=catalog.tombstones(state), cache=cache
+    )
+
+
+def run_merge(catalog: Catalog, job: MergeJob) -> CatalogState | None:
+    """Merge and commit; ``None`` if another merge, a rebuild or a rollback took an input away meanwhile."""
+    try:
+        merged = merge_segments(job)
+    except ObjectNotFound:
+        if is_current(catalog.read(), job):
+            raise
+        return None  # replaced meanwhile, and vacuumed
+    return commit_merge(catalog, job, merged)
+
+
+def is_current(state: CatalogState, job: MergeJob) -> bool:
+    """Whether all inputs of ``job`` are live in ``state``, and of its spec."""
+    live = {segment.number for segment in state.segments}
+    return state.fingerprint == job.spec.fingerprint and all(segment.number in live for segment in job.inputs)
+
+
 def merge_once(catalog: Catalog, cache: Path) -> bool:
     """Do the most pressing merge, if there is one; say whether there was."""
     state = catalog.read()
     inputs = plan_merge(state)
-    if not inputs:
-        return False
-    job = MergeJob(
-        store=catalog.store, spec=state.spec, inputs=inputs, tombstones=catalog.tombstones(state), cache=cache
-    )
-    commit_merge(catalog, job, merge_segments(job))
-    return True
+    if inputs:
+        run_merge(catalog, job_of(catalog, state, inputs, cache))
+    return bool(inputs)
