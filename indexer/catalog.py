@@ -47,6 +47,7 @@ from indexer.errors import (
     CollectionNotFound,
     CommitConflict,
     ObjectNotFound,
+    StoreError,
 )
 from indexer.format.records import FORMAT_VERSION
 from indexer.format.retention import DEFAULT_HORIZON, RECENT_VERSIONS, kept_of, version_of
@@ -189,20 +190,33 @@ class Catalog:
     def read(self, version: int | None = None) -> CatalogState:
         """Return the newest version, or ``version``; raises :class:`CatalogError` when that is not kept."""
         with self._lock:
-            table = self._refresh()
-            if version is not None and version != table.version():
-                with _reading(self.name):
-                    table = self._at(version)
-            return self._state(table)
+            while True:
+                table = self._refresh()
+                newest = table.version()
+                if version is not None and version != newest:
+                    with _reading(self.name):
+                        table = self._at(version)
+                try:
+                    return self._state(table)
+                except ObjectNotFound as error:
+                    # What was the newest a moment ago may have been replaced and vacuumed.
+                    if version is None and self._reopen().version() != newest:
+                        continue
+                    raise CatalogError(f"version {table.version()} of '{self.name}' is no longer kept") from error
 
     def tombstones(self, state: CatalogState) -> Tombstones:
         """Return the tombstones of the state's live segments, from its packs.
 
-        Raises :class:`indexer.errors.CorruptFile`.
+        Raises :class:`indexer.errors.CorruptFile`, and :class:`CommitConflict` if it was replaced and vacuumed since.
         """
         packed: Tombstones = {}
         for pack in state.packs.values():
-            packed.update(decode(self.store.read(pack)))
+            try:
+                packed.update(decode(self.store.read(pack)))
+            except ObjectNotFound as error:
+                if self.latest() == state.version:
+                    raise
+                raise CommitConflict(self._came_first(state.version)) from error
         found = {number: packed[number] for number, count in state.deleted.items() if count and number in packed}
         if {number: len(bitmap) for number, bitmap in found.items()} != {n: c for n, c in state.deleted.items() if c}:
             raise CatalogError(
@@ -330,12 +344,7 @@ class Catalog:
                     f"version {table.version()} of '{self.name}' has {len(files)} files where one was expected: "
                     "something other than Grebe wrote to its catalog"
                 )
-        try:
-            data = self.store.get(f"{FOLDER}/{files[0]}")
-        except ObjectNotFound as error:
-            self._reopen()
-            raise CatalogError(f"version {table.version()} of '{self.name}' is no longer kept") from error
-        return decode_table(data, version=table.version())
+        return decode_table(self.store.get(f"{FOLDER}/{files[0]}"), version=table.version())
 
     def _write(self, state: CatalogState, batch_end: SourcePosition | None) -> None:
         transactions = [Transaction(batch_end.epoch, batch_end.version)] if batch_end else None
@@ -351,7 +360,8 @@ class Catalog:
         """Find out what became of a commit whose attempt failed: return if it stands, raise if it does not."""
         try:
             newest = self._refresh().version()
-        except CatalogError as unreachable:
+            entry = self.store.get(log_entry(state.version)) if newest >= state.version else b""
+        except (CatalogError, StoreError) as unreachable:
             raise CatalogError(
                 f"whether version {state.version} of '{self.name}' was committed is unknown, because the store cannot "
                 f"be reached: {_first_line(error)}. Read the catalog before trying again"
@@ -361,7 +371,7 @@ class Catalog:
                 f"version {state.version} of '{self.name}' could not be committed: {_first_line(error)}. Nothing was "
                 "changed; read the catalog again and retry"
             ) from error
-        if self.read(state.version).commit_id != state.commit_id:
+        if _data_name(state).encode() not in entry:
             raise CommitConflict(self._came_first(state.version - 1)) from error
 
     def _came_first(self, seen: int) -> str:
@@ -390,10 +400,14 @@ def drop(store: Store, name: str) -> None:
 def _put_rows(store: Store, state: CatalogState) -> AddAction:
     """Write the state's data file, named after the version it is for, and return its log action."""
     data = encode_table(state)
-    name = f"{state.version:020d}-{state.commit_id}.parquet"
+    name = _data_name(state)
     store.put(f"{FOLDER}/{name}", data)
     stats = json.dumps({"numRecords": len(state.segments) + 1})
     return AddAction(name, len(data), {}, int(state.committed_at.timestamp() * 1000), True, stats)
+
+
+def _data_name(state: CatalogState) -> str:
+    return f"{state.version:020d}-{state.commit_id}.parquet"
 
 
 def _create_table(folder: Store, state: CatalogState) -> None:

@@ -19,7 +19,7 @@ from indexer.format import deletions
 from indexer.format.records import FileRecord, Ledger, SegmentRecord
 from indexer.keyfields import key_fields
 from indexer.letterbox import decode_letters, encode_letters, letter_hashes
-from indexer.merge import MergeJob, job_of, plan_merge, run_merge
+from indexer.merge import live_chunks, merge_job, plan_merge, run_merge
 from indexer.versions import Progress
 
 
@@ -38,11 +38,10 @@ def compact(catalog: Catalog, cache: Path, *, progress: Progress | None = None) 
     before = state = catalog.read()
     merges = done = 0
     while inputs := plan_merge(state):
-        job = job_of(catalog, state, inputs, cache)
-        planned = done + _chunks(job)
+        planned = done + sum(live_chunks(state, segment) for segment in inputs)
         if progress:
             progress("merging", done, planned)
-        merges += run_merge(catalog, job) is not None
+        merges += _merged(catalog, state, inputs, cache) is not None
         done, state = planned, catalog.read()
         if progress:
             progress("merging", done, planned)
@@ -77,8 +76,7 @@ def _rewritten(
             progress("purging", done, total)
         state = catalog.read()
         current = tuple(live for live in state.segments if live.number == segment.number)
-        job = job_of(catalog, state, current, cache)
-        yield job.number if current and run_merge(catalog, job) else None
+        yield _merged(catalog, state, current, cache) if current else None
         done += segment.n_chunks
     if progress and targets:
         progress("purging", total, total)
@@ -129,6 +127,10 @@ def _deleted_at(catalog: Catalog, state: CatalogState) -> dict[bytes, int]:
     return found
 
 
-def _chunks(job: MergeJob) -> int:
-    dead = sum(len(job.tombstones.get(segment.number, ())) for segment in job.inputs)
-    return sum(segment.n_chunks for segment in job.inputs) - dead
+def _merged(catalog: Catalog, state: CatalogState, inputs: tuple[SegmentRecord, ...], cache: Path) -> int | None:
+    """Merge ``inputs`` of ``state``; return the new segment's number, ``None`` if another commit was faster."""
+    try:
+        job = merge_job(catalog, state, inputs, cache)
+        return job.number if run_merge(catalog, job) else None
+    except CommitConflict:
+        return None  # the state was replaced and vacuumed meanwhile

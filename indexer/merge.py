@@ -4,8 +4,6 @@ Segments are sorted into tiers by their number of live chunks, each tier ``FAN_I
 holds ``FAN_IN`` segments is merged into one of the next, so that every chunk is written again at most once per tier. A
 segment that is mostly dead, or whose index is of another kind than the spec asks for by now, is written again alone. A
 merge never moves the collection's position and never blocks a sync: it rebases what was tombstoned while it ran.
-
-Rows of two epochs never share a segment, because their versions do not compare.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,11 +53,11 @@ class MergeJob:
 
 
 def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[SegmentRecord, ...]:
-    """Return the segments to merge next, of one shard, epoch and tier, smallest first; empty when all is well.
+    """Return the segments to merge next, of one shard and one tier, smallest first; empty when all is well.
 
     Segments whose numbers are in ``busy`` are left alone.
     """
-    tiers: dict[tuple[int, int, str], list[SegmentRecord]] = defaultdict(list)
+    tiers: dict[tuple[int, int], list[SegmentRecord]] = defaultdict(list)
     for segment in state.segments:
         if segment.number in busy:
             continue
@@ -66,13 +65,20 @@ def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[Segme
         mostly_dead = live < segment.n_chunks * (1 - DEAD_RATIO)
         if mostly_dead or segment.index.kind != index_kind(segment.n_embedded, state.spec.index):
             return (segment,)
-        tiers[tier(live), segment.shard, segment.epoch or ""].append(segment)
+        tiers[tier(live), segment.shard].append(segment)
     for _, segments in sorted(tiers.items()):
         segments.sort(key=lambda segment: (live_chunks(state, segment), segment.number))
         chosen = _fitting(state, segments)
         if len(segments) >= FAN_IN and len(chosen) > 1:
             return chosen
     return ()
+
+
+def merge_job(catalog: Catalog, state: CatalogState, inputs: tuple[SegmentRecord, ...], cache: Path) -> MergeJob:
+    """Return the job that merges ``inputs`` of ``state``."""
+    return MergeJob(
+        store=catalog.store, spec=state.spec, inputs=inputs, tombstones=catalog.tombstones(state), cache=cache
+    )
 
 
 def tier(n_chunks: int) -> int:
@@ -113,7 +119,7 @@ def merge_segments(job: MergeJob) -> SegmentRecord | None:
         vectors.append(np.asarray(files.vectors)[alive])
     if not tables:
         return None
-    record = publish_segment(
+    return publish_segment(
         job.store,
         _joined(tables, job),
         np.concatenate(vectors),
@@ -121,7 +127,6 @@ def merge_segments(job: MergeJob) -> SegmentRecord | None:
         number=job.number,
         shard=job.inputs[0].shard,
     )
-    return record.model_copy(update={"epoch": job.inputs[0].epoch})
 
 
 def _joined(tables: list[pa.Table], job: MergeJob) -> pa.Table:
@@ -145,10 +150,10 @@ def commit_merge(catalog: Catalog, job: MergeJob, merged: SegmentRecord | None) 
         if not is_current(state, job):
             return None
         kept = tuple(segment for segment in state.segments if segment.number not in inputs)
-        late = _late_tombstones(catalog, state, job, merged) if merged else {}
-        update = with_tombstones(catalog, state, kept + ((merged,) if merged else ()), late)
-        new = state.model_copy(update={**update, "ledger": Ledger(), "operation": "merge"})
         try:
+            late = _late_tombstones(catalog, state, job, merged) if merged else {}
+            update = with_tombstones(catalog, state, kept + ((merged,) if merged else ()), late)
+            new = state.model_copy(update={**update, "ledger": Ledger(), "operation": "merge"})
             return catalog.commit(state, new, batch_end=None)
         except CommitConflict:
             continue
@@ -166,13 +171,6 @@ def _late_tombstones(catalog: Catalog, state: CatalogState, job: MergeJob, merge
         return {}
     _, entries = fetch_keys(job.store, merged, job.cache).lookup(np.unique(np.concatenate(keys), axis=0))
     return {merged.number: BitMap(chunk_positions(entries))}
-
-
-def job_of(catalog: Catalog, state: CatalogState, inputs: tuple[SegmentRecord, ...], cache: Path) -> MergeJob:
-    """Return the job that merges ``inputs`` as they are in ``state``."""
-    return MergeJob(
-        store=catalog.store, spec=state.spec, inputs=inputs, tombstones=catalog.tombstones(state), cache=cache
-    )
 
 
 def run_merge(catalog: Catalog, job: MergeJob) -> CatalogState | None:
@@ -197,5 +195,6 @@ def merge_once(catalog: Catalog, cache: Path) -> bool:
     state = catalog.read()
     inputs = plan_merge(state)
     if inputs:
-        run_merge(catalog, job_of(catalog, state, inputs, cache))
+        with suppress(CommitConflict):  # the state was replaced and vacuumed: there is another to look at
+            run_merge(catalog, merge_job(catalog, state, inputs, cache))
     return bool(inputs)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from indexer.cache import sweep
 from indexer.catalog import Catalog, CatalogState
-from indexer.errors import ObjectNotFound
+from indexer.errors import CommitConflict, ObjectNotFound
 from indexer.format.records import SegmentRecord
-from indexer.merge import MergeJob, commit_merge, is_current, job_of, live_chunks, merge_segments, plan_merge
+from indexer.merge import MergeJob, commit_merge, is_current, live_chunks, merge_job, merge_segments, plan_merge
 
 POLL_SECONDS = 1.0
 BIG_MERGE_CHUNKS = 50_000
@@ -80,7 +80,10 @@ class Merger:
             inputs = plan_merge(state, busy)
             if not inputs or (_is_big(state, inputs) and self._running):
                 return
-            job = job_of(self._catalog, state, inputs, self._cache)
+            try:
+                job = merge_job(self._catalog, state, inputs, self._cache)
+            except CommitConflict:
+                return  # the state was replaced and vacuumed: there is another to look at
             future = self._pool.submit(merge_segments, job)
             future.add_done_callback(lambda _: self._woken.set())
             self._running[future] = job

@@ -9,12 +9,10 @@ import pytest
 from indexer.apply import apply
 from indexer.catalog import Catalog, CatalogState
 from indexer.compact import compact, purge
-from indexer.format.records import IndexRecord
 from indexer.format.store import Store
 from indexer.letterbox import encode_letters
-from indexer.merge import FAN_IN, commit_merge, job_of, merge_once, merge_segments, plan_merge, run_merge
+from indexer.merge import FAN_IN, commit_merge, merge_job, merge_once, merge_segments, plan_merge, run_merge
 from indexer.spec import IndexSpec
-from tests.indexer.collection import segment
 from tests.indexer.erasing import erase, key_hash
 from tests.indexer.parts import TEXTS, delete, live_rows, publish, upsert
 
@@ -77,7 +75,7 @@ def test_what_is_deleted_while_a_purge_runs_stays_deleted(catalog: Catalog, cach
 def test_a_purge_goes_after_a_segment_that_a_merge_took_away(catalog: Catalog, cache: Path) -> None:
     publish(catalog, cache, 1, *(upsert(n) for n in range(4)))
     state = publish(catalog, cache, 2, upsert(4, 2))
-    job = job_of(catalog, state, state.segments, cache)
+    job = merge_job(catalog, state, state.segments, cache)
     merged = merge_segments(job)
     publish(catalog, cache, 3, delete(1, 3))
     interfered: list[CatalogState | None] = []
@@ -137,33 +135,10 @@ def test_an_index_of_another_kind_than_the_spec_asks_for_is_built_anew(tmp_path:
     assert (record.index.kind, live_rows(catalog, cache)) == ("ivf", rows)
 
 
-def test_rows_of_two_epochs_are_never_merged(tmp_path: Path) -> None:
-    state = Catalog.create(Store.at(str(tmp_path)), TEXTS).read()
-    exact = IndexRecord(kind="exact", reason="small")
-    live = [segment(n, epoch="a" if n % 2 else "b", index=exact) for n in range(2 * FAN_IN - 1)]
-
-    chosen = plan_merge(state.model_copy(update={"segments": tuple(live)}))
-
-    assert [one.number for one in chosen] == list(range(0, 2 * FAN_IN, 2))
-    assert {one.epoch for one in chosen} == {"b"}
-
-
-def test_a_merged_segment_is_of_the_epoch_of_its_rows(tmp_path: Path, cache: Path) -> None:
-    catalog = Catalog.create(Store.at(str(tmp_path / "store")), TEXTS)
-    state = publish(catalog, cache, 1, upsert(1))
-    old = tuple(one.model_copy(update={"epoch": "old"}) for one in state.segments)
-    state = catalog.commit(state, state.model_copy(update={"segments": old}), batch_end=None)
-
-    merged = run_merge(catalog, job_of(catalog, state, old, cache))
-
-    assert merged is not None
-    assert [one.epoch for one in merged.segments] == ["old"]
-
-
 def test_a_merge_whose_inputs_were_replaced_and_vacuumed_is_given_up(catalog: Catalog, cache: Path) -> None:
     publish(catalog, cache, 1, upsert(1), upsert(2))
     state = publish(catalog, cache, 2, delete(1, 2))
-    late = job_of(catalog, state, state.segments, cache / "of another machine")
+    late = merge_job(catalog, state, state.segments, cache / "of another machine")
     purge(catalog, cache)
     catalog.store.delete(file.path for one in state.segments for file in one.files)
 
