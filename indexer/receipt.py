@@ -113,7 +113,8 @@ def _about_bytes(holders: Sequence[Holder]) -> str:
         found.append(f"{unsure} cannot be looked into, as after an upload that broke off")
     text = "; ".join(found)
     return (
-        f"{text[0].upper()}{text[1:]}: `grebe compact --purge` and then `grebe vacuum` remove what is too old to keep."
+        f"{text[0].upper()}{text[1:]}: `grebe compact --purge` writes the live segments without it, and `grebe vacuum` "
+        "deletes the others once no version that names them need be kept."
     )
 
 

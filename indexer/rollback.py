@@ -156,7 +156,7 @@ def _is_live(catalog: Catalog, state: CatalogState, hashes: npt.NDArray[np.uint8
         file = _keys_file(segment.files)
         at, entries = KeyIndex.decode(catalog.store.read(file), name=file.path).lookup(np.ascontiguousarray(hashes))
         dead = tombstones.get(segment.number, BitMap())
-        live[at] |= [int(position) not in dead for position in entries["position"]]
+        live[at] |= np.array([int(position) not in dead for position in entries["position"]], dtype=bool)
     return live
 
 

@@ -82,8 +82,8 @@ def receipt(
     """Say whether the source deleted a row, since when it is gone, and which files still hold its bytes.
 
     Looks into every file of the collection, those that no version names among them; caches of servers and older
-    versions that a bucket keeps of its objects are beyond it. `grebe compact --purge` and then `grebe vacuum` leave
-    no file that holds a deleted row.
+    versions that a bucket keeps of its objects are beyond it. `grebe compact --purge` and then `grebe vacuum
+    --retain 0` leave no file that holds a deleted row.
 
     grebe receipt advisories GHSA-2xpw-w6gg-jr37
     """

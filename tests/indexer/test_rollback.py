@@ -58,8 +58,8 @@ def test_a_sync_under_way_notices_that_its_place_is_gone(catalog: Catalog, cache
     result = build_part(changes(upsert(3, 3)), job(catalog, cache))
     rollback(catalog, old.version)
 
+    end = SourcePosition(epoch="e", version=3)
     with pytest.raises(ProgressMoved, match="a rollback came between"):
-        end = SourcePosition(epoch="e", version=3)
         commit_batch(catalog, seen, result, end=end, committed_at=NOON, cache=cache)
 
     assert live_rows(catalog, cache) == {1: "body 1"}
