@@ -5,6 +5,7 @@ A file that has no ``key_hash`` column, as the first ones had not, is read by th
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 from collections.abc import Sequence
@@ -47,11 +48,13 @@ def _hash(values: list[object], fields: Sequence[pa.Field]) -> bytes | None:
     try:
         columns = {field.name: _column(value, field.type) for field, value in zip(fields, values, strict=True)}
         return key_hashes(pa.table(columns), [field.name for field in fields]).tobytes()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, ValueError):
+    except (pa.ArrowException, TypeError, ValueError, OverflowError, SyntaxError):
         return None
 
 
 def _column(value: object, kind: pa.DataType) -> pa.Array:
-    """Dates, times and decimals were written as text."""
+    """Dates, times and decimals were written as text, bytes as Python writes them."""
+    if isinstance(value, str) and pa.types.is_binary(kind):
+        return pa.array([ast.literal_eval(value)], kind)
     as_text = isinstance(value, str) and (pa.types.is_temporal(kind) or pa.types.is_decimal(kind))
     return pa.array([value]).cast(kind) if as_text else pa.array([value], kind)

@@ -142,7 +142,8 @@ def _joined(tables: list[pa.Table], job: MergeJob) -> pa.Table:
 def commit_merge(catalog: Catalog, job: MergeJob, merged: SegmentRecord | None) -> CatalogState | None:
     """Put ``merged`` in the place of the job's inputs; ``None`` if one of them is no longer live.
 
-    Rows that were tombstoned in an input while the merge ran are tombstoned in ``merged`` by key.
+    Rows that were tombstoned in an input while the merge ran are tombstoned in ``merged`` by key. A tombstone that is
+    gone again, because a rollback brought its row back, ends the merge: ``merged`` lacks that row.
     """
     inputs = {segment.number for segment in job.inputs}
     while True:
@@ -151,7 +152,10 @@ def commit_merge(catalog: Catalog, job: MergeJob, merged: SegmentRecord | None) 
             return None
         kept = tuple(segment for segment in state.segments if segment.number not in inputs)
         try:
-            late = _late_tombstones(catalog, state, job, merged) if merged else {}
+            now = catalog.tombstones(state)
+            if any(job.tombstones.get(number, BitMap()) - now.get(number, BitMap()) for number in inputs):
+                return None
+            late = _late_tombstones(now, job, merged) if merged else {}
             update = with_tombstones(catalog, state, kept + ((merged,) if merged else ()), late)
             new = state.model_copy(update={**update, "ledger": Ledger(), "operation": "merge"})
             return catalog.commit(state, new, batch_end=None)
@@ -159,8 +163,7 @@ def commit_merge(catalog: Catalog, job: MergeJob, merged: SegmentRecord | None) 
             continue
 
 
-def _late_tombstones(catalog: Catalog, state: CatalogState, job: MergeJob, merged: SegmentRecord) -> Tombstones:
-    now = catalog.tombstones(state)
+def _late_tombstones(now: Tombstones, job: MergeJob, merged: SegmentRecord) -> Tombstones:
     keys = []
     for record in job.inputs:
         late = now.get(record.number, BitMap()) - job.tombstones.get(record.number, BitMap())

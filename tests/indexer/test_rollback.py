@@ -15,6 +15,7 @@ from indexer.format.deletions import find
 from indexer.format.records import Ledger
 from indexer.format.states import Hold
 from indexer.format.store import Store
+from indexer.merge import commit_merge, merge_job, merge_segments
 from indexer.rollback import release, rollback
 from indexer.spec import CollectionSpec, PolicySpec
 from tests.indexer.erasing import erase, key_hash
@@ -63,6 +64,17 @@ def test_a_sync_under_way_notices_that_its_place_is_gone(catalog: Catalog, cache
         commit_batch(catalog, seen, result, end=end, committed_at=NOON, cache=cache)
 
     assert live_rows(catalog, cache) == {1: "body 1"}
+
+
+def test_a_merge_under_way_loses_no_row_that_comes_back(catalog: Catalog, cache: Path) -> None:
+    old = publish(catalog, cache, 1, upsert(1), upsert(2))
+    state = publish(catalog, cache, 2, delete(1, 2))
+    merging = merge_job(catalog, state, state.segments, cache)
+    merged = merge_segments(merging)
+    rolled = rollback(catalog, old.version)
+
+    assert commit_merge(catalog, merging, merged) is None
+    assert (catalog.read(), live_rows(catalog, cache)) == (rolled, {1: "body 1", 2: "body 2"})
 
 
 def test_after_the_release_changes_are_read_again_from_where_the_version_was(catalog: Catalog, cache: Path) -> None:
