@@ -4,13 +4,14 @@ import os
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from indexer.build import build_part
-from indexer.catalog import Catalog, CatalogState, SourcePosition
+from indexer.catalog import Catalog, CatalogState, SourcePosition, drop
 from indexer.commit import commit_batch
 from indexer.compact import purge
 from indexer.errors import CatalogError, ObjectNotFound, StoreError
@@ -214,6 +215,54 @@ def test_a_vacuum_that_died_half_way_is_ended_by_the_next(catalog: Catalog, monk
 
     assert done.removed["segments"].files == 4
     assert data_files(catalog) == names(newest)
+
+
+def test_wherever_a_vacuum_dies_every_version_is_whole_and_the_next_one_ends_it(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Store.at(str(tmp_path / "store"))
+    delete_files, put = Store.delete, Store.put
+    left, steps, ended = 0, 0, False
+
+    def step() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise StoreError("killed")
+
+    def delete_one_by_one(self: Store, paths: Iterable[str]) -> None:
+        for path in paths:
+            step()
+            delete_files(self, [path])
+
+    def put_one(self: Store, path: str, data: bytes) -> None:
+        step()
+        put(self, path, data)
+
+    while not ended:
+        catalog = Catalog.create(root, TEXTS)
+        publish(catalog, cache, 1, upsert(1), upsert(2))
+        publish(catalog, cache, 2, delete(1, 2))
+        newest = purge(catalog, cache).after
+        with monkeypatch.context() as patched:
+            left = steps
+            patched.setattr(Store, "delete", delete_one_by_one)
+            patched.setattr(Store, "put", put_one)
+            with suppress(StoreError):
+                vacuum(catalog, retain=NONE)
+                ended = True
+        here = data_files(catalog)
+        for state in read_versions(catalog.store, list_versions(catalog).versions):
+            assert names(state) <= here
+        again = Catalog.open(root, "texts")
+        assert again.read().segments == newest.segments
+
+        vacuum(again, retain=NONE)
+
+        assert data_files(again) == names(newest)
+        drop(root, "texts")
+        steps += 1
+    assert steps > 5
 
 
 def test_a_rollback_that_a_vacuum_overtakes_is_refused(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
