@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from pyroaring import BitMap
 
-from indexer.catalog import Catalog, CatalogState
+from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import with_tombstones
 from indexer.errors import BuildError, CommitConflict, ObjectNotFound
 from indexer.format.check import chunk_columns
@@ -42,13 +42,17 @@ DEAD_RATIO = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class MergeJob:
-    """What a merge needs to know; it travels to the process that does the work. ``number`` is of what it writes."""
+    """What a merge needs to know; it travels to the process that does the work.
+
+    ``base`` is where the source's epoch began, ``number`` the number of what the merge writes.
+    """
 
     store: Store
     spec: CollectionSpec
     inputs: tuple[SegmentRecord, ...]
     tombstones: Tombstones
     cache: Path
+    base: SourcePosition | None = None
     number: int = field(default_factory=new_segment_number)
 
 
@@ -77,7 +81,12 @@ def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[Segme
 def merge_job(catalog: Catalog, state: CatalogState, inputs: tuple[SegmentRecord, ...], cache: Path) -> MergeJob:
     """Return the job that merges ``inputs`` of ``state``."""
     return MergeJob(
-        store=catalog.store, spec=state.spec, inputs=inputs, tombstones=catalog.tombstones(state), cache=cache
+        store=catalog.store,
+        spec=state.spec,
+        inputs=inputs,
+        tombstones=catalog.tombstones(state),
+        cache=cache,
+        base=state.base,
     )
 
 
@@ -188,9 +197,10 @@ def run_merge(catalog: Catalog, job: MergeJob) -> CatalogState | None:
 
 
 def is_current(state: CatalogState, job: MergeJob) -> bool:
-    """Whether all inputs of ``job`` are live in ``state``, and of its spec."""
+    """Whether all inputs of ``job`` are live in ``state``, under its spec and in its epoch."""
     live = {segment.number for segment in state.segments}
-    return state.fingerprint == job.spec.fingerprint and all(segment.number in live for segment in job.inputs)
+    same = (state.fingerprint, state.base) == (job.spec.fingerprint, job.base)
+    return same and all(segment.number in live for segment in job.inputs)
 
 
 def merge_once(catalog: Catalog, cache: Path) -> bool:

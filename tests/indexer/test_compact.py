@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from indexer.apply import apply
-from indexer.catalog import Catalog, CatalogState
+from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.compact import compact, purge
 from indexer.format.store import Store
 from indexer.letterbox import encode_letters
@@ -144,3 +144,14 @@ def test_a_merge_whose_inputs_were_replaced_and_vacuumed_is_given_up(catalog: Ca
 
     assert run_merge(catalog, late) is None
     assert live_rows(catalog, cache) == {2: "body 2"}
+
+
+def test_a_merge_of_another_epoch_is_given_up(catalog: Catalog, cache: Path) -> None:
+    state = publish(catalog, cache, 1, upsert(1), upsert(2))
+    job = merge_job(catalog, state, state.segments, cache)
+    merged = merge_segments(job)
+    other = SourcePosition(epoch="another", version=0)
+    state = catalog.commit(state, state.model_copy(update={"base": other}), batch_end=None)
+
+    assert commit_merge(catalog, job, merged) is None
+    assert catalog.read() == state
