@@ -107,7 +107,7 @@ def vacuum(
     """Delete old versions, and the files that no kept version names.
 
     The newest version always stays, and so does what a running sync or an interrupted load still needs. Versions that
-    went cannot be rolled back to.
+    went cannot be rolled back to; those replaced more than 168 hours ago go by themselves, but leave their files.
 
     grebe vacuum advisories --dry-run
     grebe vacuum advisories --retain 24 --yes
