@@ -47,6 +47,7 @@ from indexer.errors import (
     CollectionNotFound,
     CommitConflict,
     ObjectNotFound,
+    StoreError,
 )
 from indexer.format.records import FORMAT_VERSION
 from indexer.format.retention import DEFAULT_HORIZON, RECENT_VERSIONS, kept_of, version_of
@@ -60,7 +61,7 @@ from indexer.format.states import (
     encode_rows,
     encode_table,
 )
-from indexer.format.store import Store
+from indexer.format.store import Entry, Store
 from indexer.format.tombstones import Tombstones, decode
 from indexer.spec import CollectionSpec
 
@@ -153,7 +154,7 @@ class Catalog:
                 raise CatalogError(f"collection '{spec.name}' could not be made: {_first_line(error)}") from error
             if landed.commit_id != state.commit_id:
                 raise CollectionExists(_exists(spec.name, store)) from error
-        folder.settle(_log_entry(0))
+        folder.settle(log_entry(0))
         return cls.open(store, spec.name)
 
     @classmethod
@@ -179,9 +180,9 @@ class Catalog:
         if time.monotonic() - self._opened_at > REOPEN_SECONDS:
             return self._reopen().version()
         newest = self._newest
-        if self.store.exists(_log_entry(newest + 1)):
+        if self.store.exists(log_entry(newest + 1)):
             return self._refresh().version()
-        if self.store.exists(_log_entry(newest)):
+        if self.store.exists(log_entry(newest)):
             return newest
         # The entry has expired while this reader slept, or the collection is gone.
         return self._reopen().version()
@@ -189,20 +190,33 @@ class Catalog:
     def read(self, version: int | None = None) -> CatalogState:
         """Return the newest version, or ``version``; raises :class:`CatalogError` when that is not kept."""
         with self._lock:
-            table = self._refresh()
-            if version is not None and version != table.version():
-                with _reading(self.name):
-                    table = self._at(version)
-            return self._state(table)
+            while True:
+                table = self._refresh()
+                newest = table.version()
+                if version is not None and version != newest:
+                    with _reading(self.name):
+                        table = self._at(version)
+                try:
+                    return self._state(table)
+                except ObjectNotFound as error:
+                    # What was the newest a moment ago may have been replaced and vacuumed.
+                    if version is None and self._reopen().version() != newest:
+                        continue
+                    raise CatalogError(f"version {table.version()} of '{self.name}' is no longer kept") from error
 
     def tombstones(self, state: CatalogState) -> Tombstones:
         """Return the tombstones of the state's live segments, from its packs.
 
-        Raises :class:`indexer.errors.CorruptFile`.
+        Raises :class:`indexer.errors.CorruptFile`, and :class:`CommitConflict` if it was replaced and vacuumed since.
         """
         packed: Tombstones = {}
         for pack in state.packs.values():
-            packed.update(decode(self.store.read(pack)))
+            try:
+                packed.update(decode(self.store.read(pack)))
+            except ObjectNotFound as error:
+                if self.latest() == state.version:
+                    raise
+                raise CommitConflict(self._came_first(state.version)) from error
         found = {number: packed[number] for number, count in state.deleted.items() if count and number in packed}
         if {number: len(bitmap) for number, bitmap in found.items()} != {n: c for n, c in state.deleted.items() if c}:
             raise CatalogError(
@@ -241,7 +255,7 @@ class Catalog:
                 self._write(state, batch_end)
             except _DELTA_FAILURES as error:
                 self._settle_doubt(state, error)
-            self.store.settle(_log_entry(state.version))
+            self.store.settle(log_entry(state.version))
         return decode_rows(encode_rows(state), version=state.version)
 
     def expire(self, now: datetime | None = None) -> int:
@@ -250,17 +264,22 @@ class Catalog:
         Kept are the versions that were the newest at any time since ``now`` less the horizon: every one of the last
         ``recent``, and of those before one an hour, so that a listing stays short at any rate of commits.
         """
+        gone = [entry.path for entry in self.expired((now or datetime.now(UTC)) - self.horizon)]
+        self.store.delete(gone)
+        return len(gone)
+
+    def expired(self, cutoff: datetime) -> list[Entry]:
+        """Return the catalog's own files that only versions replaced before ``cutoff`` need, in the order to delete."""
         log = [(version, entry) for entry in self.store.entries(LOG) if (version := version_of(entry.path)) is not None]
-        kept = kept_of(log, (now or datetime.now(UTC)) - self.horizon, self.recent)
-        gone = [entry.path for version, entry in log if version < kept.log_from and version not in kept.single]
+        kept = kept_of(log, cutoff, self.recent)
+        gone = [entry for version, entry in log if version < kept.log_from and version not in kept.single]
         for entry in self.store.entries(FOLDER):
             version = version_of(entry.path)
             if version is None or version >= kept.data_from or entry.path.startswith(LOG):
                 break
             if version not in kept.single:
-                gone.append(entry.path)
-        self.store.delete(gone)
-        return len(gone)
+                gone.append(entry)
+        return gone
 
     def write_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Put ``heartbeat`` beside the catalog, in place of the one before."""
@@ -304,7 +323,7 @@ class Catalog:
 
         A commit to a dropped collection would bring half of it back, and an open table does not notice a drop.
         """
-        table = self._refresh() if self.store.exists(_log_entry(seen)) else self._reopen()
+        table = self._refresh() if self.store.exists(log_entry(seen)) else self._reopen()
         return table.version() != seen
 
     def _at(self, version: int) -> DeltaTable:
@@ -325,12 +344,7 @@ class Catalog:
                     f"version {table.version()} of '{self.name}' has {len(files)} files where one was expected: "
                     "something other than Grebe wrote to its catalog"
                 )
-        try:
-            data = self.store.get(f"{FOLDER}/{files[0]}")
-        except ObjectNotFound as error:
-            self._reopen()
-            raise CatalogError(f"version {table.version()} of '{self.name}' is no longer kept") from error
-        return decode_table(data, version=table.version())
+        return decode_table(self.store.get(f"{FOLDER}/{files[0]}"), version=table.version())
 
     def _write(self, state: CatalogState, batch_end: SourcePosition | None) -> None:
         transactions = [Transaction(batch_end.epoch, batch_end.version)] if batch_end else None
@@ -346,7 +360,8 @@ class Catalog:
         """Find out what became of a commit whose attempt failed: return if it stands, raise if it does not."""
         try:
             newest = self._refresh().version()
-        except CatalogError as unreachable:
+            entry = self.store.get(log_entry(state.version)) if newest >= state.version else b""
+        except (CatalogError, StoreError) as unreachable:
             raise CatalogError(
                 f"whether version {state.version} of '{self.name}' was committed is unknown, because the store cannot "
                 f"be reached: {_first_line(error)}. Read the catalog before trying again"
@@ -356,7 +371,7 @@ class Catalog:
                 f"version {state.version} of '{self.name}' could not be committed: {_first_line(error)}. Nothing was "
                 "changed; read the catalog again and retry"
             ) from error
-        if self.read(state.version).commit_id != state.commit_id:
+        if _data_name(state).encode() not in entry:
             raise CommitConflict(self._came_first(state.version - 1)) from error
 
     def _came_first(self, seen: int) -> str:
@@ -385,10 +400,14 @@ def drop(store: Store, name: str) -> None:
 def _put_rows(store: Store, state: CatalogState) -> AddAction:
     """Write the state's data file, named after the version it is for, and return its log action."""
     data = encode_table(state)
-    name = f"{state.version:020d}-{state.commit_id}.parquet"
+    name = _data_name(state)
     store.put(f"{FOLDER}/{name}", data)
     stats = json.dumps({"numRecords": len(state.segments) + 1})
     return AddAction(name, len(data), {}, int(state.committed_at.timestamp() * 1000), True, stats)
+
+
+def _data_name(state: CatalogState) -> str:
+    return f"{state.version:020d}-{state.commit_id}.parquet"
 
 
 def _create_table(folder: Store, state: CatalogState) -> None:
@@ -416,11 +435,11 @@ def _has_catalog(folder: Store) -> bool:
     return any(folder.exists(path) for path in sorted(_BEGINNINGS))
 
 
-def _log_entry(version: int) -> str:
+def log_entry(version: int) -> str:
     return f"{LOG}/{version:020d}.json"
 
 
-_BEGINNINGS = frozenset({_log_entry(0), f"{LOG}/_last_checkpoint"})
+_BEGINNINGS = frozenset({log_entry(0), f"{LOG}/_last_checkpoint"})
 """What a reader starts from: a log has one of these or none of it can be read."""
 
 

@@ -2,6 +2,7 @@
 
 Segments are sorted into tiers by their number of live chunks, each tier ``FAN_IN`` times the one below; a tier that
 holds ``FAN_IN`` segments is merged into one of the next, so that every chunk is written again at most once per tier. A
+segment that is mostly dead, or whose index is of another kind than the spec asks for by now, is written again alone. A
 merge never moves the collection's position and never blocks a sync: it rebases what was tombstoned while it ran.
 """
 
@@ -10,7 +11,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Set
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,14 @@ from pyroaring import BitMap
 
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import with_tombstones
-from indexer.errors import BuildError, CommitConflict
+from indexer.errors import BuildError, CommitConflict, ObjectNotFound
 from indexer.format.check import chunk_columns
 from indexer.format.fetch import fetch_keys, fetch_segment
 from indexer.format.records import MAX_CHUNKS_PER_SEGMENT, Ledger, SegmentRecord
 from indexer.format.segment import new_segment_number, publish_segment, read_segment
 from indexer.format.store import Store
 from indexer.format.tombstones import Tombstones
+from indexer.format.vectors import index_kind
 from indexer.lookup import chunk_positions
 from indexer.spec import CollectionSpec
 
@@ -41,7 +44,8 @@ DEAD_RATIO = 0.5
 class MergeJob:
     """What a merge needs to know; it travels to the process that does the work.
 
-    ``base`` is where the source's epoch began: rows of another epoch are of that version from now on.
+    ``base`` is where the source's epoch began: rows of another epoch are of that version from now on. ``number`` is the
+    number of what the merge writes.
     """
 
     store: Store
@@ -50,6 +54,7 @@ class MergeJob:
     tombstones: Tombstones
     cache: Path
     base: SourcePosition | None = None
+    number: int = field(default_factory=new_segment_number)
 
 
 def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[SegmentRecord, ...]:
@@ -62,7 +67,8 @@ def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[Segme
         if segment.number in busy:
             continue
         live = live_chunks(state, segment)
-        if live < segment.n_chunks * (1 - DEAD_RATIO):
+        mostly_dead = live < segment.n_chunks * (1 - DEAD_RATIO)
+        if mostly_dead or segment.index.kind != index_kind(segment.n_embedded, state.spec.index):
             return (segment,)
         tiers[tier(live), segment.shard].append(segment)
     for _, segments in sorted(tiers.items()):
@@ -131,7 +137,7 @@ def merge_segments(job: MergeJob) -> SegmentRecord | None:
         _joined(tables, job),
         np.concatenate(vectors),
         job.spec,
-        number=new_segment_number(),
+        number=job.number,
         shard=job.inputs[0].shard,
         epoch=job.base.epoch if job.base else None,
     )
@@ -154,25 +160,28 @@ def _joined(tables: list[pa.Table], job: MergeJob) -> pa.Table:
 def commit_merge(catalog: Catalog, job: MergeJob, merged: SegmentRecord | None) -> CatalogState | None:
     """Put ``merged`` in the place of the job's inputs; ``None`` if one of them is no longer live.
 
-    Rows that were tombstoned in an input while the merge ran are tombstoned in ``merged`` by key.
+    Rows that were tombstoned in an input while the merge ran are tombstoned in ``merged`` by key. A tombstone that is
+    gone again, because a rollback brought its row back, ends the merge: ``merged`` lacks that row.
     """
     inputs = {segment.number for segment in job.inputs}
     while True:
         state = catalog.read()
-        if not inputs <= {segment.number for segment in state.segments} or state.fingerprint != job.spec.fingerprint:
+        if not is_current(state, job):
             return None
         kept = tuple(segment for segment in state.segments if segment.number not in inputs)
-        late = _late_tombstones(catalog, state, job, merged) if merged else {}
-        update = with_tombstones(catalog, state, kept + ((merged,) if merged else ()), late)
-        new = state.model_copy(update={**update, "ledger": Ledger(), "operation": "merge"})
         try:
+            now = catalog.tombstones(state)
+            if any(job.tombstones.get(number, BitMap()) - now.get(number, BitMap()) for number in inputs):
+                return None
+            late = _late_tombstones(now, job, merged) if merged else {}
+            update = with_tombstones(catalog, state, kept + ((merged,) if merged else ()), late)
+            new = state.model_copy(update={**update, "ledger": Ledger(), "operation": "merge"})
             return catalog.commit(state, new, batch_end=None)
         except CommitConflict:
             continue
 
 
-def _late_tombstones(catalog: Catalog, state: CatalogState, job: MergeJob, merged: SegmentRecord) -> Tombstones:
-    now = catalog.tombstones(state)
+def _late_tombstones(now: Tombstones, job: MergeJob, merged: SegmentRecord) -> Tombstones:
     keys = []
     for record in job.inputs:
         late = now.get(record.number, BitMap()) - job.tombstones.get(record.number, BitMap())
@@ -185,12 +194,29 @@ def _late_tombstones(catalog: Catalog, state: CatalogState, job: MergeJob, merge
     return {merged.number: BitMap(chunk_positions(entries))}
 
 
+def run_merge(catalog: Catalog, job: MergeJob) -> CatalogState | None:
+    """Merge and commit; ``None`` if another merge, a rebuild or a rollback took an input away meanwhile."""
+    try:
+        merged = merge_segments(job)
+    except ObjectNotFound:
+        if is_current(catalog.read(), job):
+            raise
+        return None  # replaced meanwhile, and vacuumed
+    return commit_merge(catalog, job, merged)
+
+
+def is_current(state: CatalogState, job: MergeJob) -> bool:
+    """Whether all inputs of ``job`` are live in ``state``, under its spec and in its epoch."""
+    live = {segment.number for segment in state.segments}
+    same = (state.fingerprint, state.base) == (job.spec.fingerprint, job.base)
+    return same and all(segment.number in live for segment in job.inputs)
+
+
 def merge_once(catalog: Catalog, cache: Path) -> bool:
     """Do the most pressing merge, if there is one; say whether there was."""
     state = catalog.read()
     inputs = plan_merge(state)
-    if not inputs:
-        return False
-    job = merge_job(catalog, state, inputs, cache)
-    commit_merge(catalog, job, merge_segments(job))
-    return True
+    if inputs:
+        with suppress(CommitConflict):  # the state was replaced and vacuumed: there is another to look at
+            run_merge(catalog, merge_job(catalog, state, inputs, cache))
+    return bool(inputs)

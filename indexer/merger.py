@@ -11,8 +11,9 @@ from pathlib import Path
 
 from indexer.cache import sweep
 from indexer.catalog import Catalog, CatalogState
+from indexer.errors import CommitConflict, ObjectNotFound
 from indexer.format.records import SegmentRecord
-from indexer.merge import MergeJob, commit_merge, live_chunks, merge_job, merge_segments, plan_merge
+from indexer.merge import MergeJob, commit_merge, is_current, live_chunks, merge_job, merge_segments, plan_merge
 
 POLL_SECONDS = 1.0
 BIG_MERGE_CHUNKS = 50_000
@@ -61,10 +62,16 @@ class Merger:
 
     def _commit_finished(self) -> None:
         for future in [future for future in self._running if future.done()]:
-            state = commit_merge(self._catalog, self._running[future], future.result())
+            job = self._running[future]
+            state = commit_merge(self._catalog, job, future.result()) if self._succeeded(future, job) else None
             del self._running[future]
             if state:
                 sweep(self._cache, state.segments)
+
+    def _succeeded(self, future: Future[SegmentRecord | None], job: MergeJob) -> bool:
+        """Whether a merge wrote its segment: not if what it merged was replaced meanwhile and vacuumed."""
+        missing = isinstance(future.exception(), ObjectNotFound)
+        return not missing or is_current(self._catalog.read(), job)
 
     def _start_next(self) -> None:
         state = self._catalog.read()
@@ -73,7 +80,10 @@ class Merger:
             inputs = plan_merge(state, busy)
             if not inputs or (_is_big(state, inputs) and self._running):
                 return
-            job = merge_job(self._catalog, state, inputs, self._cache)
+            try:
+                job = merge_job(self._catalog, state, inputs, self._cache)
+            except CommitConflict:
+                return  # the state was replaced and vacuumed: there is another to look at
             future = self._pool.submit(merge_segments, job)
             future.add_done_callback(lambda _: self._woken.set())
             self._running[future] = job

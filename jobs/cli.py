@@ -14,7 +14,18 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from jobs.commands import collections, demo, doctor, evaluate, search, serve, sync, verify
+from jobs.commands import (
+    collections,
+    demo,
+    doctor,
+    evaluate,
+    maintenance,
+    search,
+    serve,
+    sync,
+    verify,
+    versions,
+)
 from jobs.output import stderr
 from jobs.settings import Settings
 
@@ -28,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (collections, sync, verify, serve, search, evaluate, doctor, demo):
+for room in (collections, sync, verify, serve, search, versions, maintenance, evaluate, doctor, demo):
     room.add_to(app)
 
 

@@ -20,13 +20,14 @@ float        f       shortest repr of the double; -0.0 is 0.0, all NaN are one
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes
 
 import numpy as np
@@ -252,13 +253,12 @@ class KeyIndex:
     @classmethod
     def open(cls, path: Path) -> KeyIndex:
         """Memory-map a saved index. Raises :class:`indexer.errors.CorruptFile` if it isn't one."""
-        try:
-            words = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise CorruptFile(f"{path}: not an array file: {error}") from error
-        if words.ndim != 2 or words.shape[0] != 4 or words.dtype != np.uint64:
-            raise CorruptFile(f"{path}: expected (4, n) uint64, found {words.shape} {words.dtype}")
-        return cls(words)
+        return cls(_checked_words(path, str(path)))
+
+    @classmethod
+    def decode(cls, data: bytes, *, name: str) -> KeyIndex:
+        """Return the index whose file, called ``name``, has the bytes ``data``; raises as :meth:`open` does."""
+        return cls(_checked_words(io.BytesIO(data), name))
 
     def lookup(self, hashes: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.void]]:
         """Find ``(m, 16) uint8`` hashes; return the indices of those found and, in that order, their entries.
@@ -294,6 +294,16 @@ class KeyIndex:
         entries["n_chunks"] = place >> np.uint64(32)
         entries["version"] = self._words[3][at].view(np.int64)
         return entries
+
+
+def _checked_words(file: Path | io.BytesIO, name: str) -> npt.NDArray[np.uint64]:
+    try:
+        words = np.load(file, mmap_mode="r" if isinstance(file, Path) else None, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise CorruptFile(f"{name}: not an array file: {error}") from error
+    if words.ndim != 2 or words.shape[0] != 4 or words.dtype != np.uint64:
+        raise CorruptFile(f"{name}: expected (4, n) uint64, found {words.shape} {words.dtype}")
+    return cast("npt.NDArray[np.uint64]", words)
 
 
 def _halves(hashes: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

@@ -26,6 +26,10 @@ class Kept:
     log_from: int
     single: frozenset[int]
 
+    def keeps(self, version: int) -> bool:
+        """Whether ``version`` stays readable."""
+        return version >= self.data_from or version in self.single
+
 
 def kept_of(log: list[tuple[int, Entry]], cutoff: datetime, recent: int) -> Kept:
     """Decide what stays of a log, given its files with their versions.

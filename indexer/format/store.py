@@ -48,10 +48,11 @@ TEMPORARY_SUFFIX = ".part"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One object of a listing: its path (relative to the store) and when it was written (UTC)."""
+    """One object of a listing: its path (relative to the store), when it was written (UTC) and its size."""
 
     path: str
     modified_at: datetime
+    size_bytes: int
 
 
 class _Backend(Protocol):
@@ -61,6 +62,8 @@ class _Backend(Protocol):
     def blocks(self, path: str) -> Iterator[bytes]: ...
     def exists(self, path: str) -> bool: ...
     def entries(self, prefix: str) -> Iterator[Entry]: ...
+    def leftovers(self, prefix: str) -> Iterator[Entry]: ...
+    def prune(self, prefix: str) -> None: ...
     def folders(self) -> list[str]: ...
     def delete(self, paths: list[str]) -> None: ...
     def clear(self) -> None: ...
@@ -164,6 +167,22 @@ class Store:
         with self._errors(prefix, "listed"):
             yield from self._backend.entries(_checked(prefix) if prefix else "")
 
+    def leftovers(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the temporary files below the folder ``prefix``: of writes under way, and of writers that were killed.
+
+        A bucket shows none: it hides what a broken upload left until a lifecycle rule of its own removes that.
+        """
+        with self._errors(prefix, "listed"):
+            yield from self._backend.leftovers(_checked(prefix) if prefix else "")
+
+    def prune(self, prefix: str) -> None:
+        """Remove the folder ``prefix`` and those below it, if empty: of no use in a bucket, which has no folders.
+
+        Not for a folder that others may be about to write to.
+        """
+        with self._errors(prefix, "deleted"):
+            self._backend.prune(_checked(prefix))
+
     def exists(self, path: str) -> bool:
         """Say whether there is an object at ``path``."""
         with self._errors(path, "looked up"):
@@ -264,17 +283,28 @@ class _Directory:
         return (self.root / path).is_file()
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        top = self.root / prefix
+        return self._walk(prefix, temporary=False)
+
+    def leftovers(self, prefix: str) -> Iterator[Entry]:
+        return self._walk(prefix, temporary=True)
+
+    def _walk(self, prefix: str, *, temporary: bool) -> Iterator[Entry]:
         found = sorted(
             os.path.relpath(os.path.join(folder, name), self.root)
-            for folder, _, names in os.walk(top)
+            for folder, _, names in os.walk(self.root / prefix)
             for name in names
-            if not name.endswith(TEMPORARY_SUFFIX)
+            if name.endswith(TEMPORARY_SUFFIX) == temporary
         )
         for path in found:
             with suppress(FileNotFoundError):
-                seconds = (self.root / path).stat().st_mtime
-                yield Entry(path=path, modified_at=datetime.fromtimestamp(seconds, UTC))
+                stat = (self.root / path).stat()
+                written = datetime.fromtimestamp(stat.st_mtime, UTC)
+                yield Entry(path=path, modified_at=written, size_bytes=stat.st_size)
+
+    def prune(self, prefix: str) -> None:
+        for folder, _, _ in os.walk(self.root / prefix, topdown=False):
+            with suppress(OSError):  # it is not empty, or gone already
+                os.rmdir(folder)
 
     def folders(self) -> list[str]:
         if not self.root.is_dir():
@@ -336,7 +366,13 @@ class _Bucket:
     def entries(self, prefix: str) -> Iterator[Entry]:
         for page in obstore.list(self.objects, prefix or None, chunk_size=1000):
             for found in page:
-                yield Entry(path=found["path"], modified_at=found["last_modified"])
+                yield Entry(path=found["path"], modified_at=found["last_modified"], size_bytes=found["size"])
+
+    def leftovers(self, prefix: str) -> Iterator[Entry]:
+        return iter(())
+
+    def prune(self, prefix: str) -> None:
+        """A bucket has no folders."""
 
     def folders(self) -> list[str]:
         below = obstore.list_with_delimiter(self.objects)["common_prefixes"]

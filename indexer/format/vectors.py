@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import BuildError, CorruptFile
-from indexer.format.records import IndexRecord
+from indexer.format.records import IndexKind, IndexRecord
 from indexer.spec import IndexSpec
 
 if TYPE_CHECKING:
@@ -78,6 +78,15 @@ def build_index(
     if spec.kind == "ivf":
         reason = "the spec asks for ivf"
     return index, IndexRecord(kind="ivf", reason=reason, parameters={"factory": factory, "nlist": n_lists, **measured})
+
+
+def index_kind(n_embedded: int, spec: IndexSpec) -> IndexKind:
+    """Return the kind of index that :func:`build_index` makes over so many vectors.
+
+    >>> index_kind(10_000, IndexSpec()), index_kind(10_001, IndexSpec())
+    ('exact', 'ivf')
+    """
+    return "exact" if _why_exact(n_embedded, spec) else "ivf"
 
 
 def save_index(index: faiss.IndexIVF, path: Path) -> None:

@@ -18,6 +18,7 @@ from indexer.errors import (
     CollectionNotFound,
     CommitConflict,
     CorruptFile,
+    ObjectNotFound,
     StoreError,
 )
 from indexer.format.records import FileRecord, Ledger
@@ -266,6 +267,50 @@ def test_packs_that_are_not_what_was_committed_are_refused(tmp_path: Path) -> No
         catalog.tombstones(state)
     catalog.store.put("tombstones/a.pack", b"GTMB")
     with pytest.raises(CorruptFile, match=re.escape("tombstones/a.pack is not what was written")):
+        catalog.tombstones(state)
+
+
+def test_a_reader_takes_the_next_version_when_the_newest_is_vacuumed_under_its_eyes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Catalog.create(store, SPEC)
+    reader = Catalog.open(store, "advisories")
+    state = sync(writer, writer.read(), 1)
+    get, later = Store.get, list[CatalogState]()
+
+    def commit_and_drop_first(self: Store, path: str) -> bytes:
+        if not later:
+            later.append(sync(writer, state, 2))
+            self.delete([path])
+        return get(self, path)
+
+    monkeypatch.setattr(Store, "get", commit_and_drop_first)
+
+    assert [reader.read()] == later
+
+
+def test_a_commit_in_doubt_needs_no_more_than_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Catalog.create(Store.at(str(tmp_path)), SPEC)
+    second = Catalog.open(Store.at(str(tmp_path)), "advisories")
+    seen = second.read()
+    won = sync(first, seen, 1)
+    first.store.delete([f"catalog/{1:020d}-{won.commit_id}.parquet"])
+    monkeypatch.setattr(Catalog, "_has_moved", lambda *_: False)
+
+    with pytest.raises(CommitConflict, match="began at version 0 and the newest is 1"):
+        sync(second, seen, 2)
+
+
+def test_tombstones_of_a_state_that_was_replaced_and_vacuumed_are_a_conflict(store: Store) -> None:
+    catalog = Catalog.create(store, SPEC)
+    pack = catalog.store.put_record("tombstones/a.pack", encode({1: BitMap([3])}))
+    state = sync(catalog, catalog.read(), 1, segments=(segment(1),), deleted={1: 1}, packs={0: pack})
+    catalog.store.delete([pack.path])
+
+    with pytest.raises(ObjectNotFound):
+        catalog.tombstones(state)
+    sync(catalog, state, 2, segments=(), deleted={}, packs={})
+    with pytest.raises(CommitConflict, match="began at version 1 and the newest is 2"):
         catalog.tombstones(state)
 
 

@@ -197,9 +197,13 @@ def test_serving_beyond_this_machine_is_refused(grebe: Grebe) -> None:
     assert "not a loopback address" in said.err
 
 
-@pytest.mark.parametrize(
-    "command", ["init", "apply", "drop", "sync", "serve", "search", "status", "eval", "demo", "doctor"]
+COMMANDS = (
+    *("init", "apply", "drop", "sync", "serve", "search", "status", "eval", "demo", "doctor"),
+    *("history", "rollback", "receipt", "compact", "vacuum"),
 )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(grebe: Grebe, command: str) -> None:
     said = grebe(command, "--help")
     assert said.code == 0

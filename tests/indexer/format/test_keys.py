@@ -188,6 +188,17 @@ def test_a_file_that_is_no_index_is_corrupt(tmp_path: Path, content: bytes) -> N
     (tmp_path / "keys.npy").write_bytes(content)
     with pytest.raises(CorruptFile, match=r"keys\.npy"):
         KeyIndex.open(tmp_path / "keys.npy")
+    with pytest.raises(CorruptFile, match=r"segments/1/keys\.npy: not an array file"):
+        KeyIndex.decode(content, name="segments/1/keys.npy")
+
+
+def test_an_index_is_read_from_its_bytes_too(tmp_path: Path) -> None:
+    hashes = key_hashes(pa.table({"k": np.arange(50)}), ("k",))
+    index_of(hashes).save(tmp_path / "keys.npy")
+
+    index = KeyIndex.decode((tmp_path / "keys.npy").read_bytes(), name="keys.npy")
+
+    assert index.lookup(hashes)[0].tolist() == list(range(50))
 
 
 def test_an_array_of_another_shape_is_corrupt(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,43 @@ def test_a_listing_is_sorted_and_of_one_folder(store: Store) -> None:
         ["5", "b/1", "b/2", "b/c/3", "bb/4"],
         ["b", "bb"],
     )
+
+
+def test_a_listing_tells_the_size_and_the_time_of_each_object(store: Store) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)  # a bucket tells whole seconds
+    store.put("a", b"123")
+
+    (entry,) = store.entries()
+
+    assert (entry.path, entry.size_bytes) == ("a", 3)
+    assert before <= entry.modified_at <= datetime.now(UTC)
+
+
+def test_what_killed_writers_left_is_listed_apart(tmp_path: Path) -> None:
+    store = Store.at(str(tmp_path))
+    store.put("a/b/1", b"1")
+    (tmp_path / "a" / "b" / "2.abc.part").write_bytes(b"half")
+
+    assert store.list("a") == ["a/b/1"]
+    assert [(entry.path, entry.size_bytes) for entry in store.leftovers("a")] == [("a/b/2.abc.part", 4)]
+    assert list(store.leftovers("c")) == []
+
+
+def test_a_bucket_shows_nothing_of_broken_uploads(s3_store: Store) -> None:
+    s3_store.put("a/1", b"1")
+
+    assert list(s3_store.leftovers()) == []
+
+
+def test_only_empty_folders_are_pruned(store: Store) -> None:
+    for path in ("a/b/1", "a/c/2", "d/3"):
+        store.put(path, b"")
+    store.delete(["a/b/1"])
+
+    for folder in ("a", "d", "nothing"):
+        store.prune(folder)
+
+    assert (store.list(), store.child("a").folders()) == (["a/c/2", "d/3"], ["c"])
 
 
 def test_a_child_sees_its_own_folder_alone(store: Store) -> None:

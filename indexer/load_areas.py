@@ -1,0 +1,74 @@
+"""The folders in which loads keep their finished parts, as maintenance sees them: what they name, and who needs it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from indexer.build import PartResult
+from indexer.catalog import CatalogState
+from indexer.errors import ObjectNotFound
+from indexer.format.store import Entry, Store
+from indexer.load import LoadPlan
+
+FOLDER = "loads"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadArea:
+    """One load's folder: its ``files``, its ``plan`` if that can be read, and the files that its parts ``name``."""
+
+    path: str
+    files: tuple[Entry, ...]
+    plan: LoadPlan | None
+    names: frozenset[str]
+
+    def needed(self, state: CatalogState, oldest_job: datetime) -> bool:
+        """Whether the load runs, or could be resumed for what ``state`` wants."""
+        if any(entry.modified_at >= oldest_job for entry in self.files):
+            return True
+        return self.plan is not None and self.plan.fits(state.pending or state.spec, state, self.plan.position.epoch)
+
+    @property
+    def everything(self) -> set[str]:
+        """The paths of its own files and of those that its parts name."""
+        return {entry.path for entry in self.files} | self.names
+
+
+def load_areas(store: Store, entries: Iterable[Entry]) -> list[LoadArea]:
+    """Read the areas that a listing's ``entries`` show."""
+    by_area: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.path.startswith(f"{FOLDER}/"):
+            by_area["/".join(entry.path.split("/")[:2])].append(entry)
+    return [
+        LoadArea(
+            path=area,
+            files=tuple(files),
+            plan=_plan(store, f"{area}/plan.json"),
+            names=frozenset(
+                name for file in files if file.path.startswith(f"{area}/part-") for name in _named(store, file.path)
+            ),
+        )
+        for area, files in by_area.items()
+    ]
+
+
+def _plan(store: Store, path: str) -> LoadPlan | None:
+    try:
+        return LoadPlan.model_validate_json(store.get(path))
+    except (ObjectNotFound, ValidationError):
+        return None
+
+
+def _named(store: Store, path: str) -> list[str]:
+    """What a part names; nothing if it is gone meanwhile: a load forgets its parts once a version names the same."""
+    try:
+        part = PartResult.model_validate_json(store.get(path))
+    except (ObjectNotFound, ValidationError):
+        return []
+    return [file.path for segment in part.segments for file in segment.files] + [file.path for file in part.letters]

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indexer.catalog import Catalog
+from indexer.format.store import Store
+from jobs.cli import main
+from tests.indexer.erasing import erase, holding
+from tests.indexer.parts import TEXTS, delete, publish, upsert
+
+CANARY = "Xq7vT2mKp9ZsLw4RbN8cJd6HyGf3AeUo"
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Grebe = Callable[..., Said]
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    """Rows 1 to 4; row 1 deleted at the source's version 3."""
+    catalog = Catalog.create(Store.at(str(tmp_path / "store")), TEXTS)
+    cache = tmp_path / "cache"
+    publish(catalog, cache, 1, upsert(1, body=CANARY, title=CANARY), upsert(2))
+    publish(catalog, cache, 2, upsert(3, 2), upsert(4, 2))
+    erase(catalog, cache, 3, 1)
+    return catalog
+
+
+@pytest.fixture
+def grebe(
+    catalog: Catalog, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Grebe:
+    monkeypatch.setenv("GREBE_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("GREBE_CACHE", str(tmp_path / "commands"))
+    monkeypatch.delenv("GREBE_DEBUG", raising=False)
+
+    def run(*arguments: object) -> Said:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Said(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+def test_history_lists_the_kept_versions_newest_first(grebe: Grebe, catalog: Catalog) -> None:
+    newest = catalog.read()
+
+    found = grebe("history", "texts", "--output", "json").json
+
+    versions = [each["version"] for each in found["versions"]]
+    assert (found["collection"], versions) == ("texts", list(range(newest.version, -1, -1)))
+    assert found["versions"][-2] == {
+        "version": 1,
+        "when": catalog.read(1).committed_at.isoformat().replace("+00:00", "Z"),
+        "operation": "sync",
+        "epoch": "e",
+        "source": 1,
+        "read": 2,
+        "upserted": 2,
+        "deleted": 0,
+        "unchanged": 0,
+        "set_aside": 0,
+        "segments": 1,
+        "chunks": catalog.read(1).n_chunks,
+        "held": None,
+    }
+    table = grebe("history", "texts", "--limit", 2).out.splitlines()
+    assert table[0].split() == [
+        *("version", "when", "operation", "source", "read", "upserted", "deleted", "unchanged"),
+        *("set", "aside", "segments", "chunks"),
+    ]
+    assert [int(line.split()[0]) for line in table[1:]] == versions[:2]
+
+
+def test_an_erasure_from_the_deletion_to_the_receipt(grebe: Grebe, catalog: Catalog, tmp_path: Path) -> None:
+    before = grebe("receipt", "texts", 1, "-o", "json").json
+    compacted = grebe("compact", "texts", "--purge", "-o", "json").json
+    dry = grebe("vacuum", "texts", "--retain", 0, "--dry-run", "-o", "json").json
+    held = holding(catalog.store, CANARY)
+    wet = grebe("vacuum", "texts", "--retain", 0, "--yes", "-o", "json").json
+    after = grebe("receipt", "texts", 1, "-o", "json").json
+
+    assert (before["verdict"], before["erased"], len(before["holders"])) == ("deleted", False, 1)
+    assert (compacted["merges"], compacted["tombstoned_before"] > 0, compacted["tombstoned"]) == (1, True, 0)
+    assert (len(held), dry["dry_run"], wet["dry_run"], dry["removed"]) == (1, True, False, wet["removed"])
+    assert wet["removed"]["segments"]["files"] == 2
+    assert wet["total"]["files"] == sum(kind["files"] for kind in wet["removed"].values())
+    assert holding(catalog.store, CANARY) == []
+    assert (after["verdict"], after["erased"], after["holders"]) == ("deleted", True, [])
+    assert (after["deletions"], after["key_hash"]) == (before["deletions"], before["key_hash"])
+
+
+def test_a_receipt_is_a_sentence_and_tables(grebe: Grebe) -> None:
+    said = grebe("receipt", "texts", 1)
+
+    assert said.code == 0
+    first, *tables = said.out.splitlines()
+    assert first.startswith("Row 1 was deleted and is not in version")
+    text = "\n".join(tables)
+    assert "first version without it" in text
+    assert "a row that no longer counts" in text
+    assert "segments/" in text
+
+
+def test_a_key_of_the_wrong_type_is_a_sentence_with_a_hint(grebe: Grebe) -> None:
+    said = grebe("receipt", "texts", "one")
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("error: key component 'id': 'one' is not of type int64; write it as in the URL of a row")
+
+
+def test_compaction_says_what_there_was_and_is(grebe: Grebe, catalog: Catalog, tmp_path: Path) -> None:
+    for version in range(4, 8):
+        publish(catalog, tmp_path / "cache", version, upsert(version + 10, version))
+
+    said = grebe("compact", "texts")
+
+    assert said.code == 0
+    _, before, after = (line.split() for line in said.out.splitlines())
+    assert (before[:2], after[:2]) == (["before", "6"], ["after", "1"])
+
+
+def test_a_vacuum_and_a_rollback_ask_first(grebe: Grebe, catalog: Catalog) -> None:
+    before = catalog.store.list()
+
+    assert grebe("vacuum", "texts", "--retain", 0).code == 1
+    assert grebe("rollback", "texts", 1).code == 1
+
+    assert catalog.store.list() == before
+
+
+def test_a_vacuum_shows_what_went_by_kind(grebe: Grebe, catalog: Catalog, tmp_path: Path) -> None:
+    publish(catalog, tmp_path / "cache", 4, delete(2, 4))
+
+    said = grebe("vacuum", "texts", "--retain", 0, "--yes")
+
+    assert said.code == 0
+    kinds = [line.split()[0] for line in said.out.splitlines()]
+    assert kinds == ["kind", "segments", "tombstones", "letters", "deletions", "loads", "catalog", "total"]
+    assert "versions" in said.err
+
+
+def test_a_rollback_holds_the_collection_at_the_older_version(grebe: Grebe, catalog: Catalog) -> None:
+    newest = catalog.read().version
+
+    said = grebe("rollback", "texts", 2, "--yes", "-o", "json").json
+
+    assert (said["rolled_back_to"], said["version"], said["source"], said["held"]) == (2, newest + 1, 2, "rollback")
+    assert grebe("receipt", "texts", 1, "-o", "json").json["verdict"] == "live"
+
+
+def test_a_rollback_to_what_is_not_kept_is_a_sentence(grebe: Grebe) -> None:
+    said = grebe("rollback", "texts", 99, "--yes")
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("error: version 99 of 'texts' is not kept")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("vacuum", "texts", "--retain", "-1"),
+        ("vacuum", "texts", "--retain", "1e9"),
+        ("history", "texts", "--limit", "0"),
+        ("rollback", "texts", "-3"),
+        ("rollback", "texts"),
+        ("receipt", "texts"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_exit_code_2(grebe: Grebe, arguments: tuple[str, ...]) -> None:
+    said = grebe(*arguments)
+
+    assert (said.code, said.out) == (2, "")
