@@ -8,8 +8,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.types import StructType
 
+from connectors.columns import column
 from connectors.contract import COMMITTED_AT, OP, POLL_SECONDS, UPSERT, VERSION, ChangeBatch, Head, Position, Reads
-from connectors.delta_stream import DeltaStream, quoted
+from connectors.delta_stream import DeltaStream
 from connectors.delta_table import DeltaTable, SchemaChanged
 
 
@@ -54,7 +55,7 @@ class DeltaSource:
         self._table.require_columns(self._columns, rows.columns)
         committed_at = self._table.committed_at(position.version)
         return rows.select(
-            *(F.col(quoted(name)) for name in self._columns),
+            *(column(name) for name in self._columns),
             F.lit(UPSERT).alias(OP),
             F.lit(position.version).cast("long").alias(VERSION),
             F.lit(committed_at).alias(COMMITTED_AT),

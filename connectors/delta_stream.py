@@ -1,135 +1,89 @@
-"""One run of Structured Streaming over a Delta table's change feed, from a position to the caller's handler."""
+"""A Delta table's change feed by Structured Streaming, from a position to the caller's handler."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import AbstractContextManager
 from time import monotonic
 
-from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
-from pyspark.sql.streaming.query import StreamingQuery
 
+from connectors.columns import column
 from connectors.contract import COMMITTED_AT, DELETE, OP, UPSERT, VERSION, ChangeBatch, Head, Position
 from connectors.delta_table import DeltaTable
 from connectors.errors import SourceError
-from connectors.session import scratch_dir
+from connectors.scratch_stream import ScratchStream
 
 # Delta splits a commit of plain adds and removes over micro-batches by files: this keeps versions whole.
 ALL_FILES = 2**31 - 1
-POLL_SECONDS = 0.1
 # How often a stream without changes asks whether the table is still the same one (Delta itself does not notice).
 IDENTITY_SECONDS = 1.0
 
 
-class DeltaStream:
-    """Reads changes after ``start`` in order and keeps ``position``: what ``handle`` has been given.
-
-    Each :meth:`run` goes on from ``position`` with a query and a scratch checkpoint of its own, and ends both.
-    """
+class DeltaStream(ScratchStream):
+    """Reads the feed after ``start``; each :meth:`run` goes on from ``position``."""
 
     def __init__(
         self, table: DeltaTable, columns: Sequence[str], start: Position, handle: Callable[[ChangeBatch], None]
     ) -> None:
+        super().__init__(table.named, start, handle)
         self.table = table
         self.columns = columns
-        self.position = start
-        self._handle = handle
-        self._lock = threading.Lock()
-        self._closing = False
-        self._failure: BaseException | None = None
+        self._head: Head | None = None
         self._same_table_at = monotonic()
 
     def run(self, head: Head, *, interval_seconds: float | None, stop: Callable[[], bool] | None) -> None:
         """Handle changes up to ``head`` at least; with ``interval_seconds``, go on until ``stop`` says so."""
-        self._closing, self._failure = False, None
-        scratch = Path(tempfile.mkdtemp(prefix="stream-", dir=scratch_dir()))
-        try:
-            self._run(scratch, head, interval_seconds, stop)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        self._head = head
+        self.read(interval_seconds=interval_seconds, stop=stop)
 
-    def _run(self, scratch: Path, head: Head, interval_seconds: float | None, stop: Callable[[], bool] | None) -> None:
-        query = self._start(scratch, head, interval_seconds)
-        try:
-            self._wait(query, stop if interval_seconds is not None else None)
-        except StreamingQueryException as error:
-            if self._failure is None:
-                raise self.table.translate(error) or SourceError(f"{self.table.named}: {error}") from error
-        except (KeyboardInterrupt, SystemExit):
-            query.stop()  # with the jobs of a batch that is being handled, which would keep us waiting below
-            raise
-        finally:
-            with self._lock:  # no batch is being handled any more, and none begins
-                self._closing = True
-            query.stop()
-        if self._failure is not None:
-            raise self._failure
-
-    def _start(self, scratch: Path, head: Head, interval_seconds: float | None) -> StreamingQuery:
+    def feed(self) -> DataFrame:
+        """Return the change feed from the first version that is wanted."""
+        assert self._head is not None
         # A starting version past the newest one is an error, so that a stream with nothing to read yet begins with the
         # version that it already has, which is dropped.
-        first = min(self.position.version + 1, head.position.version)
+        first = min(self.position.version + 1, self._head.position.version)
         reader = self.table.spark.readStream.format("delta").options(
             readChangeFeed="true", startingVersion=str(first), maxFilesPerTrigger=str(ALL_FILES)
         )
-        with self.table.translated():
-            feed = reader.load(self.table.location) if self.table.by_path else reader.table(self.table.location)
-            writer = feed.writeStream.option("checkpointLocation", scratch.as_uri())
-            writer = writer.foreachBatch(lambda frame, batch: self._on_batch(frame, scratch / "offsets" / str(batch)))
-            if interval_seconds is None:
-                return writer.trigger(availableNow=True).start()
-            return writer.trigger(processingTime=f"{round(interval_seconds * 1000)} milliseconds").start()
+        return reader.load(self.table.location) if self.table.by_path else reader.table(self.table.location)
 
-    def _wait(self, query: StreamingQuery, stop: Callable[[], bool] | None) -> None:
-        """Return when the query ends by itself or a batch failed, or, between two batches, when ``stop`` says so."""
-        while self._failure is None and not query.awaitTermination(POLL_SECONDS):  # type: ignore[arg-type]
-            if stop is not None and stop():
-                return
-            if monotonic() - self._same_table_at > IDENTITY_SECONDS and not self._lock.locked():
-                self._require_same_table()
-
-    def _on_batch(self, frame: DataFrame, offsets: Path) -> None:
-        with self._lock:
-            if self._closing:
-                return
-            try:
-                self._deliver(frame, end_version(offsets.read_text()))
-            except BaseException as error:
-                # Kept for run() to raise as it was. Raised here, it would come back as text, and on the terminal too.
-                self._failure = error
-                self._closing = True
-
-    def _deliver(self, frame: DataFrame, version: int) -> None:
+    def take(self, frame: DataFrame, offsets: str) -> None:
+        """Hand on what is newer than ``position``."""
+        version = end_version(offsets)
         if version <= self.position.version:
             return
         self._require_same_table()
-        changes = contract_changes(frame, self.columns, after=self.position.version)
-        self.deliver(changes, version)
-
-    def _require_same_table(self) -> None:
-        self.table.require_epoch(self.table.head(), self.position)
-        self._same_table_at = monotonic()
+        self.deliver(contract_changes(frame, self.columns, after=self.position.version), version)
 
     def deliver(self, changes: DataFrame, version: int) -> None:
         """Hand on ``changes``, which are all of those up to ``version``, and move the position."""
         end = Position(epoch=self.position.epoch, version=version)
-        batch = ChangeBatch(
-            start=self.position, end=end, committed_at=self.table.committed_at(version), changes=changes
-        )
-        try:
-            self._handle(batch)
-        except Exception as error:
-            lost = self.table.lost_file(error)
-            if lost is None:
-                raise
-            raise lost from error
-        self.position = end
+        committed_at = self.table.committed_at(version)
+        self.hand_on(ChangeBatch(start=self.position, end=end, committed_at=committed_at, changes=changes))
+
+    def translate(self, error: BaseException) -> SourceError | None:
+        """Return what an error about this table means."""
+        return self.table.translate(error)
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Translate what Delta and Spark raise within."""
+        return self.table.translated()
+
+    def lost(self, error: Exception) -> SourceError | None:
+        """Return that VACUUM took a file of the changes, if that is what the handler met."""
+        return self.table.lost_file(error)
+
+    def watch(self) -> None:
+        """Look once a second whether the table is still the same one."""
+        if monotonic() - self._same_table_at > IDENTITY_SECONDS and not self.busy():
+            self._require_same_table()
+
+    def _require_same_table(self) -> None:
+        self.table.require_epoch(self.table.head(), self.position)
+        self._same_table_at = monotonic()
 
 
 def end_version(offsets: str) -> int:
@@ -151,13 +105,8 @@ def contract_changes(feed: DataFrame, columns: Sequence[str], *, after: int) -> 
     """Turn rows of Delta's change feed into those of the change contract, dropping versions up to ``after``."""
     removed = F.col("_change_type").isin("delete", "update_preimage")
     return feed.where(F.col("_commit_version") > after).select(
-        *(F.col(quoted(name)) for name in columns),
+        *(column(name) for name in columns),
         F.when(removed, DELETE).otherwise(UPSERT).alias(OP),
         F.col("_commit_version").alias(VERSION),
         F.col("_commit_timestamp").alias(COMMITTED_AT),
     )
-
-
-def quoted(column: str) -> str:
-    """Quote a column's name for Spark: a dot in it is no path into a structure."""
-    return "`" + column.replace("`", "``") + "`"

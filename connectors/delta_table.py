@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -22,19 +21,18 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 from pyspark.sql.utils import is_remote
 
-from connectors.contract import COMMITTED_AT, OP, VERSION, Head, Position
+from connectors.columns import require_columns
+from connectors.contract import Head, Position
 from connectors.errors import (
     ChangesInterrupted,
     ChangesUnavailable,
     HistoryExpired,
-    SchemaMismatch,
     SourceError,
     SourceNotFound,
     SourceRecreated,
 )
 
 CHANGE_FEED = "delta.enableChangeDataFeed"
-RESERVED = frozenset({OP, VERSION, COMMITTED_AT})
 # Feed files looked for before reading. VACUUM takes the oldest first, so that a few of the first commit's tell.
 FEED_FILES_CHECKED = 16
 
@@ -118,15 +116,7 @@ class DeltaTable:
 
     def require_columns(self, columns: Sequence[str], found: Sequence[str]) -> None:
         """Raise :class:`SchemaMismatch` when ``found`` lacks one of ``columns``, naming what is nearest."""
-        taken = [name for name in columns if name in RESERVED]
-        if taken:
-            raise SchemaMismatch(
-                f"{self.named}: the column names {', '.join(taken)} are reserved for the change contract"
-            )
-        missing = [name for name in columns if name not in found]
-        if missing:
-            hints = [f"{name!r}{_nearest(name, found)}" for name in missing]
-            raise SchemaMismatch(f"{self.named} has no column {', '.join(hints)}; it has: {', '.join(found)}")
+        require_columns(self.named, columns, found)
 
     def committed_at(self, version: int) -> datetime:
         """Return when ``version`` was committed: its in-commit timestamp, or else its log file's time."""
@@ -230,12 +220,6 @@ def _spark_path(table: str) -> str:
 
 def _utc(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
-
-
-def _nearest(name: str, found: Sequence[str]) -> str:
-    same = [other for other in found if other.lower() == name.lower()]
-    near = same or get_close_matches(name, found, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _reason(error: BaseException) -> str:

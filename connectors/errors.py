@@ -4,6 +4,7 @@
 
     SourceError
     ├── SourceNotFound         the table does not exist or cannot be reached
+    │   └── SignInFailed       the source did not let us in (the message says where it looked for credentials)
     ├── ChangesUnavailable     the table keeps no change feed (the message says how to turn it on)
     ├── HistoryBroken          what was read last and what is there now are not joined by changes: a resync heals it
     │   ├── HistoryExpired     the wanted version is gone: VACUUM or retention took it
@@ -23,6 +24,10 @@ class SourceError(Exception):
 
 class SourceNotFound(SourceError):
     """The table does not exist, or its location cannot be reached."""
+
+
+class SignInFailed(SourceNotFound):
+    """The source did not let us in: there are no credentials, or it refused them."""
 
 
 class ChangesUnavailable(SourceError):

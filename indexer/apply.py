@@ -56,7 +56,7 @@ def apply(store: Store, spec: CollectionSpec, *, rebuild: bool = False) -> Outco
 def _rebuild_reasons(old: CollectionSpec, new: CollectionSpec) -> list[str]:
     """Say what about ``new`` the segments built under ``old`` cannot serve."""
     reasons = []
-    if old.source != new.source:
+    if old.source.rows != new.source.rows:
         reasons.append("'source' is another table")
     if old.fingerprint != new.fingerprint:
         parts = ("key", "text", "vector", "shards")

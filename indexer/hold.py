@@ -6,7 +6,6 @@ round in the job that fills it) is not applied. The catalog says so, and an olde
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from indexer.build import PartResult
@@ -40,17 +39,6 @@ def hold(catalog: Catalog, seen: CatalogState, held: Hold) -> CatalogState:
         except CommitConflict:
             state = catalog.read()
     return state
-
-
-def release_rollback(catalog: Catalog) -> CatalogState:
-    """End the hold of a rollback by a commit; raises :class:`HoldError` if there is none."""
-    while True:
-        state = catalog.read()
-        if not state.held or state.held.kind != "rollback":
-            raise HoldError(f"{state.spec.name}: no rollback is held; run the sync without --release")
-        new = state.model_copy(update={"held": None, "ledger": Ledger(), "operation": "release"})
-        with suppress(CommitConflict):
-            return catalog.commit(state, new, batch_end=None)
 
 
 def approval(state: CatalogState, version: int | None) -> Hold | None:

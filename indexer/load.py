@@ -44,8 +44,8 @@ ROWS_PER_PART = 100_000
 ROWS_WORTH_A_TASK = 1_000
 """Below this a second task costs more than it saves."""
 PROGRESS_SECONDS = 1.0
-LOST_FILE = ("FAILED_READ_FILE", "FILE_NOT_EXIST", "FileNotFoundException")
-"""How Spark says that VACUUM took a data file of the version that is being read."""
+LOST_FILE = ("FAILED_READ_FILE", "FILE_NOT_EXIST", "FileNotFoundException", "connectors.errors.HistoryExpired")
+"""How Spark says that VACUUM took a data file of the version that is being read, or that it is too old."""
 PART = "_part"
 
 Progress = Callable[[str, int, int | None], None]
@@ -72,8 +72,8 @@ class LoadPlan(Record):
 
     def fits(self, spec: CollectionSpec, state: CatalogState, epoch: str) -> bool:
         """Whether the plan loads what ``spec`` wants of the table ``epoch``, and nothing older than ``state`` has."""
-        same = (self.source, self.fingerprint, self.stored_columns, self.position.epoch)
-        if same != (spec.source, spec.fingerprint, spec.stored_columns, epoch):
+        same = (self.source.rows, self.fingerprint, self.stored_columns, self.position.epoch)
+        if same != (spec.source.rows, spec.fingerprint, spec.stored_columns, epoch):
             return False
         return (
             state.position is None or state.position.epoch != epoch or state.position.version <= self.position.version

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from pyroaring import BitMap
 
 from indexer.catalog import Catalog, CatalogState
-from indexer.errors import CatalogError, CommitConflict
+from indexer.errors import CatalogError, CommitConflict, HoldError
 from indexer.format.deletions import decode, encode
 from indexer.format.keys import KeyIndex
 from indexer.format.pack import KEYS_FILE
@@ -57,11 +57,11 @@ def rollback(catalog: Catalog, version: int) -> CatalogState:
 
 
 def release(catalog: Catalog) -> CatalogState:
-    """Let syncs go on, and return the new state; raises :class:`indexer.errors.CatalogError` if nothing is held."""
+    """End the hold of a rollback, and return the new state; raises :class:`indexer.errors.HoldError` without one."""
     while True:
         state = catalog.read()
-        if state.held is None:
-            raise CatalogError(f"'{state.spec.name}' is not held: there is nothing to release")
+        if state.held is None or state.held.kind != "rollback":
+            raise HoldError(f"{state.spec.name}: no rollback is held; run the sync without --release")
         new = state.model_copy(update={"held": None, "ledger": Ledger(), "operation": "release"})
         try:
             return catalog.commit(state, new, batch_end=None)

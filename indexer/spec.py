@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
+from connectors.snowflake_sql import json_path, table_name
 from indexer.errors import SpecError
 from indexer.format.records import FORMAT_VERSION
 
@@ -48,6 +58,9 @@ def _some(names: tuple[str, ...]) -> tuple[str, ...]:
 ColumnNames = Annotated[tuple[ColumnName, ...], AfterValidator(_distinct)]
 
 
+SNOWFLAKE_OPTIONS = ("connection", "warehouse", "role", "paths", "trail_seconds")
+
+
 class Part(BaseModel):
     """Base of every part of the spec: immutable, unknown keys refused."""
 
@@ -55,10 +68,52 @@ class Part(BaseModel):
 
 
 class SourceSpec(Part):
-    """Where the rows are: a path, an ``s3://`` address or a metastore name."""
+    """Where the rows are.
 
-    kind: Literal["delta"] = "delta"
+    Of a Delta table: a path, an ``s3://`` address or a metastore name. Of a Snowflake table or view: its name
+    ``DB.SCHEMA.TABLE``, and optionally the ``connection`` of ``connections.toml`` that signs in, the ``warehouse`` and
+    ``role`` that win over the connection's, ``paths``, columns that are places in semi-structured ones, and
+    ``trail_seconds``, how far reading stays behind the server's clock (2 by default).
+    """
+
+    kind: Literal["delta", "snowflake"] = "delta"
     table: str = Field(min_length=1)
+    connection: str | None = Field(default=None, min_length=1)
+    warehouse: str | None = Field(default=None, min_length=1)
+    role: str | None = Field(default=None, min_length=1)
+    paths: dict[ColumnName, str] = {}
+    trail_seconds: float | None = Field(default=None, ge=0, le=3600, allow_inf_nan=False)
+
+    @property
+    def rows(self) -> tuple[str, str, dict[str, str]]:
+        """What decides the rows themselves; the rest is how to get at them."""
+        return self.kind, self.table, self.paths
+
+    @model_validator(mode="after")
+    def _options_are_the_kinds_own(self) -> Self:
+        if self.kind == "delta":
+            for option in SNOWFLAKE_OPTIONS:
+                if getattr(self, option) not in (None, {}):
+                    raise ValueError(f"'{option}' is for kind: snowflake, and this source is of kind: delta")
+            return self
+        try:
+            table_name(self.table)
+        except ValueError as error:
+            raise ValueError(f"table: {error}") from error
+        for name, path in self.paths.items():
+            try:
+                json_path(path)
+            except ValueError as error:
+                raise ValueError(f"paths: {name}: {error}") from error
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the options that are not given: specs of Delta tables are written as they always were."""
+        written: dict[str, Any] = write(self)
+        return {
+            name: value for name, value in written.items() if name not in SNOWFLAKE_OPTIONS or value not in (None, {})
+        }
 
 
 class ChunkSpec(Part):

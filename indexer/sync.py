@@ -24,12 +24,13 @@ from indexer.fit import require_fit, require_same_types
 from indexer.format.records import Ledger
 from indexer.format.states import Hold
 from indexer.format.store import Store
-from indexer.hold import approval, hold, mass_delete, release_rollback, require_free, sentence
+from indexer.hold import approval, hold, mass_delete, require_free, sentence
 from indexer.load import Progress, load
 from indexer.merge import merge_once
 from indexer.merger import Merger
 from indexer.publish import publish
 from indexer.resync import resync
+from indexer.rollback import release as release_rollback
 from indexer.spec import CollectionSpec
 
 HEARTBEAT_SECONDS = 1.0

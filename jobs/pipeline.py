@@ -9,13 +9,13 @@ from pathlib import Path
 from pyspark.logger import PySparkLogger
 
 from connectors.contract import POLL_SECONDS
-from connectors.delta_source import DeltaSource
 from connectors.session import is_s3, spark_session
 from indexer.catalog import Catalog, CatalogState
 from indexer.format.store import Store
 from indexer.sync import SyncReport, sync
 from indexer.verify import Verification, verify
 from jobs.progress import Report
+from jobs.sources import open_source
 
 
 def run_sync(
@@ -40,7 +40,7 @@ def run_sync(
     return sync(
         store,
         name,
-        lambda spec: DeltaSource(spark, spec.source.table, spec.source_columns),
+        lambda spec: open_source(spark, spec),
         cache=cache / "sync",  # apart from the readers' cache, which evicts what no reader holds
         continuous=continuous,
         interval_seconds=interval_seconds,
@@ -60,7 +60,7 @@ def run_verify(store: Store, name: str, *, cache: Path) -> Verification:
     spec = catalog.read().spec
     _hush()
     spark = spark_session(f"grebe verify {name}", s3=is_s3(spec.source.table))
-    return verify(DeltaSource(spark, spec.source.table, spec.source_columns), catalog, cache / "sync")
+    return verify(open_source(spark, spec), catalog, cache / "sync")
 
 
 def _hush() -> None:

@@ -10,7 +10,7 @@ from indexer.build import build_part
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import commit_batch
 from indexer.compact import purge
-from indexer.errors import CatalogError, ProgressMoved
+from indexer.errors import CatalogError, HoldError, ProgressMoved
 from indexer.format.deletions import find
 from indexer.format.records import Ledger
 from indexer.format.states import Hold
@@ -93,7 +93,7 @@ def test_after_the_release_changes_are_read_again_from_where_the_version_was(cat
 def test_only_what_is_held_can_be_released(catalog: Catalog, cache: Path) -> None:
     publish(catalog, cache, 1, upsert(1))
 
-    with pytest.raises(CatalogError, match="'texts' is not held: there is nothing to release"):
+    with pytest.raises(HoldError, match="texts: no rollback is held"):
         release(catalog)
 
 

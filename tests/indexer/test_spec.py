@@ -161,7 +161,7 @@ def test_source_columns_hold_a_text_field_that_is_also_a_column_once() -> None:
             "  column: v\n  dim: 0",
             "c.yaml:12: vector.dim: should be greater than or equal to 1, and 0 came",
         ),
-        ("  kind: delta", "  kind: csv", "c.yaml:3: source.kind: should be 'delta', and 'csv' came"),
+        ("  kind: delta", "  kind: csv", "c.yaml:3: source.kind: should be 'delta' or 'snowflake', and 'csv' came"),
         ("  table: data/advisories", "", "c.yaml:2: source.table: is required"),
         ("shards: 2", "shards: 2\nshards: 3", "c.yaml:19: shards: is given twice; keep one"),
         (
@@ -279,3 +279,32 @@ def test_what_decides_neither_leaves_the_fingerprint(parts: dict[str, Any]) -> N
 def test_a_spec_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse_spec(SMALL).shards = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("{table: x, connection: prod}", "'connection' is for kind: snowflake, and this source is of kind: delta"),
+        ("{table: x, paths: {a: 'b:c'}}", "'paths' is for kind: snowflake, and this source is of kind: delta"),
+        ("{kind: snowflake, table: NOTES}", "table: expected DB.SCHEMA.TABLE, any part of it in double quotes"),
+        ("{kind: snowflake, table: A.B.C, paths: {a: b}}", "paths: a: expected column:path or column:path::TYPE"),
+        ("{kind: snowflake, table: A.B.C, conection: x}", "unknown key; did you mean 'connection'?"),
+        ("{kind: iceberg, table: A.B.C}", "should be 'delta' or 'snowflake'"),
+    ],
+)
+def test_a_source_has_the_options_of_its_kind(source: str, complaint: str) -> None:
+    (line,) = complaints(SMALL.replace("{table: data/notes}", source))
+
+    assert complaint in line
+
+
+def test_a_delta_source_is_written_as_before_there_were_others() -> None:
+    assert parse_spec(SMALL).source.model_dump_json() == '{"kind":"delta","table":"data/notes"}'
+
+
+def test_how_a_snowflake_table_is_reached_is_no_part_of_which_it_is() -> None:
+    one = SourceSpec(kind="snowflake", table='A."b".C', connection="x", warehouse="W", paths={"o": "a:b"})
+
+    assert one.rows == one.model_copy(update={"connection": "y", "role": "R"}).rows
+    assert one.rows != one.model_copy(update={"paths": {}}).rows
+    assert SourceSpec.model_validate_json(one.model_dump_json()) == one

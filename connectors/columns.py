@@ -1,0 +1,36 @@
+"""The columns that a source is asked for, against those that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F  # noqa: N812
+
+from connectors.contract import COMMITTED_AT, OP, VERSION
+from connectors.errors import SchemaMismatch
+
+RESERVED = frozenset({OP, VERSION, COMMITTED_AT})
+
+
+def require_columns(named: str, columns: Sequence[str], found: Sequence[str]) -> None:
+    """Raise :class:`SchemaMismatch` when ``found`` lacks one of ``columns``, naming what is nearest."""
+    taken = [name for name in columns if name in RESERVED]
+    if taken:
+        raise SchemaMismatch(f"{named}: the column names {', '.join(taken)} are reserved for the change contract")
+    missing = [name for name in columns if name not in found]
+    if missing:
+        hints = [f"{name!r}{_nearest(name, found)}" for name in missing]
+        raise SchemaMismatch(f"{named} has no column {', '.join(hints)}; it has: {', '.join(found)}")
+
+
+def column(name: str) -> Column:
+    """Return the column of exactly that name: a dot in it is no path into a structure."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def _nearest(name: str, found: Sequence[str]) -> str:
+    lower = {other.lower(): other for other in reversed(found)}
+    near = get_close_matches(name.lower(), lower, n=1)
+    return f" (did you mean {lower[near[0]]!r}?)" if near else ""
