@@ -52,23 +52,23 @@ def commit_batch(
             late = superseded(touched, unseen, catalog.store, cache, base=SourcePosition(epoch=end.epoch, version=0))
             found = merge(found, late)
             looked |= {segment.number for segment in unseen}
-        new = state.model_copy(
-            update={
-                **with_tombstones(catalog, state, state.segments + result.segments, found),
-                **_letters(catalog, state, result, touched, anew=resync),
-                "dim": state.dim or result.dim,
-                "live_rows": state.live_rows + result.ledger.upserted - result.replaced - result.removed,
-                "deletions": _deletions(catalog, state, touched, end),
-                "base": state.base if state.base and state.base.epoch == end.epoch else end,
-                "types": dict(types) if types is not None else state.types,
-                "held": None,
-                "operation": "resync" if resync else "sync",
-                "position": end,
-                "source_committed_at": committed_at,
-                "ledger": result.ledger,
-            }
-        )
         try:
+            new = state.model_copy(
+                update={
+                    **with_tombstones(catalog, state, state.segments + result.segments, found),
+                    **_letters(catalog, state, result, touched, anew=resync),
+                    "dim": state.dim or result.dim,
+                    "live_rows": state.live_rows + result.ledger.upserted - result.replaced - result.removed,
+                    "deletions": _deletions(catalog, state, touched, end),
+                    "base": state.base if state.base and state.base.epoch == end.epoch else end,
+                    "types": dict(types) if types is not None else state.types,
+                    "held": None,
+                    "operation": "resync" if resync else "sync",
+                    "position": end,
+                    "source_committed_at": committed_at,
+                    "ledger": result.ledger,
+                }
+            )
             return catalog.commit(state, new, batch_end=end)
         except CommitConflict:
             state = catalog.read()

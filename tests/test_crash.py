@@ -40,7 +40,7 @@ LOAD_POINTS = [
     "after:put:1",
     "before:put_file:1",
     "after:put_file:1",
-    "after:put_file:3",
+    "before:put_file:2",
     "before:put:3",
     "before:commit:1",
     "after:commit:1",
@@ -54,8 +54,8 @@ CHANGE_POINTS = [
     "after:put_record:1",
     "before:commit:1",
     "after:commit:1",
-    "before:commit:2",
-    "after:commit:2",
+    "after:put_file:1",
+    "before:put_file:2",
 ]
 QUICK = [
     ("load", "after:put_file:2"),

@@ -27,6 +27,14 @@ def sync(
     interval: Annotated[
         float, typer.Option("--interval", min=0.0, help="Seconds between two looks at the table.")
     ] = POLL_SECONDS,
+    approve: Annotated[
+        int | None,
+        typer.Option("--approve", metavar="VERSION", help="Apply the deletes that are held at this source version."),
+    ] = None,
+    release: Annotated[bool, typer.Option("--release", help="End the hold of a rollback, and read on.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Compare the whole table first, and put right what differs.")
+    ] = False,
     store: StoreOption = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -61,6 +69,10 @@ def sync(
             stop=stopping.is_set,
             progress=progress,
             committed=committed,
+            healing=lambda reason: note(f"Comparing the whole table: {reason}"),
+            approve=approve,
+            release=release,
+            compare=compare,
         )
     ledger = report.ledger.model_dump()
     state = report.state
