@@ -27,7 +27,6 @@ from pydantic import (
     model_validator,
 )
 
-from connectors.snowflake_sql import json_path, table_name
 from indexer.errors import SpecError
 from indexer.format.records import FORMAT_VERSION
 
@@ -96,6 +95,9 @@ class SourceSpec(Part):
                 if getattr(self, option) not in (None, {}):
                     raise ValueError(f"'{option}' is for kind: snowflake, and this source is of kind: delta")
             return self
+        # Here, because a server reads specs too and knows nothing of sources.
+        from connectors.snowflake_sql import json_path, table_name
+
         try:
             table_name(self.table)
         except ValueError as error:
