@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from pyspark.sql import Column
@@ -21,7 +21,7 @@ def require_columns(named: str, columns: Sequence[str], found: Sequence[str]) ->
         raise SchemaMismatch(f"{named}: the column names {', '.join(taken)} are reserved for the change contract")
     missing = [name for name in columns if name not in found]
     if missing:
-        hints = [f"{name!r}{_nearest(name, found)}" for name in missing]
+        hints = [f"{name!r}{_hint(name, found)}" for name in missing]
         raise SchemaMismatch(f"{named} has no column {', '.join(hints)}; it has: {', '.join(found)}")
 
 
@@ -30,7 +30,13 @@ def column(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
-def _nearest(name: str, found: Sequence[str]) -> str:
-    lower = {other.lower(): other for other in reversed(found)}
+def nearest(name: str, found: Iterable[str]) -> str | None:
+    """Return which of ``found`` was probably meant by ``name``, if one was; upper and lower case are alike."""
+    lower = {other.lower(): other for other in reversed(list(found))}
     near = get_close_matches(name.lower(), lower, n=1)
-    return f" (did you mean {lower[near[0]]!r}?)" if near else ""
+    return lower[near[0]] if near else None
+
+
+def _hint(name: str, found: Sequence[str]) -> str:
+    near = nearest(name, found)
+    return f" (did you mean {near!r}?)" if near else ""

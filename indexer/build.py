@@ -32,7 +32,6 @@ from indexer.format.records import (
     SegmentRecord,
 )
 from indexer.format.segment import new_segment_number, publish_segment
-from indexer.format.states import SourcePosition
 from indexer.format.store import Store
 from indexer.format.tombstones import Tombstones, decode, encode, merge
 from indexer.letters import letters_of, write_letters
@@ -54,8 +53,8 @@ class BuildJob:
 
     ``store`` is the collection's folder, ``live`` the segments that the batch may supersede with ``packs`` of their
     tombstones by shard, ``cache`` a local folder where what is read of them is kept between parts. ``epoch`` is the
-    changes' own, ``base`` where it began. ``replaces`` says that the parts together are the whole table (a first load,
-    a resync), so that what they do not name has to go.
+    changes' own. ``replaces`` says that the parts together are the whole table (a first load, a resync), so that what
+    they do not name has to go.
     """
 
     store: Store
@@ -65,7 +64,6 @@ class BuildJob:
     cache: Path
     packs: Mapping[int, FileRecord] = field(default_factory=dict)
     epoch: str | None = None
-    base: SourcePosition | None = None
     replaces: bool = False
 
 
@@ -116,7 +114,7 @@ def build_part(changes: pa.Table, job: BuildJob, *, shard: int = 0, progress: Pr
     """
     net = net_changes(changes, job.spec, job.dim)
     touched = _touched(changes, net)
-    found = look_up(touched, job.live, job.store, job.cache, base=job.base)
+    found = look_up(touched, job.live, job.store, job.cache, epoch=job.epoch)
     if len(found) and shard in job.packs:
         found = found.less(decode(job.store.read(job.packs[shard])))
     over = overtakes(touched, found)

@@ -49,7 +49,7 @@ def commit_batch(
         _require_unmoved(seen, state)
         unseen = [segment for segment in state.segments if segment.number not in looked]
         if unseen:
-            late = superseded(touched, unseen, catalog.store, cache, base=SourcePosition(epoch=end.epoch, version=0))
+            late = superseded(touched, unseen, catalog.store, cache, epoch=end.epoch)
             found = merge(found, late)
             looked |= {segment.number for segment in unseen}
         try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from connectors.columns import nearest
 from connectors.contract import COMMITTED_AT, OP, VERSION, Source
 from connectors.errors import SchemaMismatch
 from indexer.load import PART
@@ -80,9 +80,8 @@ def _was(known: Mapping[str, str], name: str) -> str:
 
 
 def _nearest(name: str, types: Mapping[str, str]) -> str:
-    same = [other for other in types if other.lower() == name.lower()]
-    near = same or difflib.get_close_matches(name, types, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest(name, types)
+    return f"; did you mean '{near}'?" if near else ""
 
 
 def _complain(spec: CollectionSpec, problems: list[str], types: Mapping[str, str], known: Mapping[str, str]) -> None:

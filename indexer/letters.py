@@ -17,7 +17,6 @@ deletion of that very content, which is how an update of it begins.
 
 from __future__ import annotations
 
-import io
 import json
 import uuid
 from collections.abc import Sequence
@@ -26,13 +25,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from connectors.contract import COMMITTED_AT, OP, VERSION
 from indexer.errors import CorruptFile
 from indexer.format.keys import hash_column
 from indexer.format.records import FileRecord
 from indexer.format.store import Store
+from indexer.letterbox import decode_letters, encode_letters
 from indexer.netting import BAD_TEXT, ROW_HASH, NetChanges
 from indexer.spec import CollectionSpec
 
@@ -71,18 +70,17 @@ def write_letters(letters: pa.Table, store: Store) -> tuple[FileRecord, ...]:
     """Write ``letters`` as one file; none if there are none."""
     if not len(letters):
         return ()
-    buffer = io.BytesIO()
-    pq.write_table(letters, buffer, compression="zstd")
-    return (store.put_record(f"letters/{uuid.uuid4().hex}.parquet", buffer.getvalue()),)
+    return (store.put_record(f"letters/{uuid.uuid4().hex}.parquet", encode_letters(letters)),)
 
 
 def read_letters(files: Sequence[FileRecord], store: Store) -> pa.Table:
     """Return the letters of all ``files``. Raises :class:`indexer.errors.CorruptFile`."""
     tables = [SCHEMA.empty_table()]
     for file in files:
+        letters = decode_letters(store.read(file), file.path)
         try:
-            tables.append(pq.read_table(io.BytesIO(store.read(file))).cast(SCHEMA))
-        except (pa.ArrowInvalid, ValueError) as error:
+            tables.append(letters.cast(SCHEMA))
+        except ValueError as error:  # pa.ArrowInvalid is one
             raise CorruptFile(f"{file.path}: no letters can be read from it: {error}", path=file.path) from error
     return pa.concat_tables(tables)
 

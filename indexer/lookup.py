@@ -13,7 +13,6 @@ from pyroaring import BitMap
 from indexer.format.fetch import fetch_keys
 from indexer.format.keys import ENTRY
 from indexer.format.records import SegmentRecord
-from indexer.format.states import SourcePosition
 from indexer.format.store import Store
 from indexer.format.tombstones import Tombstones
 
@@ -64,18 +63,18 @@ def look_up(
     store: Store,
     cache: Path,
     *,
-    base: SourcePosition | None = None,
+    epoch: str | None = None,
 ) -> Found:
     """Find the rows of ``live`` segments that have a key of ``touched``, tombstoned ones among them.
 
-    Entries of another epoch than that of ``base`` get a version older than all.
+    ``epoch`` is that of the changes: entries of another one get a version older than all.
     """
     records = tuple(live)
     hashes = np.ascontiguousarray(touched["hash"])
     places, ats, entries = [], [], []
     for place, record in enumerate(records if len(touched) else ()):
         at, rows = fetch_keys(store, record, cache).lookup(hashes)
-        if base and record.epoch not in (None, base.epoch):
+        if epoch and record.epoch not in (None, epoch):
             rows["version"] = OLDER_THAN_ALL
         places.append(np.full(len(at), place, dtype=np.int64))
         ats.append(at)
@@ -105,10 +104,10 @@ def tombstones_of(found: Found) -> Tombstones:
 
 
 def superseded(
-    touched: np.ndarray, live: Iterable[SegmentRecord], store: Store, cache: Path, *, base: SourcePosition | None
+    touched: np.ndarray, live: Iterable[SegmentRecord], store: Store, cache: Path, *, epoch: str | None
 ) -> Tombstones:
     """Return the chunks in ``live`` segments that the changes of ``touched`` keys supersede."""
-    found = look_up(touched, live, store, cache, base=base)
+    found = look_up(touched, live, store, cache, epoch=epoch)
     return tombstones_of(found.where(overtakes(touched, found)))
 
 

@@ -18,6 +18,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.types import BinaryType, DataType, DecimalType, StringType, TimestampType
 
+from connectors.columns import column
 from connectors.contract import COMMITTED_AT, OP, VERSION, ChangeBatch
 from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.catalog import Catalog, CatalogState, SourcePosition
@@ -66,7 +67,6 @@ def publish(
         packs=state.packs,
         cache=cache,
         epoch=end.epoch,
-        base=state.base,
     )
     result = merge_results(list(run_parts(prepared(batch.changes, spec), job)))
     judge(state, result, end)
@@ -80,11 +80,6 @@ def usual_width(rows: DataFrame, spec: CollectionSpec) -> int | None:
     sizes = rows.select(F.size(column(spec.vector.column)).alias("width"))
     seen = [row.width for row in sizes.where("width > 0").limit(WIDTHS_SEEN).collect()]
     return max(sorted(set(seen)), key=seen.count) if seen else None
-
-
-def column(name: str) -> Column:
-    """The source's column ``name``, whatever characters are in it."""
-    return F.col("`" + name.replace("`", "``") + "`")
 
 
 def prepared(changes: DataFrame, spec: CollectionSpec) -> DataFrame:

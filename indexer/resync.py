@@ -52,7 +52,6 @@ def resync(
         packs=compared.packs,
         cache=cache,
         epoch=plan.position.epoch,
-        base=plan.position,
         replaces=True,
     )
     result = result_of(source, plan, job, loads, progress)

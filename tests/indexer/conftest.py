@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
+from indexer.catalog import Catalog
 from indexer.format.store import Store
+from tests.indexer.parts import TEXTS
 
 BUCKET = "grebe"
 
@@ -46,3 +48,15 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         return Store.at(str(tmp_path / "store"))
     found: Store = request.getfixturevalue("s3_store")
     return found
+
+
+@pytest.fixture
+def catalog(store: Store) -> Catalog:
+    """The empty collection ``texts`` in a store of each kind."""
+    return Catalog.create(store, TEXTS)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """A writer's cache, not made yet."""
+    return tmp_path / "cache"

@@ -88,7 +88,6 @@ def job(catalog: Catalog, cache: Path, *, replaces: bool = False, epoch: str = "
         packs=state.packs,
         cache=cache,
         epoch=epoch,
-        base=state.base,
         replaces=replaces,
     )
 

@@ -17,16 +17,6 @@ from tests.indexer.erasing import erase, key_hash
 from tests.indexer.parts import TEXTS, delete, live_rows, publish, upsert
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def catalog(store: Store) -> Catalog:
-    return Catalog.create(store, TEXTS)
-
-
 def numbers(state: CatalogState) -> list[int]:
     return [segment.number for segment in state.segments]
 

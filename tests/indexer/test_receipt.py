@@ -26,16 +26,6 @@ from tests.indexer.parts import TEXTS, changes, delete, job, live_rows, publish,
 from tests.indexer.test_vacuum import interrupted_load, load_plan
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def catalog(store: Store) -> Catalog:
-    return Catalog.create(store, TEXTS)
-
-
 def folders(found: Receipt) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
     return [(holder.files[0].split("/")[1], holder.versions) for holder in found.holders]
 

@@ -22,16 +22,6 @@ from tests.indexer.erasing import erase, key_hash
 from tests.indexer.parts import NOON, TEXTS, changes, delete, job, live_rows, publish, upsert
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def catalog(store: Store) -> Catalog:
-    return Catalog.create(store, TEXTS)
-
-
 def proofs(catalog: Catalog, state: CatalogState, key: int) -> list[tuple[str, int, int]]:
     return find(state.deletions, key_hash(key), catalog.store)
 
