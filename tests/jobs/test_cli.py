@@ -1,19 +1,15 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from jobs.cli import main
+from tests.jobs.command import Grebe, grebe_on
 
 SPEC = """
 name: birds
@@ -28,20 +24,6 @@ ROWS = [
     {"id": 2, "name": "heron", "about": "waits for fish at the shore", "weight": 1.8},
     {"id": 3, "name": "owl", "about": "hunts mice at night", "weight": None},
 ]
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Grebe = Callable[..., Said]
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +42,7 @@ def grebe(house: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.delenv("GREBE_DEBUG", raising=False)
     monkeypatch.chdir(house)
 
-    def run(*arguments: object) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
-
-    return run
+    return grebe_on(capfd)
 
 
 @pytest.fixture

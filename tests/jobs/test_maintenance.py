@@ -1,34 +1,16 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from indexer.catalog import Catalog
 from indexer.format.store import Store
-from jobs.cli import main
 from tests.indexer.erasing import erase, holding
 from tests.indexer.parts import TEXTS, delete, publish, upsert
+from tests.jobs.command import Grebe, grebe_on
 
 CANARY = "Xq7vT2mKp9ZsLw4RbN8cJd6HyGf3AeUo"
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Grebe = Callable[..., Said]
 
 
 @pytest.fixture
@@ -50,14 +32,7 @@ def grebe(
     monkeypatch.setenv("GREBE_CACHE", str(tmp_path / "commands"))
     monkeypatch.delenv("GREBE_DEBUG", raising=False)
 
-    def run(*arguments: object) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
-
-    return run
+    return grebe_on(capfd)
 
 
 def test_history_lists_the_kept_versions_newest_first(grebe: Grebe, catalog: Catalog) -> None:
