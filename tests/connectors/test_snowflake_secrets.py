@@ -55,8 +55,11 @@ def plan_of(frame: DataFrame) -> str:
 
 def files() -> str:
     """Return all that Spark keeps on disk by now: its log, its checkpoints, its warehouse."""
-    found = [path for path in scratch_dir().rglob("*") if path.is_file()]
-    return "".join(path.read_text(errors="replace") for path in found)
+    texts = []
+    for path in scratch_dir().rglob("*"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # Spark clears up meanwhile
+            texts.append(path.read_text(errors="replace"))
+    return "".join(texts)
 
 
 def told(error: BaseException) -> str:
