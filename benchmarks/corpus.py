@@ -19,6 +19,8 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 SHORTEST, LONGEST = 25, 300
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 CLUSTERS = 500
+PIECE = 2_048
+"""Sentences embedded between two moves of the progress bar."""
 
 
 def sentences(count: int) -> list[str]:
@@ -66,12 +68,18 @@ def embedded(texts: list[str], name: str) -> npt.NDArray[np.float32]:
     """Return the texts' unit vectors, ``(n, 384) float32``, made once and kept in the cache under ``name``."""
     from indexer.embedding import load_embedder, normalised
     from indexer.spec import VectorSpec
+    from jobs.progress import bars
 
     file = CACHE / f"{name}-{len(texts)}.npy"
     if not file.exists():
         embedder = load_embedder(VectorSpec(model=MODEL))
+        pieces = []
+        with bars(unit="sentences") as progress:
+            for start in range(0, len(texts), PIECE):
+                pieces.append(normalised(embedder.documents(texts[start : start + PIECE])))
+                progress("embedding", min(start + PIECE, len(texts)), len(texts))
         CACHE.mkdir(parents=True, exist_ok=True)
-        np.save(file, normalised(embedder.documents(texts)))
+        np.save(file, np.concatenate(pieces))
     vectors: npt.NDArray[np.float32] = np.load(file)
     return vectors
 
