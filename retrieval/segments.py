@@ -24,6 +24,7 @@ from indexer.spec import CollectionSpec
 from retrieval import bitmap
 from retrieval.bitmap import Bitmap, Positions
 from retrieval.cache import Lease
+from retrieval.narrowed import PlainCodes, plain_codes
 from retrieval.scores import lists_of_chunks, pointer
 
 if TYPE_CHECKING:
@@ -98,6 +99,18 @@ class OpenSegment:
     def lists_of_chunks(self) -> npt.NDArray[np.int32]:
         """The inverted list of each chunk, ``(n_chunks,) int32``; -1 for chunks outside the index, if there is one."""
         return lists_of_chunks(self.index, self.n)
+
+    @cached_property
+    def centroids(self) -> npt.NDArray[np.float32]:
+        """The centres of the index's lists, ``(nlist, dim) float32``."""
+        index: Any = self.index
+        centres: npt.NDArray[np.float32] = index.quantizer.reconstruct_n(0, index.nlist)
+        return centres
+
+    @cached_property
+    def plain_codes(self) -> PlainCodes | None:
+        """The index's codes, laid out plainly to be chosen from; None if it can't be narrowed."""
+        return plain_codes(self.index)
 
     def reader(self, column: str) -> Callable[[int], Any]:
         """Return a function from chunk position to the Python value of a column of the chunk table."""

@@ -16,7 +16,7 @@ from retrieval.lru import ByteLru
 from retrieval.passing import Passing, SearchCaches
 from retrieval.ranking import Candidates, best_rows, top
 from retrieval.scores import Buffers, Floats, Positions, Scratch, pointer, raw_faiss, score_block, score_picked
-from retrieval.vector_plan import PlanToken, VectorPlan
+from retrieval.vector_plan import Gathered, PlanToken, VectorPlan, all_of
 
 How = Literal["exact", "approximate", "exhausted"]
 
@@ -26,11 +26,7 @@ ROUNDS = (1, 8)
 WORTH_PROBING = 4
 """Probing for more than this part of the passing chunks costs as much as scoring all of them."""
 
-MIN_LISTS = 32
-"""How many lists are ranked at least: their order costs little beside the distances."""
-
 _candidates = Scratch()
-_lists = Scratch()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,20 +66,20 @@ def search_vectors(
 
 
 def search_segment(
-    plan: VectorPlan, query: Floats, k: int, blocks: ByteLru[PlanToken, Floats], place: int
+    plan: VectorPlan, query: Floats, k: int, kept: ByteLru[PlanToken, Gathered], place: int
 ) -> tuple[Candidates, SegmentSearch]:
     """Search one segment as ``plan`` says; see :func:`search_vectors`."""
     how: How = "exact"
     if plan.kind == "approximate":
         for effort in ROUNDS:
-            probed = _probe(plan, query, k, effort)
+            probed = _probe(plan, query, k, effort, kept)
             if probed is None:
                 break
             positions, scores, lists, refined = probed
             if _enough(plan, positions, k):
                 return Candidates(place, positions, scores), _search(plan, "approximate", refined, lists)
         how = "exhausted"
-    positions, scores = _scan(plan, query, k, blocks)
+    positions, scores = _scan(plan, query, k, kept)
     return Candidates(place, positions, scores), _search(plan, how, plan.passing)
 
 
@@ -94,7 +90,7 @@ def _search(plan: VectorPlan, how: How, refined: int, lists: int | None = None) 
     )
 
 
-def _scan(plan: VectorPlan, query: Floats, k: int, blocks: ByteLru[PlanToken, Floats]) -> tuple[Positions, Floats]:
+def _scan(plan: VectorPlan, query: Floats, k: int, kept: ByteLru[PlanToken, Gathered]) -> tuple[Positions, Floats]:
     """Score every passing chunk and return the best rows' chunks."""
     segment = plan.segment
     if plan.mostly:
@@ -104,20 +100,22 @@ def _scan(plan: VectorPlan, query: Floats, k: int, blocks: ByteLru[PlanToken, Fl
         best = _best(plan, None, scores, k)
         best = best[scores[best] > -np.inf]
         return best, scores[best]
-    scores = _score_passing(plan, query, blocks)
+    scores = _score_passing(plan, query, kept)
     best = _best(plan, plan.positions, scores, k)
     return plan.positions[best], scores[best]
 
 
-def _score_passing(plan: VectorPlan, query: Floats, blocks: ByteLru[PlanToken, Floats]) -> Floats:
+def _score_passing(plan: VectorPlan, query: Floats, kept: ByteLru[PlanToken, Gathered]) -> Floats:
     """Score the passing chunks; from a plan's second use on, out of a block of their vectors in one piece."""
-    block = blocks.get(plan.token)
+    if plan.kind != "exact":
+        return score_picked(query, plan.segment.vectors, plan.positions)
+    block = kept.get(plan.token)
     if block is None:
         plan.uses += 1
-        if plan.uses < 2 or plan.kind != "exact":
+        if plan.uses < 2:
             return score_picked(query, plan.segment.vectors, plan.positions)
         block = plan.segment.vectors[plan.positions].astype(np.float32, copy=False)
-        blocks.put(plan.token, block, size_bytes=block.nbytes)
+        kept.put(plan.token, block, size_bytes=block.nbytes)
     return score_block(query, block)
 
 
@@ -134,64 +132,58 @@ def _enough(plan: VectorPlan, positions: Positions, k: int) -> bool:
     return len(np.unique(plan.segment.row_of_chunk[positions])) >= k
 
 
-def _probe(plan: VectorPlan, query: Floats, k: int, effort: int) -> tuple[Positions, Floats, int, int] | None:
+def _probe(
+    plan: VectorPlan, query: Floats, k: int, effort: int, kept: ByteLru[PlanToken, Gathered]
+) -> tuple[Positions, Floats, int, int] | None:
     """Return the best rows' chunks by the index, how many lists were probed and how many candidates refined.
 
     None when that would cost as much as scoring all that passes.
     """
     wanted = k * effort * plan.segment.chunks_per_row
-    query_at = pointer(query)
-    if plan.list_counts is None:
-        n, lists = wanted * plan.k_factor, min(plan.nlist, plan.nprobe * effort)
-        if n * WORTH_PROBING > plan.passing:
-            return None
-        buffers = _candidates.buffers(n)
-        plan.index.search_c(1, query_at, n, buffers.distances_at, buffers.labels_at, plan.parameters(lists))
-    else:
-        near, distances, lists, k_factor = _nearest_lists(plan, query_at, wanted, effort)
-        n = wanted * k_factor
-        if n * WORTH_PROBING > plan.passing:
-            return None
-        buffers = _candidates.buffers(n)
-        plan.index.search_preassigned_c(
-            1,
-            query_at,
-            n,
-            pointer(near),
-            pointer(distances),
-            buffers.distances_at,
-            buffers.labels_at,
-            False,
-            plan.parameters(lists),
-        )
+    near, near_scores, lists, k_factor = _nearest_lists(plan, query, wanted, effort)
+    n = wanted * k_factor
+    if n * WORTH_PROBING > plan.passing:
+        return None
+    index, parameters = plan.index, plan.parameters(lists)
+    if plan.list_counts is not None:
+        own = plan.narrowed_index(kept)
+        if own is not None:
+            index, parameters = own, all_of(lists)
+    query_at, buffers = pointer(query), _candidates.buffers(n)
+    index.search_preassigned_c(
+        1,
+        query_at,
+        n,
+        pointer(near),
+        pointer(near_scores),
+        buffers.distances_at,
+        buffers.labels_at,
+        False,
+        parameters,
+    )
     return *_refined(plan, query, query_at, k, buffers), lists, n
 
 
-def _nearest_lists(plan: VectorPlan, query_at: object, wanted: int, effort: int) -> tuple[Positions, Floats, int, int]:
+def _nearest_lists(plan: VectorPlan, query: Floats, wanted: int, effort: int) -> tuple[Positions, Floats, int, int]:
     """Choose the lists to probe: the nearest that have passing chunks, until they hold enough of them.
 
     Return the lists, nearest first, with their scores, how many of them to probe, and the k factor for what they hold.
     """
-    assert plan.list_counts is not None
-    ranked = min(plan.nlist, max(MIN_LISTS, int(1.5 * plan.usual_lists * effort)))
-    while True:
-        buffers = _lists.buffers(ranked)
-        plan.quantizer.search_c(1, query_at, ranked, buffers.distances_at, buffers.labels_at)
-        near, distances = buffers.labels, buffers.distances
-        counts = plan.list_counts[near]
-        nearest = plan.nprobe if plan.nprobe < ranked else ranked
-        boost, k_factor = plan.where(int(counts[:nearest].sum()) / (nearest * plan.chunks_per_list))
-        if not counts.all():
-            kept = counts > 0
-            near, distances, counts = near[kept], distances[kept], counts[kept]
-        held = np.cumsum(counts)
-        target = max(plan.target * effort * boost, 2.0 * wanted)
-        least = plan.nprobe * effort * boost
-        if ranked == plan.nlist or (len(held) >= least and held[-1] >= target):
-            break
-        ranked = min(plan.nlist, ranked * 4)
-    lists = min(len(near), max(least, int(np.searchsorted(held, target)) + 1))
-    return near, distances, lists, k_factor
+    scores = score_block(query, plan.segment.centroids)
+    near = scores.argsort()[::-1]
+    if plan.list_counts is None:
+        near = near[: plan.nprobe * effort].copy()
+        return near, scores[near], len(near), plan.k_factor
+    counts = plan.list_counts[near]
+    boost, k_factor = plan.where(int(counts[: plan.nprobe].sum()) / (plan.nprobe * plan.chunks_per_list))
+    if not counts.all():
+        holding = counts > 0
+        near, counts = near[holding], counts[holding]
+    least = plan.nprobe * effort * boost
+    target = max(plan.target * effort * boost, 2.0 * wanted)
+    lists = min(len(near), max(least, int(counts.cumsum().searchsorted(target)) + 1))
+    near = near[:lists].copy()
+    return near, scores[near], lists, k_factor
 
 
 def _refined(plan: VectorPlan, query: Floats, query_at: object, k: int, buffers: Buffers) -> tuple[Positions, Floats]:

@@ -10,6 +10,7 @@ FAISS ignores a selector when ``bounded_queue=False`` (its issue 5504), so that 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -19,8 +20,13 @@ import numpy.typing as npt
 
 from retrieval import bitmap
 from retrieval.bitmap import Bitmap, Positions
+from retrieval.lru import ByteLru
+from retrieval.narrowed import narrowed, size_bytes
 from retrieval.scores import raw_faiss
 from retrieval.segments import OpenSegment
+
+Gathered = Any
+"""What is kept for a plan that is used again and again: its vectors, ``(n, dim) float32``, or its narrowed index."""
 
 PlanToken = tuple[int, int]
 """The view's token and the plan's own."""
@@ -52,6 +58,9 @@ is far off, spread over many lists and among many that are about as far."""
 
 PLAIN_SHARE = 0.9
 """From this passing share on (tombstones, mostly) the plain probe count serves."""
+
+USES_BY_CHUNKS = 1 / 400
+"""A plan is worth an index of its own after so many searches for each passing chunk: as much as they cost more."""
 
 
 class VectorPlan:
@@ -93,7 +102,6 @@ class VectorPlan:
         index: Any = self.segment.index
         parameters = self.segment.record.index.parameters
         self.index: Any = index
-        self.quantizer: Any = index.quantizer
         self.nlist: int = index.nlist
         self.nprobe = min(self.nlist, int(parameters.get("nprobe", DEFAULT_NPROBE)))
         self.k_factor = int(parameters.get("k_factor", DEFAULT_K_FACTOR))
@@ -146,6 +154,29 @@ class VectorPlan:
         if found is None:
             found = self._parameters[nprobe] = raw_faiss.SearchParametersIVF(nprobe=nprobe, sel=self.selector)
         return found
+
+    def narrowed_index(self, kept: ByteLru[PlanToken, Gathered]) -> Any | None:
+        """Return an index over the passing chunks alone, from ``kept``; made once the plan has been used often.
+
+        None until then, and where the segment's index can't be narrowed.
+        """
+        index = kept.get(self.token)
+        if index is None:
+            self.uses += 1
+            if self.uses < self.passing * USES_BY_CHUNKS:
+                return None
+            self.uses = 0
+            plain = self.segment.plain_codes
+            if plain is not None:
+                index = narrowed(self.index, plain, self.bits)
+                kept.put(self.token, index, size_bytes=size_bytes(index))
+        return index
+
+
+@functools.lru_cache(maxsize=1024)
+def all_of(nprobe: int) -> Any:
+    """Return FAISS' search parameters for ``nprobe`` lists without a selector; shared, never changed."""
+    return raw_faiss.SearchParametersIVF(nprobe=nprobe)
 
 
 def _growth(tenth: float | str | None, plain: int, default: float) -> float:

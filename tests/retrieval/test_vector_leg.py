@@ -21,7 +21,7 @@ from retrieval.cache import Lease
 from retrieval.lru import ByteLru
 from retrieval.segments import OpenSegment
 from retrieval.vector_leg import search_segment
-from retrieval.vector_plan import PlanToken, VectorPlan
+from retrieval.vector_plan import Gathered, PlanToken, VectorPlan
 from tests.retrieval.library import COMMITTED_AT
 
 N, WIDTH = 12_000, 32
@@ -153,6 +153,25 @@ def test_as_many_rows_come_as_pass_however_many_are_asked_for(segment: OpenSegme
     assert set(rows) == set(expected)
 
 
+def test_a_plan_that_is_used_often_searches_an_index_of_its_own_with_the_same_outcome(segment: OpenSegment) -> None:
+    mask = np.random.default_rng(3).random(N) < 0.3
+    plan = VectorPlan.of(segment, bitmap.pack(mask) & segment.embedded, view_token=0)
+    kept: ByteLru[PlanToken, Gathered] = ByteLru(max_bytes=1 << 24)
+    queries = clustered(20, 2)
+    cold = [search_segment(plan, query, 10, kept, 0) for query in queries[:5]]
+    assert len(kept) == 0
+
+    for query in queries:
+        search_segment(plan, query, 10, kept, 0)
+
+    assert len(kept) == 1
+    for query, (candidates, how) in zip(queries, cold, strict=False):
+        warm, warm_how = search_segment(plan, query, 10, kept, 0)
+        assert warm_how == how
+        assert sorted(warm.scores.tolist()) == sorted(candidates.scores.tolist())
+        assert set(warm.positions.tolist()) == set(candidates.positions.tolist())
+
+
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.001, 0.02, 0.6, 1.0]), st.sampled_from([1, 10, 500]))
 def test_exact_plans_equal_brute_force(segment: OpenSegment, seed: int, share: float, k: int) -> None:
@@ -167,7 +186,7 @@ def test_exact_plans_equal_brute_force(segment: OpenSegment, seed: int, share: f
         assert not mask.any()
         return
 
-    blocks: ByteLru[PlanToken, Vectors] = ByteLru(max_bytes=1 << 24)
+    blocks: ByteLru[PlanToken, Gathered] = ByteLru(max_bytes=1 << 24)
     cold, _ = search_segment(plan, query, k, blocks, 0)
     search_segment(plan, query, k, blocks, 0)
     warm, _ = search_segment(plan, query, k, blocks, 0)
