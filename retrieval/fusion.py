@@ -97,7 +97,10 @@ def fuse(
         for (hit, _), part in zip(legs[name], parts, strict=True):
             scores[hit] = scores.get(hit, 0.0) + weight * part
     chosen = ordered_by_score(list(scores.items()), key_of=key_of, limit=limit)
-    ranks = {name: {hit: rank for rank, (hit, _) in enumerate(legs[name], start=1)} for name in normalised}
+    shown = set(chosen)
+    ranks = {
+        name: {hit: rank for rank, (hit, _) in enumerate(legs[name], start=1) if hit in shown} for name in normalised
+    }
 
     def contributions(hit: Id) -> dict[str, Contribution]:
         return {

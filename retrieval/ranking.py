@@ -101,19 +101,24 @@ def rank(candidates: Sequence[Candidates], views: Sequence[SegmentView], spec: C
 
 def row_ids(ranked: Ranked, views: Sequence[SegmentView]) -> list[int]:
     """Return each hit's row as one number, unique in the snapshot."""
-    return [
-        (place << ROW_BITS) | int(views[place].segment.row_of_chunk[position])
-        for place, position in zip(ranked.places, ranked.positions, strict=True)
-    ]
+    places, positions = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
+    rows: list[int] = _rows_of(places, positions, views).tolist()
+    return rows
+
+
+def _rows_of(places: Positions, positions: Positions, views: Sequence[SegmentView]) -> Positions:
+    """Return the rows of chunks as one number each."""
+    rows = np.empty(len(positions), dtype=np.int64)
+    for place in np.unique(places).tolist():
+        mine = places == place
+        rows[mine] = (place << ROW_BITS) | views[place].segment.row_of_chunk[positions[mine]].astype(np.int64)
+    return rows
 
 
 def _best_chunks(places: Positions, positions: Positions, scores: Scores, views: Sequence[SegmentView]) -> Positions:
     """Return the index of each row's best chunk, best rows first."""
     order = np.lexsort((positions, places, -scores))
-    rows = np.empty(len(positions), dtype=np.int64)
-    for place in np.unique(places):
-        mine = places == place
-        rows[mine] = (int(place) << ROW_BITS) | views[place].segment.row_of_chunk[positions[mine]].astype(np.int64)
+    rows = _rows_of(places, positions, views)
     _, first = np.unique(rows[order], return_index=True)
     return order[np.sort(first)]
 
