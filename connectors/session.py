@@ -1,7 +1,7 @@
 """The Spark session: Delta's JAR, a quiet terminal, no litter, and S3 only when it is wanted.
 
 A session that is already active (a notebook, Databricks, a test) and a driver that ``spark-submit`` launched are taken
-as they are: whoever started them decided their settings.
+as they are: whoever started them decided their settings. What Spark's workers lack of a wheel is given to them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyspark
@@ -26,6 +29,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from connectors.errors import JavaMissing, SessionFailed
+from connectors.spark_submit import is_submitted, share_wheel
 
 SCALA = "2.13"
 MINIMUM_JAVA = 17
@@ -71,11 +75,13 @@ def spark_session(
 
     Raises :class:`JavaMissing` without a Java that Spark can use, :class:`SessionFailed` when Spark does not start.
     """
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        return active
-    if SparkContext._active_spark_context is not None or "PYSPARK_GATEWAY_PORT" in os.environ:
-        return SparkSession.builder.appName(app_name).getOrCreate()
+    there = SparkSession.getActiveSession()
+    if there is None and (SparkContext._active_spark_context is not None or is_submitted()):
+        with _interrupts_kept():
+            there = SparkSession.builder.appName(app_name).getOrCreate()
+    if there is not None:
+        share_wheel(there, scratch_dir())
+        return there
     require_java()
     scratch = scratch_dir()
     master = master or "local[*]"
@@ -206,9 +212,23 @@ def _start(conf: SparkConf, log: Path) -> SparkSession:
         if gateway is None:
             with log.open("ab") as sink:
                 gateway = launch_gateway(conf, popen_kwargs={"stdout": sink, "stderr": sink})  # type: ignore[no-untyped-call]
-        return SparkSession(SparkContext(conf=conf, gateway=gateway))
+        with _interrupts_kept():
+            return SparkSession(SparkContext(conf=conf, gateway=gateway))
     except (PySparkRuntimeError, OSError) as error:
         raise SessionFailed(f"Spark did not start: {_reason(log) or error}") from error
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Keep the caller's own handler of Ctrl-C, if there is one: PySpark puts one in its place that cancels all jobs."""
+    own = signal.getsignal(signal.SIGINT)
+    yield
+    if (
+        callable(own)
+        and own is not signal.default_int_handler
+        and threading.current_thread() is threading.main_thread()
+    ):
+        signal.signal(signal.SIGINT, own)
 
 
 def _reason(log: Path) -> str:
