@@ -50,14 +50,19 @@ class Holder(Record):
 
 @contextmanager
 def leased(
-    store: Store, name: str, on_busy: OnBusy, *, waiting: Callable[[str], None] = lambda sentence: None
+    store: Store,
+    name: str,
+    on_busy: OnBusy,
+    *,
+    waiting: Callable[[str], None] = lambda sentence: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Hold the lease of the collection ``name``, whose folder is ``store``, for a ``with`` block.
 
     Where another holds it, ``wait`` for its end (``waiting`` is told why, once) or ``stop``: raise
-    :class:`indexer.errors.CollectionBusy`.
+    :class:`indexer.errors.CollectionBusy`. That is raised too when the function ``stop`` ends the waiting.
     """
-    number, held = _acquire(store, name, on_busy, waiting)
+    number, held = _acquire(store, name, on_busy, waiting, stop)
     done = threading.Event()
     renewing = threading.Thread(target=_renew, args=(store, number, held, done), name="grebe-lease", daemon=True)
     renewing.start()
@@ -70,7 +75,9 @@ def leased(
             store.delete([_path(number)])
 
 
-def _acquire(store: Store, name: str, on_busy: OnBusy, waiting: Callable[[str], None]) -> tuple[int, Holder]:
+def _acquire(
+    store: Store, name: str, on_busy: OnBusy, waiting: Callable[[str], None], stop: Callable[[], bool]
+) -> tuple[int, Holder]:
     told = False
     while True:
         number, other = _newest(store)
@@ -86,6 +93,8 @@ def _acquire(store: Store, name: str, on_busy: OnBusy, waiting: Callable[[str], 
         )
         if on_busy == "stop":
             raise CollectionBusy(f"{sentence}; try again when it has ended, or wait for that with --on-busy wait")
+        if stop():
+            raise CollectionBusy(f"{sentence}; stopped while waiting for its end, and nothing was synced")
         if not told:
             waiting(f"{sentence}; waiting for its end ...")
             told = True
@@ -109,8 +118,8 @@ def _numbers(store: Store) -> list[int]:
 def _renew(store: Store, number: int, held: Holder, done: threading.Event) -> None:
     while not done.wait(RENEW_SECONDS):
         with suppress(IndexerError):  # a store that is away for a while
-            if max(_numbers(store), default=0) > number:
-                return  # it ran out, and another took it
+            if max(_numbers(store), default=0) != number:
+                return  # it ran out and another took it, or the collection was dropped
             until = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
             store.put(_path(number), held.model_copy(update={"until": until}).model_dump_json().encode())
 

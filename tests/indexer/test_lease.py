@@ -63,6 +63,23 @@ def test_a_second_one_waits_for_the_first_ones_end(store: Store, monkeypatch: py
     assert "waiting for its end" in told[0]
 
 
+def test_waiting_can_be_ended(store: Store) -> None:
+    with (
+        leased(store, "books", "stop"),
+        pytest.raises(CollectionBusy, match="stopped while waiting for its end"),
+        leased(store, "books", "wait", stop=lambda: True),
+    ):
+        pass
+
+
+def test_the_lease_of_a_dropped_collection_is_not_written_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.02)
+    with leased(store, "books", "stop"):
+        store.clear()
+        time.sleep(0.3)
+        assert store.list() == []
+
+
 @pytest.mark.parametrize(
     "other",
     [
