@@ -193,7 +193,7 @@ def stream(spark: SparkSession, rate: int, seconds: float, warm_up: int, *, vect
     from indexer.catalog import Catalog, CatalogState
     from indexer.format.store import Store
     from indexer.spec import parse_spec
-    from indexer.sync import sync
+    from indexer.sync import SyncOptions, sync
 
     folder = Path(tempfile.mkdtemp(prefix="grebe-bench-fresh-"))
     lags, stopping = Lags(rate), threading.Event()
@@ -215,9 +215,7 @@ def stream(spark: SparkSession, rate: int, seconds: float, warm_up: int, *, vect
                 NAME,
                 lambda _: source,
                 cache=folder / "sync",
-                continuous=True,
-                stop=stopping.is_set,
-                committed=committed,
+                options=SyncOptions(continuous=True, stop=stopping.is_set, committed=committed),
             )
         except BaseException as error:
             failures.append(error)

@@ -59,46 +59,46 @@ class SyncReport:
         self.state = state
 
 
+@dataclass(frozen=True, kw_only=True)
+class SyncOptions:
+    """How a sync goes about it, and who is told.
+
+    It ends with the version that was newest at its start or, if ``continuous``, looks every ``interval_seconds`` until
+    ``stop`` says so. ``approve`` grants the deletes that are held at that source version, ``release`` ends the hold of
+    a rollback, and ``compare`` compares the whole table first, whether or not its changes could be read.
+
+    ``progress`` hears how far a load is, ``committed`` of every commit, and ``healing`` why the whole table is about to
+    be compared.
+    """
+
+    continuous: bool = False
+    interval_seconds: float = POLL_SECONDS
+    stop: Callable[[], bool] = lambda: False
+    approve: int | None = None
+    release: bool = False
+    compare: bool = False
+    progress: Progress | None = None
+    committed: Callable[[CatalogState], None] = lambda state: None
+    healing: Callable[[str], None] = lambda reason: None
+
+
+ONCE = SyncOptions()
+"""To the newest version, telling nobody."""
+
+
 def sync(
-    store: Store,
-    name: str,
-    source_of: Callable[[CollectionSpec], Source],
-    *,
-    cache: Path,
-    continuous: bool = False,
-    interval_seconds: float = POLL_SECONDS,
-    stop: Callable[[], bool] = lambda: False,
-    progress: Progress | None = None,
-    committed: Callable[[CatalogState], None] = lambda state: None,
-    healing: Callable[[str], None] = lambda reason: None,
-    approve: int | None = None,
-    release: bool = False,
-    compare: bool = False,
+    store: Store, name: str, source_of: Callable[[CollectionSpec], Source], *, cache: Path, options: SyncOptions = ONCE
 ) -> SyncReport:
     """Bring the collection ``name`` to its source's newest version; ``source_of`` opens the source of a spec.
-
-    Returns when the version that was newest at the start is committed, or, if ``continuous``, when ``stop`` says so.
-    ``committed`` is called after every commit, ``healing`` before the whole table is compared, with the reason.
-    ``approve`` grants the deletes that are held at that source version, ``release`` ends the hold of a rollback, and
-    ``compare`` compares the whole table first, whether or not its changes could be read.
 
     Raises :class:`indexer.errors.CollectionHeld` when a person's word is wanted, any other
     :class:`indexer.errors.IndexerError` or :class:`connectors.errors.SourceError`; what was committed until then stays.
     """
     catalog = Catalog.open(store, name)
     report = SyncReport(name=name, started_at=datetime.now(UTC))
-    if release:
+    if options.release:
         release_rollback(catalog)
-    granted = approval(catalog.read(), approve)
-
-    def note(state: CatalogState) -> None:
-        report.add(state)
-        committed(state)
-
-    def heal(reason: str) -> None:
-        report.healed.append(reason)
-        healing(reason)
-
+    granted = approval(catalog.read(), options.approve)
     cache = of_collection(cache, catalog.store)
     restarts, commits = 0, 0
     while True:
@@ -106,18 +106,17 @@ def sync(
             # A spec may come with another table or other columns: the source is opened anew at every start.
             state = catalog.read()
             require_free(state)
-            source = source_of(state.pending or state.spec)
-            run = _Run(catalog, source, cache, progress, note, heal, granted)
-            run.to_a_position(compare=compare)
-            with run.company(continuous):
-                run.follow(continuous=continuous, interval_seconds=interval_seconds, stop=stop)
+            run = _Run(catalog, source_of(state.pending or state.spec), cache, options, granted, report)
+            run.to_a_position()
+            with run.company():
+                run.follow()
             break
         except ProgressMoved:
             restarts = restarts + 1 if report.commits == commits else 1
             commits = report.commits
             if restarts == RESTARTS:
                 raise
-    if not continuous:
+    if not options.continuous:
         while merge_once(catalog, cache):
             pass
     report.state = catalog.read()
@@ -133,32 +132,30 @@ class _Run:
         catalog: Catalog,
         source: Source,
         cache: Path,
-        progress: Progress | None,
-        committed: Callable[[CatalogState], None],
-        healing: Callable[[str], None],
+        options: SyncOptions,
         granted: Hold | None,
+        report: SyncReport,
     ) -> None:
         self._catalog, self._source, self._cache = catalog, source, cache
-        self._progress, self._committed, self._healing = progress, committed, healing
-        self._granted = granted
+        self._options, self._granted, self._report = options, granted, report
         self._merger: Merger | None = None
 
-    def to_a_position(self, *, compare: bool) -> None:
-        """Load or ``compare`` the table if that is due, so that there is a position to go on from."""
+    def to_a_position(self) -> None:
+        """Load the table, or compare it, if that is due, so that there is a position to go on from."""
         state = self._catalog.read()
         spec = state.pending or state.spec
         require_fit(spec, self._source, state.types if not state.pending else {})
         if state.position is None or state.pending:
             asked_at = datetime.now(UTC)
-            self._committed(load(self._source, self._catalog, state, spec, self._cache, self._progress))
+            self._committed(load(self._source, self._catalog, state, spec, self._cache, self._options.progress))
             self._beat(asked_at)
-        elif compare:
+        elif self._options.compare:
             self._resync(None)
 
-    def follow(self, *, continuous: bool, interval_seconds: float, stop: Callable[[], bool]) -> None:
+    def follow(self) -> None:
         """Read on from the position, by changes or, where there are none, by comparing snapshots."""
         if self._source.reads() == "snapshots":
-            self._follow_snapshots(continuous=continuous, interval_seconds=interval_seconds, stop=stop)
+            self._follow_snapshots()
             return
         broken: HistoryBroken | None = None
         while True:
@@ -168,9 +165,9 @@ class _Run:
                 self._source.stream(
                     Position(start.epoch, start.version),
                     self._handle,
-                    continuous=continuous,
-                    interval_seconds=interval_seconds,
-                    stop=stop,
+                    continuous=self._options.continuous,
+                    interval_seconds=self._options.interval_seconds,
+                    stop=self._options.stop,
                 )
                 break
             except HistoryBroken as error:
@@ -178,11 +175,12 @@ class _Run:
                     raise  # comparing did not get us past it
                 broken = error
                 self._resync(str(error))
-        if not continuous:
+        if not self._options.continuous:
             self._beat(asked_at)
 
-    def _follow_snapshots(self, *, continuous: bool, interval_seconds: float, stop: Callable[[], bool]) -> None:
+    def _follow_snapshots(self) -> None:
         waiting = threading.Event()
+        continuous, stop = self._options.continuous, self._options.stop
         while not (continuous and stop()):
             asked_at = datetime.now(UTC)
             start = self._position()
@@ -191,7 +189,7 @@ class _Run:
             self._beat(asked_at)
             if not continuous:
                 return
-            due = asked_at.timestamp() + max(interval_seconds, SNAPSHOT_SECONDS)
+            due = asked_at.timestamp() + max(self._options.interval_seconds, SNAPSHOT_SECONDS)
             while not stop() and datetime.now(UTC).timestamp() < due:
                 waiting.wait(POLL_SECONDS)
 
@@ -203,10 +201,13 @@ class _Run:
     def _resync(self, reason: str | None) -> None:
         """Compare the whole table; ``reason`` says what is healed by it, if something is."""
         if reason:
-            self._healing(reason)
+            self._report.healed.append(reason)
+            self._options.healing(reason)
         state = self._catalog.read()
         require_fit(state.spec, self._source, state.types)
-        self._committed(resync(self._source, self._catalog, state, self._cache, self._progress, judge=self._judge))
+        self._committed(
+            resync(self._source, self._catalog, state, self._cache, self._options.progress, judge=self._judge)
+        )
         if self._merger:
             self._merger.wake()
 
@@ -222,6 +223,10 @@ class _Run:
         self._committed(publish(batch, self._catalog, state, self._cache, judge=self._judge))
         if self._merger:
             self._merger.wake()
+
+    def _committed(self, state: CatalogState) -> None:
+        self._report.add(state)
+        self._options.committed(state)
 
     def _judge(self, state: CatalogState, result: PartResult, end: SourcePosition) -> None:
         """Hold what would delete too much: :class:`indexer.errors.CollectionHeld`."""
@@ -245,9 +250,9 @@ class _Run:
             )
 
     @contextmanager
-    def company(self, continuous: bool) -> Iterator[None]:
+    def company(self) -> Iterator[None]:
         """Keep a heartbeat and a merger beside a continuous stream."""
-        if not continuous:
+        if not self._options.continuous:
             yield
             return
         done = threading.Event()

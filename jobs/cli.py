@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from jobs.commands import (
     collections,
@@ -26,8 +24,7 @@ from jobs.commands import (
     verify,
     versions,
 )
-from jobs.output import stderr
-from jobs.settings import Settings
+from jobs.output import tell
 
 app = typer.Typer(
     name="grebe",
@@ -63,32 +60,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except Exception as error:  # the last stop: whatever it is, the caller gets a sentence and not a stack trace
-        _tell(error)
+        tell(error)
         sys.exit(1)
-
-
-def _tell(error: Exception) -> None:
-    screen = stderr()
-    if Settings.read().debug:
-        screen.print(escape("".join(traceback.format_exception(error))), soft_wrap=True)
-    screen.print(f"[bold red]error:[/] {escape(sentence(error))}", soft_wrap=True)
-    excerpt = getattr(error, "excerpt", None)
-    if callable(excerpt) and excerpt():
-        screen.print(escape(str(excerpt())), soft_wrap=True)
-
-
-def sentence(error: Exception) -> str:
-    """Return what ``error`` says if it is one of ours; for any other, that it was not foreseen.
-
-    >>> from indexer.errors import StoreError
-    >>> sentence(StoreError("the disk is full: make room"))
-    'the disk is full: make room'
-    >>> sentence(KeyError("x"))
-    "unexpected KeyError: 'x' (GREBE_DEBUG=1 shows where it came from)"
-    """
-    rooms = ("connectors.", "indexer.", "retrieval.", "api.", "jobs.")
-    text = str(error).strip()
-    if type(error).__module__.startswith(rooms) and text:
-        return text
-    first = text.splitlines()[0] if text else "no message"
-    return f"unexpected {type(error).__name__}: {first} (GREBE_DEBUG=1 shows where it came from)"

@@ -21,6 +21,7 @@ from rich.rule import Rule
 from connectors.session import spark_session
 from indexer.apply import apply
 from indexer.format.store import Store
+from indexer.sync import SyncOptions
 from jobs.demo_server import Client, server
 from jobs.demo_table import MODEL, NAME, Change, changes, spec, write_table
 from jobs.errors import CommandError
@@ -111,7 +112,7 @@ def _build(screen: Console, table: Path, store: Store, cache: Path, limit: int |
     apply(store, spec(table, model))
     with _step(screen, f"Syncing: chunk, embed ({model}), build, commit") as said, bars(screen) as progress:
         began = time.monotonic()
-        run_sync(store, NAME, cache=cache, progress=progress)
+        run_sync(store, NAME, cache=cache, options=SyncOptions(progress=progress))
         said.append(
             f"{len(rows) / (time.monotonic() - began):,.0f} rows/s, starting the workers and their model included"
         )
@@ -148,7 +149,7 @@ def _following(store: Store, cache: Path) -> Iterator[threading.Thread]:
 
     def follow() -> None:
         try:
-            run_sync(store, NAME, cache=cache, continuous=True, stop=stopping.is_set)
+            run_sync(store, NAME, cache=cache, options=SyncOptions(continuous=True, stop=stopping.is_set))
         except Exception as error:  # carried over to the main thread
             failed.append(error)
 

@@ -102,13 +102,14 @@ def _build(wanted: EvaluationSet, spec: CollectionSpec, store: Store, cache: Pat
     from deltalake import write_deltalake
 
     from indexer.apply import apply
+    from indexer.sync import SyncOptions
     from jobs.pipeline import run_sync
 
     if not (Path(spec.source.table) / "_delta_log").exists():
         rows = pa.Table.from_pylist(list(wanted.documents))
         write_deltalake(spec.source.table, rows, configuration={"delta.enableChangeDataFeed": "true"})
     apply(store, spec)
-    run_sync(store, spec.name, cache=cache, progress=progress)
+    run_sync(store, spec.name, cache=cache, options=SyncOptions(progress=progress))
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

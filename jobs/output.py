@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from jobs.settings import Settings
 
 
 class Format(StrEnum):
@@ -50,6 +53,36 @@ def stderr() -> Console:
 def note(text: str) -> None:
     """Say something that is not the result."""
     stderr().print(escape(text), soft_wrap=True)
+
+
+def tell(error: Exception, *, about: str | None = None) -> None:
+    """Say what went wrong in one sentence, ``about`` the collection of that name if it is one of several."""
+    screen = stderr()
+    if Settings.read().debug:
+        screen.print(escape("".join(traceback.format_exception(error))), soft_wrap=True)
+    said = sentence(error)
+    prefix = f"{about}: " if about and not said.startswith(f"{about}: ") else ""
+    screen.print(f"[bold red]error:[/] {escape(prefix + said)}", soft_wrap=True)
+    excerpt = getattr(error, "excerpt", None)
+    if callable(excerpt) and excerpt():
+        screen.print(escape(str(excerpt())), soft_wrap=True)
+
+
+def sentence(error: Exception) -> str:
+    """Return what ``error`` says if it is one of ours; for any other, that it was not foreseen.
+
+    >>> from indexer.errors import StoreError
+    >>> sentence(StoreError("the disk is full: make room"))
+    'the disk is full: make room'
+    >>> sentence(KeyError("x"))
+    "unexpected KeyError: 'x' (GREBE_DEBUG=1 shows where it came from)"
+    """
+    rooms = ("connectors.", "indexer.", "retrieval.", "api.", "jobs.")
+    text = str(error).strip()
+    if type(error).__module__.startswith(rooms) and text:
+        return text
+    first = text.splitlines()[0] if text else "no message"
+    return f"unexpected {type(error).__name__}: {first} (GREBE_DEBUG=1 shows where it came from)"
 
 
 def print_json(value: Any) -> None:

@@ -10,7 +10,7 @@ from indexer.apply import apply
 from indexer.catalog import Catalog, CatalogState
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec, parse_spec
-from indexer.sync import SyncReport, sync
+from indexer.sync import SyncOptions, SyncReport, sync
 from tests.served import served_rows, table_rows
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Scene:
         self.sync()
 
     def sync(self, **options: Any) -> SyncReport:
-        return sync(self.store, "scene", self.source_of, cache=self.folder / "cache", **options)
+        return sync(self.store, "scene", self.source_of, cache=self.folder / "cache", options=SyncOptions(**options))
 
     def source_of(self, spec: CollectionSpec) -> DeltaSource:
         return DeltaSource(self.spark, spec.source.table, spec.source_columns)

@@ -1,17 +1,24 @@
-"""``sync``: bring a collection to its table's newest version, once or for as long as it is wanted."""
+"""``sync``: bring collections to their tables' newest versions, once or for as long as it is wanted."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from connectors.contract import POLL_SECONDS
-from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
+from jobs.output import Format, Output, StoreOption, note, print_json, sentence, stdout, table, tell
 from jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from indexer.catalog import CatalogState
+    from indexer.format.store import Store
+    from jobs.pipeline import Outcome
+    from jobs.progress import Report
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,13 +27,18 @@ def add_to(app: typer.Typer) -> None:
 
 
 def sync(
-    name: Annotated[str, typer.Argument(help="The collection.")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="The collections.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Sync every collection that is in the store now.")] = False,
     continuous: Annotated[
-        bool, typer.Option("--continuous", "-c", help="Keep following the table until interrupted.")
+        bool, typer.Option("--continuous", "-c", help="Keep following the tables until interrupted.")
     ] = False,
     interval: Annotated[
-        float, typer.Option("--interval", min=0.0, help="Seconds between two looks at the table.")
+        float, typer.Option("--interval", min=0.0, help="Seconds between two looks at a table.")
     ] = POLL_SECONDS,
+    on_busy: Annotated[
+        Literal["wait", "stop"],
+        typer.Option("--on-busy", help="What to do about a collection that another process is syncing."),
+    ] = "stop",
     approve: Annotated[
         int | None,
         typer.Option("--approve", metavar="VERSION", help="Apply the deletes that are held at this source version."),
@@ -38,55 +50,113 @@ def sync(
     store: StoreOption = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Read the table's changes into the index.
+    """Read the changes of tables into their indexes.
 
-    The first sync loads the whole table; one that was interrupted goes on where it stopped.
+    The first sync loads the whole table; one that was interrupted goes on where it stopped. Of several collections, one
+    that fails stops no other, and the exit code is 1. --approve, --release and --compare are for one at a time.
 
     grebe sync advisories                 (once: for a scheduled job)
+    grebe sync --all --output json        (every collection, with a summary)
     grebe sync advisories --continuous    (until Ctrl-C: a change is searchable in seconds)
     """
-    from indexer.catalog import CatalogState
     from indexer.format.store import Store
-    from jobs.pipeline import run_sync
+    from indexer.sync import SyncOptions
+    from jobs.pipeline import run_syncs
     from jobs.progress import bars
 
     settings = Settings.read(store=store)
+    place = Store.at(settings.store)
+    chosen = _chosen(place, names or [], every=every)
+    alone = len(chosen) == 1 and not every
+    if not alone and (approve is not None or release or compare):
+        raise typer.BadParameter("--approve, --release and --compare are for one collection: name just that one")
     stopping = _stop_on_signals() if continuous else threading.Event()
-
-    def committed(state: CatalogState) -> None:
-        if continuous and output is Format.TABLE:
-            ledger = state.ledger
-            source = state.position.version if state.position else "-"
-            note(f"version {state.version} (source {source}): {ledger.upserted} written, {ledger.deleted} deleted")
-
     with bars() as progress:
-        report = run_sync(
-            Store.at(settings.store),
-            name,
+
+        def options_of(name: str) -> SyncOptions:
+            prefix = "" if alone else f"{name}: "
+            return SyncOptions(
+                continuous=continuous,
+                interval_seconds=interval,
+                stop=stopping.is_set,
+                approve=approve,
+                release=release,
+                compare=compare,
+                progress=_prefixed(progress, prefix),
+                committed=_commit_teller(prefix) if continuous and output is Format.TABLE else lambda state: None,
+                healing=lambda reason: note(f"{prefix}Comparing the whole table: {reason}"),
+            )
+
+        outcomes = run_syncs(
+            place,
+            chosen,
             cache=settings.cache,
             continuous=continuous,
-            interval_seconds=interval,
-            stop=stopping.is_set,
-            progress=progress,
-            committed=committed,
-            healing=lambda reason: note(f"Comparing the whole table: {reason}"),
-            approve=approve,
-            release=release,
-            compare=compare,
+            options_of=options_of,
+            on_busy=on_busy,
+            waiting=note,
+            ended=lambda outcome: _tell_failure(outcome, alone=alone),
         )
-    ledger = report.ledger.model_dump()
-    state = report.state
-    result = {
-        "collection": name,
+    _print(outcomes, output, alone=alone)
+    if any(outcome.error for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _chosen(store: Store, names: Sequence[str], *, every: bool) -> list[str]:
+    from indexer.catalog import Catalog
+    from jobs.errors import CommandError
+
+    if every == bool(names):
+        raise typer.BadParameter("name the collections, or give --all instead")
+    chosen = list(dict.fromkeys(names)) or sorted(Catalog.names(store))
+    if not chosen:
+        raise CommandError(f"{store.url} has no collection: make one with grebe apply, or name another place: --store")
+    return chosen
+
+
+def _prefixed(progress: Report, prefix: str) -> Report:
+    return lambda stage, done, total: progress(f"{prefix}{stage}", done, total)
+
+
+def _commit_teller(prefix: str) -> Callable[[CatalogState], None]:
+    def committed(state: CatalogState) -> None:
+        ledger = state.ledger
+        source = state.position.version if state.position else "-"
+        note(f"{prefix}version {state.version} (source {source}): {ledger.upserted} written, {ledger.deleted} deleted")
+
+    return committed
+
+
+def _tell_failure(outcome: Outcome, *, alone: bool) -> None:
+    if outcome.error:
+        tell(outcome.error, about=None if alone else outcome.name)
+
+
+def _print(outcomes: Sequence[Outcome], output: Format, *, alone: bool) -> None:
+    """Print what became of each collection: of one that was named ``alone``, a single object or row."""
+    results = [_result(outcome) for outcome in outcomes]
+    if output is Format.JSON:
+        failed = [outcome.name for outcome in outcomes if outcome.error]
+        print_json(results[0] if alone else {"collections": results, "failed": failed})
+    elif not (alone and outcomes[0].error):  # its sentence has been told
+        columns = [column for column in results[0] if column != "error"]
+        stdout().print(table(columns, [[result[column] for column in columns] for result in results]))
+
+
+def _result(outcome: Outcome) -> dict[str, Any]:
+    from indexer.format.records import Ledger
+
+    report = outcome.report
+    state = report.state if report else None
+    return {
+        "collection": outcome.name,
+        "outcome": "failed" if outcome.error else "synced",
         "version": state.version if state else None,
         "source_version": state.position.version if state and state.position else None,
-        "commits": report.commits,
-        **ledger,
+        "commits": report.commits if report else None,
+        **(report.ledger.model_dump() if report else dict.fromkeys(Ledger.model_fields)),
+        "error": sentence(outcome.error) if outcome.error else None,
     }
-    if output is Format.JSON:
-        print_json(result)
-    else:
-        stdout().print(table(list(result), [list(result.values())]))
 
 
 def _stop_on_signals() -> threading.Event:

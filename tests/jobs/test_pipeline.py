@@ -1,0 +1,138 @@
+"""Several collections in one job: what befalls one is its own affair."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import SparkSession
+
+from connectors.errors import SourceNotFound
+from indexer import lease
+from indexer.apply import apply
+from indexer.errors import CollectionNotFound
+from indexer.format.store import Store
+from indexer.lease import OnBusy, leased
+from indexer.spec import parse_spec
+from indexer.sync import SyncOptions
+from jobs.pipeline import Outcome, run_syncs
+from tests.served import served_rows
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store with the collections a, b and lost; the last one's table does not exist."""
+    store = Store.at(str(tmp_path / "store"))
+    for name in ("a", "b", "lost"):
+        table = tmp_path / name
+        if name != "lost":
+            rows = pa.table({"id": [1, 2], "body": [f"{name} one", f"{name} two"]})
+            write_deltalake(str(table), rows, configuration={"delta.enableChangeDataFeed": "true"})
+        apply(
+            store,
+            parse_spec(
+                f"name: {name}\nsource: {{table: {table}}}\nkey: [id]\ntext: {{fields: {{body: 1}}}}\n"
+                "vector: {model: 'hash:8'}"
+            ),
+        )
+    return store
+
+
+@pytest.fixture
+def run(spark: SparkSession, store: Store, tmp_path: Path) -> Callable[..., list[Outcome]]:
+    def run(
+        *names: str,
+        stop: Callable[[], bool] | None = None,
+        on_busy: OnBusy = "stop",
+        ended: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> list[Outcome]:
+        options = SyncOptions() if stop is None else SyncOptions(continuous=True, interval_seconds=0.1, stop=stop)
+        return run_syncs(
+            store,
+            names,
+            cache=tmp_path / "cache",
+            continuous=options.continuous,
+            options_of=lambda name: options,
+            on_busy=on_busy,
+            ended=ended,
+        )
+
+    return run
+
+
+def bodies(store: Store, name: str) -> set[str]:
+    return {row["body"] for row in served_rows(store, name)[0].values()}
+
+
+def test_one_that_fails_stops_no_other(run: Callable[..., list[Outcome]], store: Store) -> None:
+    ended: list[str] = []
+
+    outcomes = run("lost", "nobody", "a", "b", ended=lambda outcome: ended.append(outcome.name))
+
+    assert [outcome.name for outcome in outcomes] == ["lost", "nobody", "a", "b"]
+    assert [type(outcome.error) for outcome in outcomes[:2]] == [SourceNotFound, CollectionNotFound]
+    assert [outcome.report.commits for outcome in outcomes[2:] if outcome.report] == [1, 1]
+    assert ended == ["nobody", "lost", "a", "b"]
+    assert (bodies(store, "a"), bodies(store, "b")) == ({"a one", "a two"}, {"b one", "b two"})
+
+
+def test_followed_side_by_side_one_that_fails_stops_no_other(
+    run: Callable[..., list[Outcome]], store: Store, tmp_path: Path
+) -> None:
+    stopping, failed = threading.Event(), threading.Event()
+
+    def ended(outcome: Outcome) -> None:
+        if outcome.error:
+            failed.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, "a", "lost", "b", stop=stopping.is_set, ended=ended)
+        try:
+            assert failed.wait(60)
+            for name in ("b", "a"):
+                DeltaTable(str(tmp_path / name)).update(updates={"body": "'changed'"}, predicate="id = 2")
+                wait_until(lambda name=name: bodies(store, name) == {f"{name} one", "changed"})  # type: ignore[misc]
+        finally:
+            stopping.set()
+        outcomes = running.result(60)
+
+    assert {outcome.name: type(outcome.error) for outcome in outcomes} == {
+        "a": type(None),
+        "lost": SourceNotFound,
+        "b": type(None),
+    }
+    assert store.child("a").list("sync-lease") == []
+
+
+def test_one_that_is_waited_for_comes_last(
+    run: Callable[..., list[Outcome]], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.05)
+    second = threading.Event()
+    ended: list[str] = []
+
+    def note(outcome: Outcome) -> None:
+        ended.append(outcome.name)
+        second.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with leased(store.child("a"), "a", "stop"):
+            running = pool.submit(run, "a", "b", on_busy="wait", ended=note)
+            assert second.wait(60)
+        outcomes = running.result(60)
+
+    assert ended == ["b", "a"]
+    assert [(outcome.name, outcome.error) for outcome in outcomes] == [("a", None), ("b", None)]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,92 @@
+"""``grebe sync`` of several collections: the summary, the sentences and the exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from pyspark.sql import SparkSession
+
+from tests.jobs.command import Grebe, grebe_on
+
+
+@pytest.fixture
+def grebe(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Grebe:
+    monkeypatch.setenv("GREBE_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("GREBE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GREBE_DEBUG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return grebe_on(capfd)
+
+
+def declare(grebe: Grebe, folder: Path, name: str, rows: int) -> None:
+    """Apply a collection over a table of so many rows; with none there is no table."""
+    if rows:
+        table = pa.table({"id": range(rows), "body": [f"row {number}" for number in range(rows)]})
+        write_deltalake(str(folder / name), table, configuration={"delta.enableChangeDataFeed": "true"})
+    spec = folder / f"{name}.yaml"
+    spec.write_text(
+        f"name: {name}\nsource: {{table: {folder / name}}}\nkey: [id]\ntext: {{fields: {{body: 1}}}}\n"
+        "vector: {model: 'hash:8'}"
+    )
+    assert grebe("apply", "-f", spec).code == 0
+
+
+def test_all_collections_in_one_job_and_the_summary_says_which_failed(
+    grebe: Grebe, tmp_path: Path, spark: SparkSession
+) -> None:
+    for name, rows in (("birds", 3), ("lost", 0), ("trees", 2)):
+        declare(grebe, tmp_path, name, rows)
+
+    said = grebe("sync", "--all", "-o", "json")
+
+    assert said.code == 1
+    assert said.json["failed"] == ["lost"]
+    found = [(one["collection"], one["outcome"], one["upserted"]) for one in said.json["collections"]]
+    assert found == [("birds", "synced", 3), ("lost", "failed", None), ("trees", "synced", 2)]
+    (line,) = said.err.splitlines()
+    assert line == f"error: lost: {said.json['collections'][1]['error']}"
+    assert str(tmp_path / "lost") in line
+
+    said = grebe("sync", "birds", "trees")
+
+    assert (said.code, said.err) == (0, "")
+    assert [line.split()[:2] for line in said.out.splitlines()] == [
+        ["collection", "outcome"],
+        ["birds", "synced"],
+        ["trees", "synced"],
+    ]
+
+
+def test_a_single_collection_that_fails_is_an_object_too(grebe: Grebe) -> None:
+    said = grebe("sync", "nobody", "-o", "json")
+
+    assert (said.code, said.json["collection"], said.json["outcome"]) == (1, "nobody", "failed")
+    assert said.err.strip() == f"error: {said.json['error']}"
+
+
+def test_a_store_without_collections_is_an_error(grebe: Grebe) -> None:
+    said = grebe("sync", "--all")
+
+    assert (said.code, said.out) == (1, "")
+    assert "has no collection: make one with grebe apply" in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--all", "birds"),
+        ("--all", "--compare"),
+        ("birds", "trees", "--approve", "3"),
+        ("birds", "trees", "--release"),
+        ("birds", "--on-busy", "kill"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_meant_is_exit_code_2(grebe: Grebe, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    declare(grebe, tmp_path, "birds", 0)
+    said = grebe("sync", *arguments)
+    assert (said.code, said.out) == (2, "")
