@@ -194,9 +194,10 @@ class _Run:
                 waiting.wait(POLL_SECONDS)
 
     def _position(self) -> SourcePosition:
-        position = self._catalog.read().position
-        assert position is not None
-        return position
+        state = self._catalog.read()
+        if state.position is None:
+            raise ProgressMoved(f"{state.spec.name}: a rollback put back the empty collection; start anew with a load")
+        return state.position
 
     def _resync(self, reason: str | None) -> None:
         """Compare the whole table; ``reason`` says what is healed by it, if something is."""

@@ -1,0 +1,115 @@
+"""A session without Spark: frames are Arrow tables, and what would be tasks runs here, one part after another.
+
+With :func:`local_tasks` a whole sync of a :class:`connectors.memory_source.MemorySource` takes milliseconds. Replaced
+is what publishing and loading have of Spark, and nothing else: hashing and routing rows, and running tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
+
+from connectors.contract import Position, Source
+from connectors.errors import HistoryExpired
+from indexer.build import BuildJob, PartResult, build_part, merge_results
+from indexer.format.store import Store
+from indexer.load import LoadPlan, Progress, forget
+from indexer.netting import BAD_TEXT, ROW_HASH
+from indexer.publish import SHARD, of_shard
+from indexer.spec import CollectionSpec
+
+
+class LocalSession:
+    """Makes frames; has what a load's plan asks of a session."""
+
+    sparkContext = SimpleNamespace(defaultParallelism=1)  # noqa: N815 - Spark's name
+
+    def createDataFrame(self, rows: Sequence[Sequence[Any]], schema: StructType) -> LocalFrame:  # noqa: N802
+        """Return the frame of ``rows``."""
+        columns = zip(*rows, strict=True) if rows else ([] for _ in schema.names)
+        arrow = to_arrow_schema(schema, timezone="UTC")
+        arrays = [pa.array(list(column), field.type) for column, field in zip(columns, arrow, strict=True)]
+        return LocalFrame(self, schema, pa.table(arrays, schema=arrow))
+
+
+class LocalFrame:
+    """The part of a DataFrame that reading a source takes; ``table`` are its rows."""
+
+    def __init__(self, session: LocalSession, schema: StructType, table: pa.Table) -> None:
+        self.sparkSession, self.schema, self.table = session, schema, table
+
+    def select(self, *names: str) -> LocalFrame:
+        """Return the frame with the columns of ``names`` alone, in their order."""
+        schema = StructType([self.schema[name] for name in names])
+        return LocalFrame(self.sparkSession, schema, self.table.select(list(names)))
+
+    def where(self, condition: str) -> LocalFrame:
+        """Return the rows that fulfil ``_version <= n`` or ``_version > n``, which is all that a condition can be."""
+        name, sign, number = condition.split()
+        compare = {"<=": pc.less_equal, ">": pc.greater}[sign]
+        return LocalFrame(self.sparkSession, self.schema, self.table.filter(compare(self.table[name], int(number))))
+
+    def union(self, other: LocalFrame) -> LocalFrame:
+        """Return the rows of both."""
+        return LocalFrame(self.sparkSession, self.schema, pa.concat_tables([self.table, other.table]))
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        return len(self.table)
+
+
+def local_tasks(patch: pytest.MonkeyPatch) -> None:
+    """Run the parts of batches and loads here, from frames of a :class:`LocalSession`."""
+    patch.setattr("indexer.publish.prepared", prepared)
+    patch.setattr("indexer.publish.run_parts", run_parts)
+    patch.setattr("indexer.load.result_of", result_of)
+    patch.setattr("indexer.resync.result_of", result_of)
+
+
+def prepared(changes: LocalFrame, spec: CollectionSpec) -> pa.Table:
+    """As :func:`indexer.publish.prepared`: with content hashes and shards."""
+    rows = changes.table.select([*spec.source_columns, *changes.table.column_names[-3:]])
+    content = rows.select(list(spec.source_columns)).to_pylist()
+    hashes = [blake2b(repr(row).encode(), digest_size=16).digest() for row in content]
+    shards = [blake2b(repr([row[name] for name in spec.key]).encode()).digest()[0] % spec.shards for row in content]
+    rows = rows.append_column(ROW_HASH, pa.array(hashes, pa.binary()))
+    rows = rows.append_column(BAD_TEXT, pa.array([False] * len(rows), pa.bool_()))
+    return rows.append_column(SHARD, pa.array(shards, pa.int32()))
+
+
+def run_parts(rows: pa.Table, job: BuildJob) -> Iterator[PartResult]:
+    """As :func:`indexer.publish.run_parts`: a part for each shard."""
+    for shard in sorted(set(rows[SHARD].to_pylist())):
+        yield build_part(of_part(rows, shard), of_shard(job, shard), shard=shard)
+
+
+def of_part(rows: pa.Table, shard: int) -> pa.Table:
+    """Return the rows of one shard."""
+    return rows.filter(pc.equal(rows[SHARD], shard)).drop_columns([SHARD])
+
+
+def result_of(source: Source, plan: LoadPlan, job: BuildJob, loads: Store, progress: Progress | None) -> PartResult:
+    """As :func:`indexer.load.result_of`: a part for each shard, kept in the store, built if it is not there yet."""
+    area = loads.child(plan.id)
+    try:
+        frame: Any = source.snapshot(Position(plan.position.epoch, plan.position.version))
+    except HistoryExpired as error:
+        forget(area)
+        raise HistoryExpired(f"{error}; sync again, and a load of the newest version begins") from error
+    rows, parts = prepared(frame, job.spec), []
+    for shard in range(plan.total(job.spec)):
+        name = f"part-{shard}.json"
+        if not area.exists(name):
+            part = of_part(rows, shard)
+            built = build_part(part, of_shard(job, shard), shard=shard) if len(part) else PartResult()
+            area.put(name, built.model_dump_json().encode())
+        parts.append(PartResult.model_validate_json(area.get(name)))
+    return merge_results(parts)
