@@ -34,6 +34,7 @@ from indexer.format.records import Record
 from indexer.format.store import Store
 from indexer.publish import RESULT_SCHEMA, SHARD, SLOT, named, of_shard, prepared, usual_width
 from indexer.spec import CollectionSpec, SourceSpec
+from indexer.tasks import raised_by_tasks
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -202,7 +203,7 @@ def _built(rows: DataFrame, plan: LoadPlan, job: BuildJob, area: Store, progress
         if done:
             parted = parted.where(F.col(PART).isin(sorted(missing)))
         tasks = parted.repartitionById(total, F.col(PART)).mapInArrow(_task(job, area, plan, missing), RESULT_SCHEMA)
-        with _reporting(area, plan, progress):
+        with _reporting(area, plan, progress), raised_by_tasks():
             tasks.collect()
         done = _finished(area)
     if done.keys() != set(range(total)):

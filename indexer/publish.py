@@ -25,6 +25,7 @@ from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import commit_batch
 from indexer.netting import BAD_TEXT, ROW_HASH
 from indexer.spec import CollectionSpec
+from indexer.tasks import raised_by_tasks
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -137,9 +138,14 @@ def _bytes(column: Column) -> Column:
 
 
 def run_parts(changes: DataFrame, job: BuildJob) -> Iterator[PartResult]:
-    """Build ``changes`` (see :func:`prepared`) in as many tasks as adaptive execution thinks it worth."""
+    """Build ``changes`` (see :func:`prepared`) in as many tasks as adaptive execution thinks it worth.
+
+    Raises the :class:`indexer.errors.IndexerError` of a task.
+    """
     results = changes.repartition(SHARD, SLOT).mapInArrow(_task(job), RESULT_SCHEMA)
-    for row in results.collect():
+    with raised_by_tasks():
+        rows = results.collect()
+    for row in rows:
         yield PartResult.model_validate_json(row.result)
 
 
