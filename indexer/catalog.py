@@ -28,6 +28,7 @@ horizon.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 import uuid
@@ -104,6 +105,7 @@ _CONFIGURATION: dict[str, str | None] = {
 }
 _NO_CLEANUP = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 _DELTA_FAILURES = (DeltaError, OSError, ValueError)
+_BRANCHES = re.compile(r"\x1b\[\d*m|↳")
 
 
 class Catalog:
@@ -151,7 +153,7 @@ class Catalog:
         except _DELTA_FAILURES as error:
             landed = cls.open(store, spec.name).read(0) if _has_catalog(folder) else None
             if landed is None:
-                raise CatalogError(f"collection '{spec.name}' could not be made: {_first_line(error)}") from error
+                raise CatalogError(f"collection '{spec.name}' could not be made: {_causes(error)}") from error
             if landed.commit_id != state.commit_id:
                 raise CollectionExists(_exists(spec.name, store)) from error
         folder.settle(log_entry(0))
@@ -364,11 +366,11 @@ class Catalog:
         except (CatalogError, StoreError) as unreachable:
             raise CatalogError(
                 f"whether version {state.version} of '{self.name}' was committed is unknown, because the store cannot "
-                f"be reached: {_first_line(error)}. Read the catalog before trying again"
+                f"be reached: {_causes(error)}. Read the catalog before trying again"
             ) from unreachable
         if newest < state.version:
             raise CatalogError(
-                f"version {state.version} of '{self.name}' could not be committed: {_first_line(error)}. Nothing was "
+                f"version {state.version} of '{self.name}' could not be committed: {_causes(error)}. Nothing was "
                 "changed; read the catalog again and retry"
             ) from error
         if _data_name(state).encode() not in entry:
@@ -456,10 +458,10 @@ def _reading(name: str) -> Iterator[None]:
         raise CollectionNotFound(f"the catalog of '{name}' is gone: the collection was dropped") from error
     except _DELTA_FAILURES as error:
         raise CatalogError(
-            f"the catalog of '{name}' cannot be read: {_first_line(error)}. "
-            "Trying again helps if the store was at fault"
+            f"the catalog of '{name}' cannot be read: {_causes(error)}. Trying again helps if the store was at fault"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]
+def _causes(error: Exception) -> str:
+    """Return what delta-rs says, on one line: each of its lines is the cause of the one before, drawn as a tree."""
+    return ": ".join(dict.fromkeys(_BRANCHES.sub("", line).strip() for line in str(error).strip().splitlines()))[:300]

@@ -40,3 +40,12 @@ def scene(spark: SparkSession, tmp_path: Path) -> Scene:
     from tests.scene import Scene
 
     return Scene(spark, tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few megabytes; see :mod:`tests.small_disk`."""
+    from tests.small_disk import mounted
+
+    with mounted(tmp_path / "disk") as disk:
+        yield disk
