@@ -24,8 +24,10 @@ from indexer.errors import (
 from indexer.format.records import FileRecord, Ledger
 from indexer.format.store import Store
 from indexer.format.tombstones import encode
+from tests.faulty_proxy import Fault, faulty_proxy
 from tests.indexer.collection import NOON, PACK, SPEC, moved, named, position, segment, sync
-from tests.indexer.lossy_proxy import lossy_proxy
+
+LOG_ENTRY = r"_delta_log/.*\.json$"
 
 
 def test_a_new_collection_is_empty_and_listed(store: Store) -> None:
@@ -158,43 +160,43 @@ def test_no_commit_of_two_processes_is_lost(store: Store) -> None:
 def test_a_lost_reply_does_not_lose_the_commit(
     s3_endpoint: str, s3_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with lossy_proxy(s3_endpoint) as proxy, monkeypatch.context() as environment:
+    with faulty_proxy(s3_endpoint) as proxy, monkeypatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         catalog = Catalog.create(Store.at(s3_store.url), SPEC)
         seen = catalog.read()
-        proxy.lost_replies = 1
+        proxy.fault = lost = Fault("drop", "PUT", LOG_ENTRY, forwarded=True)
 
         committed = sync(catalog, seen, 1)
 
-    assert (committed.version, proxy.lost, Catalog.open(s3_store, "advisories").read()) == (1, 1, committed)
+    assert (committed.version, lost.met, Catalog.open(s3_store, "advisories").read()) == (1, 1, committed)
 
 
 def test_a_lost_reply_does_not_lose_the_creation(
     s3_endpoint: str, s3_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with lossy_proxy(s3_endpoint) as proxy, monkeypatch.context() as environment:
+    with faulty_proxy(s3_endpoint) as proxy, monkeypatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        proxy.lost_replies = 1
+        proxy.fault = lost = Fault("drop", "PUT", LOG_ENTRY, forwarded=True)
 
         state = Catalog.create(Store.at(s3_store.url), SPEC).read()
 
-    assert (proxy.lost, Catalog.open(s3_store, "advisories").read()) == (1, state)
+    assert (lost.met, Catalog.open(s3_store, "advisories").read()) == (1, state)
 
 
 def test_a_request_that_never_arrives_commits_nothing(
     s3_endpoint: str, s3_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with lossy_proxy(s3_endpoint) as proxy, monkeypatch.context() as environment:
+    with faulty_proxy(s3_endpoint) as proxy, monkeypatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         catalog = Catalog.create(Store.at(s3_store.url), SPEC)
         seen = catalog.read()
-        proxy.lost_requests = 1_000
+        proxy.fault = Fault("drop", "PUT", LOG_ENTRY, times=1_000)
 
         with pytest.raises(
             CatalogError, match=r"version 1 of 'advisories' could not be committed.* Nothing was changed"
         ):
             sync(catalog, seen, 1)
-        proxy.lost_requests = 0
+        proxy.fault = None
         again = sync(catalog, catalog.read(), 1)
 
     assert (again.version, Catalog.open(s3_store, "advisories").read()) == (1, again)
