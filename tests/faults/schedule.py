@@ -106,13 +106,14 @@ class Schedule:
             crash: 6,
             self.change: 2,
             self._rival_sync: 3,
-            self._rival_merge: 2,
+            self._rival_merge: 3,
             self._rival_rollback: 2,
             self._rival_vacuum: 2,
             self.lose_history: 1,
         }
         (rival,) = self.random.choices(list(rivals), list(rivals.values()))
-        when, call = self.random.choice(["before", "after"]), self.random.choice(list(CALLS))
+        when = self.random.choice(["before", "after"])
+        (call,) = self.random.choices(list(CALLS), [4 if call == "commit" else 1 for call in CALLS])
         (number,) = self.random.choices([1, 2, 3, 4], [4, 3, 2, 1])
         point = Point(f"{when}:{call}:{number}", rival)
         self._stutter()
