@@ -21,6 +21,7 @@ from pyroaring import BitMap
 
 from connectors.contract import COMMITTED_AT, VERSION
 from indexer import chunking
+from indexer.duplicates import ambiguous
 from indexer.embedding import Embedder, load_embedder, normalised
 from indexer.errors import BuildError
 from indexer.format.keys import HASH_BYTES, column_hashes, hash_column
@@ -54,7 +55,7 @@ class BuildJob:
     ``store`` is the collection's folder, ``live`` the segments that the batch may supersede with ``packs`` of their
     tombstones by shard, ``cache`` a local folder where what is read of them is kept between parts. ``epoch`` is the
     changes' own. ``replaces`` says that the parts together are the whole table (a first load, a resync), so that what
-    they do not name has to go.
+    they do not name has to go. ``aside`` says of how many rows of a key (by its hash) there are dead letters.
     """
 
     store: Store
@@ -65,6 +66,7 @@ class BuildJob:
     packs: Mapping[int, FileRecord] = field(default_factory=dict)
     epoch: str | None = None
     replaces: bool = False
+    aside: Mapping[bytes, int] = field(default_factory=dict)
 
 
 class PartResult(Record):
@@ -73,7 +75,9 @@ class PartResult(Record):
     ``superseded`` (base64 of an encoded tombstone pack) covers the segments the job knew; ``touched`` (base64 of
     ``TOUCHED`` records) lets the driver look the same keys up in segments that appeared meanwhile. ``matched`` (a pack,
     too) has the first chunks of all live rows whose keys came, if the job ``replaces``. ``freed`` (base64) are content
-    hashes of deleted rows without a key. ``replaced`` rows were superseded by newer ones, ``removed`` by nothing.
+    hashes of deleted rows without a key, ``confirmed`` the key hashes of rows that stay although letters are about
+    their keys. ``replaced`` rows were superseded by newer ones, ``removed`` by nothing. If there are ``ambiguous`` keys
+    (base64 of their routes, int64), nothing was built.
     """
 
     segments: tuple[SegmentRecord, ...] = ()
@@ -81,6 +85,8 @@ class PartResult(Record):
     touched: str = ""
     matched: str = ""
     freed: str = ""
+    confirmed: str = ""
+    ambiguous: str = ""
     replaced: int = 0
     removed: int = 0
     letters: tuple[FileRecord, ...] = ()
@@ -105,18 +111,39 @@ class PartResult(Record):
         whole = base64.b64decode(self.freed)
         return [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)]
 
+    def confirmed_keys(self) -> npt.NDArray[np.uint8]:
+        """Decode ``confirmed``: ``(n, 16) uint8``."""
+        return np.frombuffer(base64.b64decode(self.confirmed), dtype=np.uint8).reshape(-1, HASH_BYTES)
 
-def build_part(changes: pa.Table, job: BuildJob, *, shard: int = 0, progress: Progress | None = None) -> PartResult:
+    def ambiguous_routes(self) -> list[int]:
+        """Decode ``ambiguous``, each route once."""
+        routes: list[int] = np.unique(np.frombuffer(base64.b64decode(self.ambiguous), dtype="<i8")).tolist()
+        return routes
+
+
+def build_part(
+    changes: pa.Table,
+    job: BuildJob,
+    *,
+    shard: int = 0,
+    routes: npt.NDArray[np.int64] | None = None,
+    progress: Progress | None = None,
+) -> PartResult:
     """Index one part of a batch and upload what came of it.
 
     ``changes`` holds the spec's source columns, the contract's columns, ``_row_hash`` (binary) and ``_bad_text``
-    (bool), and every change of the keys in it. Raises :class:`indexer.errors.IndexerError`.
+    (bool), and every change of the keys in it. With ``routes``, ``(n_changes,)``, by which the keys can be found again,
+    a part that has ambiguous keys is not built but names theirs. Raises :class:`indexer.errors.IndexerError`.
     """
     net = net_changes(changes, job.spec, job.dim)
     touched = _touched(changes, net)
     found = look_up(touched, job.live, job.store, job.cache, epoch=job.epoch)
     if len(found) and shard in job.packs:
         found = found.less(decode(job.store.read(job.packs[shard])))
+    if routes is not None:
+        doubted = routes[ambiguous(changes, net, touched, found, job.aside)]
+        if len(doubted):
+            return PartResult(ambiguous=_coded(np.unique(doubted).astype("<i8")))
     over = overtakes(touched, found)
     contents = column_hashes(changes[ROW_HASH].take(pa.array(net.upserts)))
     renewed = touched["upsert"][found.at] & over
@@ -134,9 +161,10 @@ def build_part(changes: pa.Table, job: BuildJob, *, shard: int = 0, progress: Pr
     return PartResult(
         segments=written.segments,
         superseded=packed(tombstones_of(gone)),
-        touched="" if job.replaces and not job.live else base64.b64encode(touched.tobytes()).decode(),
+        touched="" if job.replaces and not job.live else _coded(touched),
         matched=packed(_first_chunks(found)) if job.replaces else "",
         freed=base64.b64encode(b"".join(net.freed)).decode(),
+        confirmed=_coded(_with_letters(net.hashes[net.upserts[np.unique(found.at[same])]], job)),
         replaced=len(gone) - removed,
         removed=removed,
         letters=write_letters(letters, job.store),
@@ -162,6 +190,15 @@ def _touched(changes: pa.Table, net: NetChanges) -> np.ndarray:
     touched["upsert"][: len(net.upserts)] = True
     touched["bad"][len(net.upserts) :] = net.bad
     return touched
+
+
+def _coded(values: np.ndarray) -> str:
+    return base64.b64encode(values.tobytes()).decode()
+
+
+def _with_letters(hashes: npt.NDArray[np.uint8], job: BuildJob) -> npt.NDArray[np.uint8]:
+    """Return those of the key hashes that letters are about."""
+    return hashes[[key.tobytes() in job.aside for key in hashes] if job.aside else slice(0)]
 
 
 def _first_chunks(found: Found) -> Tombstones:
@@ -329,6 +366,8 @@ def merge_results(results: list[PartResult]) -> PartResult:
         touched=joined(result.touched for result in results),
         matched=packed(merge(*(result.matches() for result in results))),
         freed=joined(result.freed for result in results),
+        confirmed=joined(result.confirmed for result in results),
+        ambiguous=joined(result.ambiguous for result in results),
         replaced=sum(result.replaced for result in results),
         removed=sum(result.removed for result in results),
         letters=tuple(letter for result in results for letter in result.letters),

@@ -139,7 +139,8 @@ def _letters(
     kept: tuple[FileRecord, ...] = ()
     count = 0
     if state.letters and not anew:
-        kept, count = uncleared(state.letters, touched["hash"], result.freed_contents(), catalog.store)
+        keys = np.concatenate([touched["hash"], result.confirmed_keys()])
+        kept, count = uncleared(state.letters, keys, result.freed_contents(), catalog.store)
     return {"letters": kept + result.letters, "letter_count": count + result.letter_count}
 
 

@@ -10,7 +10,7 @@ from connectors.contract import COMMITTED_AT, OP, VERSION, Source
 from connectors.errors import SchemaMismatch
 from indexer.load import PART
 from indexer.netting import BAD_TEXT, ROW_HASH
-from indexer.publish import SHARD, SLOT
+from indexer.publish import ROUTE, SHARD, SLOT
 from indexer.spec import CollectionSpec
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TEXT_TYPES = {"string", "varchar", "char"}
 OPAQUE_TYPES = {"map", "variant", "interval", "void"}
-OWN_NAMES = {OP, VERSION, COMMITTED_AT, ROW_HASH, BAD_TEXT, SHARD, SLOT, PART}
+OWN_NAMES = {OP, VERSION, COMMITTED_AT, ROW_HASH, BAD_TEXT, ROUTE, SHARD, SLOT, PART}
 KEYLESS_TYPES = {"array", "map", "struct", "float", "double", "variant"}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from indexer.build import PartResult
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.errors import CollectionHeld, CommitConflict, HoldError
 from indexer.format.records import Ledger
@@ -18,13 +17,13 @@ MIN_ROWS = 100
 """Of fewer rows any part may go: a small table is often emptied and filled again."""
 
 
-def mass_delete(state: CatalogState, result: PartResult, end: SourcePosition, approved: Hold | None) -> Hold | None:
-    """Return the hold for a batch that removes too much of ``state``; the ``approved`` hold's deletes are granted."""
-    granted = min(approved.deletes, result.removed) if approved else 0
-    rows, removed = state.live_rows - granted, result.removed - granted
+def mass_delete(state: CatalogState, removes: int, end: SourcePosition, approved: Hold | None) -> Hold | None:
+    """Return the hold for a batch that ``removes`` too many rows; the ``approved`` hold's deletes are granted."""
+    granted = min(approved.deletes, removes) if approved else 0
+    rows, removed = state.live_rows - granted, removes - granted
     if state.live_rows < MIN_ROWS or removed <= state.spec.sync.max_delete_ratio * rows:
         return None
-    return Hold(kind="mass_delete", since=datetime.now(UTC), end=end, deletes=result.removed, rows=state.live_rows)
+    return Hold(kind="mass_delete", since=datetime.now(UTC), end=end, deletes=removes, rows=state.live_rows)
 
 
 def hold(catalog: Catalog, seen: CatalogState, held: Hold) -> CatalogState:

@@ -12,13 +12,15 @@ column          type        what
 ==============  ==========  ===============================================================
 
 A letter is about the newest state of its row: a later change of the key clears it, or, for a row without a key, the
-deletion of that very content, which is how an update of it begins.
+deletion of that very content, which is how an update of it begins. Of a key that the table has several times one row is
+indexed and each of the others has a letter, until a change leaves one (:mod:`indexer.duplicates`).
 """
 
 from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,6 +85,12 @@ def read_letters(files: Sequence[FileRecord], store: Store) -> pa.Table:
         except ValueError as error:  # pa.ArrowInvalid is one
             raise CorruptFile(f"{file.path}: no letters can be read from it: {error}", path=file.path) from error
     return pa.concat_tables(tables)
+
+
+def letters_by_key(files: Sequence[FileRecord], store: Store) -> dict[bytes, int]:
+    """Return how many letters there are about each key, by its hash. Raises :class:`indexer.errors.CorruptFile`."""
+    hashes = read_letters(files, store)["key_hash"].drop_null()
+    return dict(Counter(hashes.to_pylist()))
 
 
 def uncleared(

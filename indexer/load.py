@@ -32,7 +32,7 @@ from indexer.commit import commit_load
 from indexer.errors import BuildError, CatalogError, ObjectNotFound, ProgressMoved
 from indexer.format.records import Record
 from indexer.format.store import Store
-from indexer.publish import RESULT_SCHEMA, SHARD, SLOT, named, of_shard, prepared, usual_width
+from indexer.publish import RESULT_SCHEMA, ROUTE, SHARD, SLOT, named, of_shard, prepared, usual_width
 from indexer.spec import CollectionSpec, SourceSpec
 from indexer.tasks import raised_by_tasks
 
@@ -148,13 +148,16 @@ def unfinished(
         if name.endswith("/plan.json"):
             with suppress(ObjectNotFound, ValidationError):
                 plan = LoadPlan.model_validate_json(loads.get(name))
-                if plan.fits(spec, state, epoch) and _compares(plan, state, catalog):
+                if plan.fits(spec, state, epoch) and compares_with(plan, state, catalog):
                     return plan
     return None
 
 
-def _compares(plan: LoadPlan, state: CatalogState, catalog: Catalog | None) -> bool:
-    """Say whether what ``plan`` compares with is still the state, but for merges."""
+def compares_with(plan: LoadPlan, state: CatalogState, catalog: Catalog | None) -> bool:
+    """Say whether ``plan`` is a load's or, with ``catalog``, a resync's for which ``state`` is still as it was.
+
+    Merges do not count.
+    """
     if catalog is None or plan.compares is None:
         return catalog is None and plan.compares is None
     try:
@@ -240,7 +243,7 @@ def _task(job: BuildJob, area: Store, plan: LoadPlan, missing: Set[int]):  # typ
             table = named(held, job.spec)
             if not np.array_equal(np.unique(table[PART].to_numpy()), [part]):
                 raise BuildError("a task got rows of another part; the shuffle did not keep them apart")
-            table = table.drop_columns([SHARD, SLOT, PART])
+            table = table.drop_columns([ROUTE, SHARD, SLOT, PART])
             shard = part // plan.parts
             result = build_part(table, of_shard(job, shard), shard=shard, progress=_teller(area, part))
         area.put(f"part-{part}.json", result.model_dump_json().encode())

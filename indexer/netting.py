@@ -1,8 +1,8 @@
 """Net changes: what a batch of changes comes to, key by key.
 
 The rules are those of the change contract: the newest version of a key wins, at equal version an upsert beats a
-delete, and of two upserts of one key in one version the lowest content hash wins while the other is set aside. A row
-that cannot be indexed is set aside too, and removes what was indexed under its key: serving the old content would
+delete, and of several upserts of one key in one version the lowest content hash wins while the others are set aside. A
+row that cannot be indexed is set aside too, and removes what was indexed under its key: serving the old content would
 show a state that the table no longer has.
 """
 
@@ -30,7 +30,7 @@ REASONS = {
     "not_finite": "the vector is not finite",
     "beyond_years": "a date or time lies outside the years 1 to 9999",
     "zero_vector": "the vector is zero, which has no direction under cosine",
-    "duplicate_key": "another row of the same version has the same key",
+    "duplicate_key": "another row has the same key",
 }
 FLOAT16_MAX = 65_504.0
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
@@ -97,11 +97,12 @@ def net_changes(changes: pa.Table, spec: CollectionSpec, dim: int | None) -> Net
             "key": pl.Series(hash_column(hashes).cast(pa.binary())),
             "version": changes[VERSION].to_numpy(),
             "upsert": judged.usable,
+            "bad": upsert & ~judged.usable,
             "hash": pl.Series(changes[ROW_HASH].combine_chunks().cast(pa.binary())),
         }
     ).with_row_index("at")
     ranked = frame.filter(pl.Series(keyed)).sort(
-        ["key", "version", "upsert", "hash", "at"], descending=[False, True, True, False, False]
+        ["key", "version", "upsert", "bad", "hash", "at"], descending=[False, True, True, True, False, False]
     )
     winners = ranked.unique(subset="key", keep="first", maintain_order=True)
     beaten = _beaten_duplicates(ranked, winners)
@@ -119,11 +120,9 @@ def net_changes(changes: pa.Table, spec: CollectionSpec, dim: int | None) -> Net
 
 
 def _beaten_duplicates(ranked: pl.DataFrame, winners: pl.DataFrame) -> list[int]:
-    """Positions of upserts that lost to another upsert of the same key and version with other content."""
-    won = winners.filter("upsert").select("key", "version", won="hash")
-    rivals = (
-        ranked.filter("upsert").join(won, on=["key", "version"], how="inner").filter(pl.col("hash") != pl.col("won"))
-    )
+    """Positions of upserts that lost to another upsert of the same key and version."""
+    won = winners.filter("upsert").select("key", "version", won="at")
+    rivals = ranked.filter("upsert").join(won, on=["key", "version"], how="inner").filter(pl.col("at") != pl.col("won"))
     return rivals["at"].to_list()
 
 

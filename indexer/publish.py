@@ -1,13 +1,15 @@
 """Publishing: a batch of changes, wherever its rows are, becomes one catalog commit.
 
 Spark is touched here and in ``load`` alone. The batch is shuffled so that all changes of a key meet in one task; each
-task builds and uploads its part; the driver makes the one commit that lets the parts be seen.
+task builds and uploads its part; the driver makes the one commit that lets the parts be seen. Keys that the table has
+more than once are read from the table, because their changes do not tell what is left.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +18,17 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812
-from pyspark.sql.types import BinaryType, DataType, DecimalType, StringType, TimestampType
+from pyspark.sql.types import BinaryType, DataType, DecimalType, IntegralType, StringType, TimestampType
 
 from connectors.columns import column
-from connectors.contract import COMMITTED_AT, OP, VERSION, ChangeBatch
+from connectors.contract import COMMITTED_AT, DELETE, OP, VERSION, ChangeBatch, Source
+from connectors.errors import HistoryBroken
 from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import commit_batch
+from indexer.duplicates import MAX_KEYS
+from indexer.errors import ObjectNotFound, ProgressMoved
+from indexer.letters import letters_by_key
 from indexer.netting import BAD_TEXT, ROW_HASH
 from indexer.spec import CollectionSpec
 from indexer.tasks import raised_by_tasks
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 NUMBERED = "_source_"
+ROUTE = "_route"
 SHARD = "_shard"
 SLOT = "_slot"
 SLOTS = 1024
@@ -46,6 +53,7 @@ RESULT_SCHEMA = "result string"
 
 def publish(
     batch: ChangeBatch,
+    source: Source,
     catalog: Catalog,
     state: CatalogState,
     cache: Path,
@@ -55,23 +63,80 @@ def publish(
     """Build ``batch`` and commit it on top of ``state``, whose position must be the batch's start.
 
     Returns the state as committed. ``judge`` may refuse the result by raising. Raises
-    :class:`indexer.errors.ProgressMoved` if another writer moved the catalog's position meanwhile; then nothing of the
-    batch is visible.
+    :class:`indexer.errors.ProgressMoved` if another writer moved the catalog's position meanwhile, or replaced what was
+    being read; then nothing of the batch is visible. Raises :class:`connectors.errors.HistoryBroken` if the table has
+    too many of the keys more than once to read their rows from it, or keeps the batch's end no longer.
     """
     spec = state.spec
     end = SourcePosition(epoch=batch.end.epoch, version=batch.end.version)
-    job = BuildJob(
-        store=catalog.store,
-        spec=spec,
-        dim=state.dim or spec.vector.dim or usual_width(batch.changes, spec),
-        live=state.segments,
-        packs=state.packs,
-        cache=cache,
-        epoch=end.epoch,
-    )
-    result = merge_results(list(run_parts(prepared(batch.changes, spec), job)))
-    judge(state, result, end)
-    return commit_batch(catalog, state, result, end=end, committed_at=batch.committed_at, cache=cache)
+    with restarting(catalog, state):
+        job = BuildJob(
+            store=catalog.store,
+            spec=spec,
+            dim=state.dim or spec.vector.dim or usual_width(batch.changes, spec),
+            live=state.segments,
+            packs=state.packs,
+            cache=cache,
+            epoch=end.epoch,
+            aside=letters_by_key(state.letters, catalog.store),
+        )
+        changes = prepared(batch.changes, spec)
+        result = merge_results(list(run_parts(changes, job, doubting=True)))
+        if result.ambiguous:
+            changes = _read_again(changes, batch, source, spec, result.ambiguous_routes())
+            result = merge_results(list(run_parts(changes, job, doubting=False)))
+        judge(state, result, end)
+        return commit_batch(catalog, state, result, end=end, committed_at=batch.committed_at, cache=cache)
+
+
+@contextmanager
+def restarting(catalog: Catalog, seen: CatalogState) -> Iterator[None]:
+    """Raise :class:`indexer.errors.ProgressMoved` for a file of ``seen`` that is gone because the catalog moved on.
+
+    Another writer has merged segments then, and vacuumed the old ones.
+    """
+    try:
+        yield
+    except ObjectNotFound as error:
+        if catalog.latest() == seen.version:
+            raise
+        raise ProgressMoved(
+            f"{seen.spec.name}: a file of version {seen.version} was removed while it was read, because another writer "
+            "replaced it; start anew from the catalog"
+        ) from error
+
+
+def _read_again(
+    changes: DataFrame, batch: ChangeBatch, source: Source, spec: CollectionSpec, routes: Sequence[int]
+) -> DataFrame:
+    """Return ``changes`` with the rows that the table has at the batch's end in the place of the upserts of some keys.
+
+    These are the keys with one of ``routes``. Their deletes stay, for those of which the table has nothing any more.
+    """
+    if len(routes) > MAX_KEYS:
+        raise HistoryBroken(
+            f"{spec.name}: the changes up to version {batch.end.version} touch {len(routes)} keys that the table has "
+            f"more than once, more than the {MAX_KEYS} that are read one by one"
+        )
+    wanted = F.col(ROUTE).isin(list(routes))
+    rows = _narrowed(source.snapshot(batch.end), changes.where(wanted), spec)
+    return changes.where(~wanted | (F.col(OP) == DELETE)).unionByName(prepared(rows, spec).where(wanted))
+
+
+def _narrowed(rows: DataFrame, wanted: DataFrame, spec: CollectionSpec) -> DataFrame:
+    """Leave out rows that have no key of the (prepared) ``wanted`` ones, by conditions that a table can skip files by.
+
+    Some others may stay. Only numbers and valid text are the same here as in the table.
+    """
+    kinds = {field.name: field.dataType for field in rows.schema.fields}
+    plain = [name for name in spec.key if isinstance(kinds[name], IntegralType | StringType)]
+    numbers = [f"{NUMBERED}{spec.source_columns.index(name)}" for name in plain]
+    keys = wanted.select(*numbers, BAD_TEXT).distinct().collect()
+    if any(key[BAD_TEXT] for key in keys):
+        return rows
+    for name, number in zip(plain, numbers, strict=True):
+        rows = rows.where(column(name).isin(sorted({key[number] for key in keys})))
+    return rows
 
 
 def usual_width(rows: DataFrame, spec: CollectionSpec) -> int | None:
@@ -84,7 +149,9 @@ def usual_width(rows: DataFrame, spec: CollectionSpec) -> int | None:
 
 
 def prepared(changes: DataFrame, spec: CollectionSpec) -> DataFrame:
-    """Add what building needs and only the JVM computes fast: content hash, UTF-8 check, shard and slot.
+    """Add what building needs and only the JVM computes fast: content hash, UTF-8 check, route, shard and slot.
+
+    The route is a hash of the key, by which Spark finds its rows again.
 
     The source's columns go by number, because Spark resolves the names of a function's input anew, dots and backticks
     and all; :func:`named` gives them their names again.
@@ -105,6 +172,7 @@ def prepared(changes: DataFrame, spec: CollectionSpec) -> DataFrame:
         COMMITTED_AT,
         F.concat(_bytes(F.xxhash64(*hashed)), _bytes(F.xxhash64(F.lit(1), *hashed))).alias(ROW_HASH),
         bad.alias(BAD_TEXT),
+        routed.alias(ROUTE),
         F.pmod(routed, F.lit(spec.shards)).cast("int").alias(SHARD),
         F.pmod(F.shiftrightunsigned(routed, SLOT_SHIFT), F.lit(SLOTS)).cast("int").alias(SLOT),
     )
@@ -137,12 +205,13 @@ def _bytes(column: Column) -> Column:
     return F.unhex(F.lpad(F.hex(column), 16, "0"))
 
 
-def run_parts(changes: DataFrame, job: BuildJob) -> Iterator[PartResult]:
+def run_parts(changes: DataFrame, job: BuildJob, *, doubting: bool) -> Iterator[PartResult]:
     """Build ``changes`` (see :func:`prepared`) in as many tasks as adaptive execution thinks it worth.
 
-    Raises the :class:`indexer.errors.IndexerError` of a task.
+    If ``doubting``, a part with ambiguous keys is not built and names them. Raises the
+    :class:`indexer.errors.IndexerError` of a task.
     """
-    results = changes.repartition(SHARD, SLOT).mapInArrow(_task(job), RESULT_SCHEMA)
+    results = changes.repartition(SHARD, SLOT).mapInArrow(_task(job, doubting), RESULT_SCHEMA)
     with raised_by_tasks():
         rows = results.collect()
     for row in rows:
@@ -154,7 +223,7 @@ def of_shard(job: BuildJob, shard: int) -> BuildJob:
     return dataclasses.replace(job, live=tuple(segment for segment in job.live if segment.shard == shard))
 
 
-def _task(job: BuildJob):  # type: ignore[no-untyped-def]
+def _task(job: BuildJob, doubting: bool):  # type: ignore[no-untyped-def]
     """Return the function that Spark runs on one partition's record batches."""
 
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -164,8 +233,10 @@ def _task(job: BuildJob):  # type: ignore[no-untyped-def]
         table = named(held, job.spec)
         shards = table[SHARD].to_numpy()
         for shard in np.unique(shards).tolist():
-            part = table.filter(pa.array(shards == shard)).drop_columns([SHARD, SLOT])
-            result = build_part(part, of_shard(job, shard), shard=shard)
+            part = table.filter(pa.array(shards == shard))
+            routes = part[ROUTE].to_numpy() if doubting else None
+            part = part.drop_columns([ROUTE, SHARD, SLOT])
+            result = build_part(part, of_shard(job, shard), shard=shard, routes=routes)
             yield pa.RecordBatch.from_pydict({"result": [result.model_dump_json()]})
 
     return task

@@ -22,6 +22,7 @@ from indexer.format.records import Ledger
 from indexer.format.tombstones import merge
 from indexer.load import Progress, column_types, forget, new_plan, result_of, unfinished
 from indexer.lookup import TOUCHED, chunk_positions
+from indexer.publish import restarting
 
 Judge = Callable[[CatalogState, PartResult, SourcePosition], None]
 """``judge(state, result, end)`` raises if what a batch that ends at ``end`` does to ``state`` must not be done."""
@@ -54,20 +55,21 @@ def resync(
         epoch=plan.position.epoch,
         replaces=True,
     )
-    result = result_of(source, plan, job, loads, progress)
-    result = with_absent(result, compared, catalog, cache, plan.position.version)
-    judge(state, result, plan.position)
-    committed = commit_batch(
-        catalog,
-        state,
-        result,
-        end=plan.position,
-        committed_at=plan.committed_at,
-        cache=cache,
-        known={segment.number for segment in compared.segments},
-        types=column_types(spec, source.schema()),
-        resync=True,
-    )
+    with restarting(catalog, state):
+        result = result_of(source, plan, job, loads, progress)
+        result = with_absent(result, compared, catalog, cache, plan.position.version)
+        judge(state, result, plan.position)
+        committed = commit_batch(
+            catalog,
+            state,
+            result,
+            end=plan.position,
+            committed_at=plan.committed_at,
+            cache=cache,
+            known={segment.number for segment in compared.segments},
+            types=column_types(spec, source.schema()),
+            resync=True,
+        )
     forget(loads)
     return committed
 

@@ -221,7 +221,7 @@ class _Run:
             return
         require_free(state)
         require_same_types(state.spec, batch.changes.schema, state.types)
-        self._committed(publish(batch, self._catalog, state, self._cache, judge=self._judge))
+        self._committed(publish(batch, self._source, self._catalog, state, self._cache, judge=self._judge))
         if self._merger:
             self._merger.wake()
 
@@ -231,7 +231,7 @@ class _Run:
 
     def _judge(self, state: CatalogState, result: PartResult, end: SourcePosition) -> None:
         """Hold what would delete too much: :class:`indexer.errors.CollectionHeld`."""
-        held = mass_delete(state, result, end, self._granted)
+        held = mass_delete(state, result.removed, end, self._granted)
         if held:
             hold(self._catalog, state, held)
             raise CollectionHeld(sentence(state, held))

@@ -44,10 +44,10 @@ def test_of_two_upserts_of_a_key_in_one_version_the_lowest_hash_wins_and_the_oth
     assert net.letters == {1 - winner: REASONS["duplicate_key"]}
 
 
-def test_the_same_row_twice_is_harmless() -> None:
+def test_of_the_same_row_twice_one_is_indexed_and_the_other_is_set_aside() -> None:
     net = net_changes(changes(upsert(1, 3), upsert(1, 3)), TEXTS, None)
 
-    assert (len(net.upserts), net.letters) == (1, {})
+    assert (net.upserts.tolist(), net.letters) == ([0], {1: REASONS["duplicate_key"]})
 
 
 def test_a_null_key_is_set_aside_and_touches_nothing() -> None:
@@ -105,6 +105,13 @@ def test_a_good_row_beats_a_bad_one_of_the_same_key_and_version() -> None:
     net = net_changes(changes(upsert(1, bad=True), upsert(1, body="good")), TEXTS, None)
 
     assert (net.upserts.tolist(), net.letters) == ([1], {0: REASONS["bad_utf8"]})
+
+
+@pytest.mark.parametrize("body", ["a", "b", "c", "d"])
+def test_a_row_that_goes_bad_was_not_deleted_at_the_source(body: str) -> None:
+    net = net_changes(changes(delete(1, 3, body=body), upsert(1, 3, bad=True)), TEXTS, None)
+
+    assert (net.deletes.tolist(), net.bad.tolist()) == ([1], [True])
 
 
 def test_no_changes_come_to_nothing() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import shutil
+import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pyspark.errors import PySparkException
 
 from connectors.errors import SchemaMismatch
 from indexer.apply import apply
 from indexer.catalog import Catalog, CatalogState, SourcePosition
+from indexer.compact import purge
 from indexer.format.records import Ledger
 from indexer.netting import REASONS
 from indexer.sync import SyncReport
+from indexer.vacuum import vacuum
 from tests.scene import COLUMNS, Scene
 from tests.served import served_rows, table_rows
 
@@ -247,6 +252,44 @@ def test_a_load_beaten_by_another_starts_anew_and_commits_nothing_of_its_own(
 
     assert (report.commits, rivals[0].commits, scene.state.n_chunks) == (0, 1, 2)
     assert served_rows(scene.store, "scene")[0] == table_rows(scene.spark, scene.table, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("step", "options"),
+    [("indexer.publish.run_parts", {}), ("indexer.resync.result_of", {"compare": True})],
+    ids=["changes", "a comparison"],
+)
+def test_a_sync_whose_segments_another_writer_replaced_and_vacuumed_starts_anew(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, step: str, options: dict[str, Any]
+) -> None:
+    scene.load("(1, 'one', 0), (2, 'two', 0), (3, 'three', 0)")
+    scene.sql("DELETE FROM {t} WHERE id = 3")
+    scene.sync()
+    scene.sql("UPDATE {t} SET body = 'zwei' WHERE id = 2")
+    rivals: list[int] = []
+
+    def overtaken(*arguments: Any, **more: Any) -> Any:
+        if not rivals:
+            rivals.append(purge(scene.catalog, scene.folder / "rival").merges)
+            vacuum(scene.catalog, retain=timedelta(0), longest_job=timedelta(0))
+            shutil.rmtree(scene.folder / "cache")
+        return real(*arguments, **more)
+
+    real = getattr(sys.modules[step.rpartition(".")[0]], step.rpartition(".")[2])
+    monkeypatch.setattr(step, overtaken)
+    report = scene.sync(**options)
+
+    assert (rivals, report.commits) == ([1], 1)
+    assert scene.is_served()
+
+
+def test_a_segment_that_is_gone_although_nobody_replaced_it_is_an_error(scene: Scene) -> None:
+    scene.load()
+    scene.catalog.store.delete(file.path for segment in scene.state.segments for file in segment.files)
+    scene.sql("UPDATE {t} SET body = 'zwei' WHERE id = 2")
+
+    with pytest.raises(PySparkException, match=r"indexer\.errors\.ObjectNotFound"):
+        scene.sync()
 
 
 def test_a_plan_older_than_the_catalog_is_not_taken_up_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
