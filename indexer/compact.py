@@ -6,6 +6,7 @@ deleted or replaced before it began; versions that came before still name the ol
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def compact(catalog: Catalog, cache: Path, *, progress: Progress | None = None) 
         planned = done + sum(live_chunks(state, segment) for segment in inputs)
         if progress:
             progress("merging", done, planned)
-        merges += _merged(catalog, state, inputs, cache) is not None
+        merges += _merged(catalog, state, inputs, cache, "merge") is not None
         done, state = planned, catalog.read()
         if progress:
             progress("merging", done, planned)
@@ -76,7 +77,7 @@ def _rewritten(
             progress("purging", done, total)
         state = catalog.read()
         current = tuple(live for live in state.segments if live.number == segment.number)
-        yield _merged(catalog, state, current, cache) if current else None
+        yield _merged(catalog, state, current, cache, "purge") if current else None
         done += segment.n_chunks
     if progress and targets:
         progress("purging", total, total)
@@ -130,10 +131,15 @@ def _deleted_at(catalog: Catalog, state: CatalogState) -> dict[bytes, int]:
     return found
 
 
-def _merged(catalog: Catalog, state: CatalogState, inputs: tuple[SegmentRecord, ...], cache: Path) -> int | None:
-    """Merge ``inputs`` of ``state``; return the new segment's number, ``None`` if another commit was faster."""
+def _merged(
+    catalog: Catalog, state: CatalogState, inputs: tuple[SegmentRecord, ...], cache: Path, operation: str
+) -> int | None:
+    """Merge ``inputs`` of ``state``, which history calls ``operation``.
+
+    Returns the new segment's number, ``None`` if another commit was faster.
+    """
     try:
-        job = merge_job(catalog, state, inputs, cache)
+        job = dataclasses.replace(merge_job(catalog, state, inputs, cache), operation=operation)
         return job.number if run_merge(catalog, job) else None
     except CommitConflict:
         return None  # the state was replaced and vacuumed meanwhile

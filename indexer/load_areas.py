@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import ValidationError
 
 from indexer.build import PartResult
-from indexer.catalog import CatalogState
+from indexer.catalog import Catalog, CatalogState
 from indexer.errors import ObjectNotFound
 from indexer.format.store import Entry, Store
-from indexer.load import LoadPlan
+from indexer.load import LoadPlan, compares_with
 
 FOLDER = "loads"
 
@@ -27,11 +27,17 @@ class LoadArea:
     plan: LoadPlan | None
     names: frozenset[str]
 
-    def needed(self, state: CatalogState, oldest_job: datetime) -> bool:
-        """Whether the load runs, or could be resumed for what ``state`` wants."""
+    def needed(self, catalog: Catalog, state: CatalogState, oldest_job: datetime, dropped: Collection[int]) -> bool:
+        """Whether the load runs, or could be resumed for what ``state`` wants without the ``dropped`` versions."""
         if any(entry.modified_at >= oldest_job for entry in self.files):
             return True
-        return self.plan is not None and self.plan.fits(state.pending or state.spec, state, self.plan.position.epoch)
+        plan = self.plan
+        if plan is None or plan.compares in dropped:
+            return False
+        loading = state.position is None or state.pending is not None
+        return plan.fits(state.pending or state.spec, state, plan.position.epoch) and compares_with(
+            plan, state, None if loading else catalog
+        )
 
     @property
     def everything(self) -> set[str]:

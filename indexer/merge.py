@@ -45,7 +45,7 @@ class MergeJob:
     """What a merge needs to know; it travels to the process that does the work.
 
     ``base`` is where the source's epoch began: rows of another epoch are of that version from now on. ``number`` is the
-    number of what the merge writes.
+    number of what the merge writes, ``operation`` what history calls it.
     """
 
     store: Store
@@ -55,6 +55,7 @@ class MergeJob:
     cache: Path
     base: SourcePosition | None = None
     number: int = field(default_factory=new_segment_number)
+    operation: str = "merge"
 
 
 def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[SegmentRecord, ...]:
@@ -175,7 +176,7 @@ def commit_merge(catalog: Catalog, job: MergeJob, merged: SegmentRecord | None) 
                 return None
             late = _late_tombstones(now, job, merged) if merged else {}
             update = with_tombstones(catalog, state, kept + ((merged,) if merged else ()), late)
-            new = state.model_copy(update={**update, "ledger": Ledger(), "operation": "merge"})
+            new = state.model_copy(update={**update, "ledger": Ledger(), "operation": job.operation})
             return catalog.commit(state, new, batch_end=None)
         except CommitConflict:
             continue

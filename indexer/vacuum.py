@@ -88,10 +88,10 @@ class _Plan:
         """Keep what ``state`` names."""
         self.retained.update(file.path for file in named_files(state))
 
-    def retain_loads(self, state: CatalogState) -> None:
+    def retain_loads(self, catalog: Catalog, state: CatalogState) -> None:
         """Keep what belongs to loads that ``state`` can still use."""
         for area in self.loads:
-            if area.needed(state, self.oldest_job):
+            if area.needed(catalog, state, self.oldest_job, self.dropped):
                 self.retained |= area.everything
 
     def unneeded(self) -> list[Entry]:
@@ -153,7 +153,7 @@ def _plan(catalog: Catalog, cutoff: datetime, oldest_job: datetime, progress: Pr
             plan.retain(state)
         else:
             plan.committed.update(file.path for file in named_files(state))
-    plan.retain_loads(catalog.read())
+    plan.retain_loads(catalog, catalog.read())
     for path in store.list(NOTES):
         note = _read_note(store, path)
         plan.committed.update(note.files if note else ())
@@ -172,7 +172,7 @@ def _carry_out(catalog: Catalog, plan: _Plan, progress: Progress | None) -> list
     came_since = range(max(plan.listing.versions, default=-1) + 1, fence.version)
     for state in (*read_versions(store, came_since), fence):
         plan.retain(state)
-    plan.retain_loads(fence)
+    plan.retain_loads(catalog, fence)
     # Loads first: a part that can be found must find its segments.
     gone = sorted(plan.unneeded(), key=lambda entry: not entry.path.startswith(f"{LOADS}/"))
     _delete(store, gone, progress)

@@ -45,6 +45,7 @@ def test_a_purge_rewrites_the_segments_with_tombstones_and_no_other(catalog: Cat
 
     assert (done.merges, done.after.deleted, done.after.packs, live_rows(catalog, cache)) == (1, {}, {}, rows)
     assert set(numbers(seen)) - set(numbers(done.after)) == set(seen.deleted)
+    assert done.after.operation == "purge"
     assert told == [("purging", 0, 4), ("purging", 4, 4)]
     assert purge(catalog, cache).after == done.after
 

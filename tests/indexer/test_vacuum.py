@@ -161,6 +161,9 @@ def interrupted_load(catalog: Catalog, cache: Path, plan: LoadPlan) -> set[str]:
 
 
 def test_a_load_that_can_be_resumed_keeps_its_parts_however_old(catalog: Catalog, cache: Path) -> None:
+    state = catalog.read()
+    pending = state.model_copy(update={"pending": state.spec, "operation": "apply"})
+    catalog.commit(state, pending, batch_end=None)
     interrupted_load(catalog, cache, load_plan())
     before = catalog.store.list()
 
@@ -175,6 +178,43 @@ def test_a_load_that_nothing_can_use_goes_with_its_parts_once_it_is_old(catalog:
     done = vacuum(catalog, longest_job=NONE)
 
     assert (done.removed["loads"].files, done.removed["segments"].files) == (2, 2)
+    assert not left & data_files(catalog)
+
+
+def test_an_interrupted_comparison_keeps_its_parts_while_what_it_compares_with_is_the_state(
+    catalog: Catalog, cache: Path
+) -> None:
+    interrupted_load(catalog, cache, load_plan(compares=catalog.latest()))
+    before = catalog.store.list()
+
+    assert vacuum(catalog, longest_job=NONE).removed == NOTHING
+    assert catalog.store.list() == before
+
+
+@pytest.mark.parametrize("how", ["the sync went on", "the version is dropped", "a load is due"])
+def test_a_comparison_that_nothing_can_resume_goes_with_its_parts_once_it_is_old(
+    catalog: Catalog, cache: Path, how: str
+) -> None:
+    left = interrupted_load(catalog, cache, load_plan(compares=catalog.latest()))
+    state = catalog.read()
+    if how == "the sync went on":
+        publish(catalog, cache, 9, upsert(5, 9))
+    elif how == "the version is dropped":
+        catalog.commit(state, state.model_copy(update={"operation": "merge"}), batch_end=None)
+    else:
+        pending = state.model_copy(update={"pending": state.spec, "operation": "apply"})
+        catalog.commit(state, pending, batch_end=None)
+
+    vacuum(catalog, longest_job=NONE, retain=NONE if how == "the version is dropped" else None)
+
+    assert not left & data_files(catalog)
+
+
+def test_a_first_load_goes_with_its_parts_once_another_has_loaded(catalog: Catalog, cache: Path) -> None:
+    left = interrupted_load(catalog, cache, load_plan())
+
+    vacuum(catalog, longest_job=NONE)
+
     assert not left & data_files(catalog)
 
 
