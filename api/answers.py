@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from starlette.responses import Response
 
+from api.attention import held_answer, retention_used, warnings_of
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.models import FailureAnswer, SourceAnswer, StatusAnswer, SyncAnswer
@@ -52,12 +53,17 @@ def status_answer(watcher: Watcher, now: datetime) -> StatusAnswer:
         age_seconds=age_seconds(view.complete_at, now),
         sync=_sync(view.heartbeat, now),
         committed_at=state.committed_at if state else None,
-        rows=view.n_rows,
+        rows=state.live_rows if state else 0,
         chunks=sum(segment.n_chunks for segment in segments),
         deleted_chunks=sum(state.deleted.values()) if state else 0,
         segments=len(segments),
         size_bytes=sum(segment.size_bytes for segment in segments),
         dead_letters=state.letter_count if state else 0,
+        reads=view.heartbeat.reads if view.heartbeat else None,
+        retention_seconds=view.heartbeat.retention_seconds if view.heartbeat else None,
+        retention_used=retention_used(state, view.heartbeat, now) if state else None,
+        held=held_answer(state) if state else None,
+        warnings=warnings_of(state, view.heartbeat, now) if state else [],
         failure=_failure(view.failure),
     )
 

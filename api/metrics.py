@@ -31,6 +31,12 @@ _COLLECTION_GAUGES: tuple[tuple[str, str, Callable[[StatusAnswer], float | None]
     ("deleted_chunks", "Tombstoned chunks in live segments.", lambda s: s.deleted_chunks),
     ("size_bytes", "Bytes of live segments in the store.", lambda s: s.size_bytes),
     ("dead_letters", "Rows that were set aside.", lambda s: s.dead_letters),
+    ("held", "1 while syncs wait for a person's word.", lambda s: float(s.held is not None)),
+    (
+        "retention_used_ratio",
+        "The time since the source was read, as a share of that for which it keeps changes.",
+        lambda s: s.retention_used,
+    ),
     ("open_failing", "1 while the newest version cannot be opened.", lambda s: float(s.failure is not None)),
     (
         "sync_seconds_ago",

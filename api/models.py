@@ -256,6 +256,17 @@ class SyncAnswer(Answer):
     seconds_ago: float
 
 
+class HeldAnswer(Answer):
+    """Why syncs wait for a person's word."""
+
+    kind: Literal["mass_delete", "rollback"]
+    since: datetime
+    epoch: str
+    version: int = Field(description="Up to which source version deletes are held, or which a rollback went back from.")
+    deletes: int = Field(description="Rows that the held changes would delete.")
+    rows: int = Field(description="Rows that there were.")
+
+
 class StatusAnswer(Answer):
     """Freshness and counts of a collection as this server serves it."""
 
@@ -267,12 +278,21 @@ class StatusAnswer(Answer):
     age_seconds: float | None
     sync: SyncAnswer | None
     committed_at: datetime | None
-    rows: int
+    rows: int = Field(description="Rows that can be found.")
     chunks: int
     deleted_chunks: int
     segments: int
     size_bytes: int
     dead_letters: int
+    reads: Literal["changes", "snapshots"] | None = Field(
+        description="How syncs follow the source: by its changes or by comparing snapshots. null before the first."
+    )
+    retention_seconds: float | None = Field(description="How long the source keeps changes, if that is known.")
+    retention_used: float | None = Field(
+        description="The time since the source was read, as a share of its retention; from 1 on changes may be gone."
+    )
+    held: HeldAnswer | None
+    warnings: list[str] = Field(description="What somebody should see to, each with what to do.")
     failure: FailureAnswer | None
 
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
-
 from api.freshness import known_complete_at
 from api.logs import Logger
 from api.metrics import Metrics
@@ -57,7 +55,6 @@ class View:
     """A collection at one moment: what is served, and what is known of what is not served yet."""
 
     snapshot: Snapshot | None = None
-    n_rows: int = 0
     heartbeat: Heartbeat | None = None
     latest_version: int | None = None
     failure: Failure | None = None
@@ -168,7 +165,7 @@ class Watcher:
         if snapshot is before:
             return
         self._opened(snapshot)
-        self.view = replace(self.view, snapshot=snapshot, n_rows=_live_rows(snapshot), failure=None)
+        self.view = replace(self.view, snapshot=snapshot, failure=None)
         if before is not None:
             before.close()
         seconds = time.perf_counter() - started
@@ -209,13 +206,3 @@ def _cause(error: Exception) -> str:
     """Return the error's class and what it means. Its message is for the log: it may name files of this machine."""
     causes = (sentence for kind, sentence in _CAUSES if isinstance(error, kind))
     return f"{type(error).__name__}: {next(causes, 'unexpected')}; the server's log has the details"
-
-
-def _live_rows(snapshot: Snapshot) -> int:
-    """Return how many rows count: a row's chunks are tombstoned together."""
-    rows = 0
-    for view in snapshot.views:
-        rows += view.segment.record.n_rows
-        if view.tombstones:
-            rows -= len(np.unique(view.segment.row_of_chunk[np.asarray(view.tombstones.to_array())]))
-    return rows

@@ -1,22 +1,49 @@
-"""A collection's state in a few numbers, from its catalog alone."""
+"""A collection's state as the command shows it, from its catalog alone."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
+from api.attention import duration, held_answer, retention_used, warnings_of
 from api.freshness import age_seconds, known_complete_at
+from api.models import HeldAnswer
 from indexer.catalog import Catalog
+from indexer.letters import read_letters
 
-COLUMNS = ("collection", "version", "source", "rows", "chunks", "segments", "MiB", "set aside", "age")
+COLUMNS = ("collection", "version", "source", "rows", "chunks", "segments", "MiB", "set aside", "reads", "age")
+LETTER_COLUMNS = ("key", "reason", "source version", "row")
+LETTERS_SHOWN = 20
+ROW_CHARS = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """A row that was set aside: its ``key`` and ``row`` as JSON, and the source ``version`` that it came with."""
+
+    key: str
+    reason: str
+    version: int
+    row: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields by name, the key as a list and the row as an object."""
+        return {**vars(self), "key": json.loads(self.key), "row": json.loads(self.row)}
+
+    def as_row(self) -> tuple[object, ...]:
+        """Return the cells under :data:`LETTER_COLUMNS`."""
+        row = self.row if len(self.row) <= ROW_CHARS else f"{self.row[:ROW_CHARS]} ..."
+        return self.key, self.reason, self.version, row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """``rows`` counts rows written, those replaced since included, until merging removes them; ``chunks`` is exact.
+    """The newest version's state; ``rows`` and ``chunks`` count what can be found.
 
-    ``age_seconds`` is None before the first load.
+    ``age_seconds`` is None before the first load; ``reads`` (how syncs follow the source) and ``retention_seconds``
+    are so until one found nothing newer. ``retention_used`` is a share of 1. ``warnings`` are sentences.
     """
 
     name: str
@@ -30,47 +57,54 @@ class Status:
     dead_letters: int
     rebuild_pending: bool
     age_seconds: float | None
+    reads: Literal["changes", "snapshots"] | None
+    retention_seconds: float | None
+    retention_used: float | None
+    held: HeldAnswer | None
+    warnings: list[str]
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields by name."""
-        return dict(vars(self))
+        return {**vars(self), "held": self.held.model_dump() if self.held else None}
 
     def as_row(self) -> tuple[object, ...]:
         """Return the cells under :data:`COLUMNS`."""
-        age = "not loaded" if self.age_seconds is None else age_words(self.age_seconds)
-        size = f"{self.size_bytes / 2**20:.1f}"
+        age = ["not loaded" if self.age_seconds is None else duration(self.age_seconds)]
+        age += ["rebuild pending"] if self.rebuild_pending else []
+        age += ["held"] if self.held else []
         return (
             *(self.name, self.version, self.source_version, self.rows, self.chunks, self.segments),
-            *(size, self.dead_letters, f"{age}, rebuild pending" if self.rebuild_pending else age),
+            *(f"{self.size_bytes / 2**20:.1f}", self.dead_letters, self.reads, ", ".join(age)),
         )
 
 
 def status_of(catalog: Catalog, *, now: datetime | None = None) -> Status:
-    """Return the status of the newest version, its age as the server gives it."""
-    state = catalog.read()
-    complete_at = known_complete_at(state.position, state.source_committed_at, catalog.read_heartbeat())
+    """Return the status of the newest version, its age and warnings as the server gives them."""
+    now = now or datetime.now(UTC)
+    state, heartbeat = catalog.read(), catalog.read_heartbeat()
+    complete_at = known_complete_at(state.position, state.source_committed_at, heartbeat)
     return Status(
         name=state.spec.name,
         version=state.version,
         epoch=state.position.epoch if state.position else None,
         source_version=state.position.version if state.position else None,
-        rows=sum(segment.n_rows for segment in state.segments),
+        rows=state.live_rows,
         chunks=state.n_chunks,
         segments=len(state.segments),
         size_bytes=sum(segment.size_bytes for segment in state.segments),
         dead_letters=state.letter_count,
         rebuild_pending=state.pending is not None,
-        age_seconds=age_seconds(complete_at, now or datetime.now(UTC)),
+        age_seconds=age_seconds(complete_at, now),
+        reads=heartbeat.reads if heartbeat else None,
+        retention_seconds=heartbeat.retention_seconds if heartbeat else None,
+        retention_used=retention_used(state, heartbeat, now),
+        held=held_answer(state),
+        warnings=warnings_of(state, heartbeat, now),
     )
 
 
-def age_words(seconds: float) -> str:
-    """Return ``seconds`` in the largest unit that fits.
-
-    >>> [age_words(seconds) for seconds in (0.25, 90, 7200, 200_000)]
-    ['0.2 s', '1.5 min', '2.0 h', '2.3 days']
-    """
-    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
+def letters_of(catalog: Catalog) -> list[Letter]:
+    """Return the first :data:`LETTERS_SHOWN` dead letters of the newest version, by key."""
+    letters = read_letters(catalog.read().letters, catalog.store).select(["key", "reason", "version", "row"])
+    ordered = letters.sort_by([("key", "ascending"), ("version", "ascending"), ("row", "ascending")])
+    return [Letter(**letter) for letter in ordered.slice(0, LETTERS_SHOWN).to_pylist()]

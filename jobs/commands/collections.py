@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.errors import CommandError
 from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
 from jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from jobs.status import Letter
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,23 +77,42 @@ def status(
     store: StoreOption = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show what is in the store: versions, rows, segments, dead letters and age.
+    """Show what is in the store, how old it is, and what waits for a person; of one collection, its dead letters too.
 
     grebe status advisories --output json
     """
     from indexer.catalog import Catalog
     from indexer.format.store import Store
-    from jobs.status import COLUMNS, status_of
+    from jobs.status import COLUMNS, letters_of, status_of
 
     root = Store.at(Settings.read(store=store).store)
-    states = [status_of(Catalog.open(root, each)) for each in ([name] if name else Catalog.names(root))]
+    catalogs = [Catalog.open(root, each) for each in ([name] if name else Catalog.names(root))]
+    states = [status_of(catalog) for catalog in catalogs]
+    letters = letters_of(catalogs[0]) if name else []
     if output is Format.JSON:
         found = [state.as_json() for state in states]
-        print_json(found[0] if name else {"collections": found})
-    elif states:
-        stdout().print(table(COLUMNS, [state.as_row() for state in states]))
-    else:
+        print_json(found[0] | {"letters": [each.as_json() for each in letters]} if name else {"collections": found})
+        return
+    if not states:
         note(f"There is no collection in {root.url}. Begin with: grebe init NAME --table FOLDER")
+        return
+    stdout().print(table(COLUMNS, [state.as_row() for state in states]))
+    for warning in (warning for state in states for warning in state.warnings):
+        stdout().print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if name and letters:
+        _show_letters(name, letters, states[0].dead_letters)
+
+
+def _show_letters(name: str, letters: list[Letter], total: int) -> None:
+    from jobs.status import LETTER_COLUMNS
+
+    some = f", {len(letters)} of them here" if len(letters) < total else ""
+    stdout().print(
+        f"\nSet aside{some}: mend or delete the rows at the source, and `grebe sync {name}` clears them.",
+        soft_wrap=True,
+        markup=False,
+    )
+    stdout().print(table(LETTER_COLUMNS, [letter.as_row() for letter in letters]))
 
 
 def drop(

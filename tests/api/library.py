@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from indexer.build import BuildJob, PartResult, build_part
 from indexer.catalog import Catalog, CatalogState, Heartbeat, SourcePosition
 from indexer.commit import commit_batch
+from indexer.format.states import Hold
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec
 
@@ -94,9 +95,16 @@ class Library:
         """Return where a file of the collection lies."""
         return self.root / self.spec.name / path
 
-    def beat(self, version: int, at: datetime) -> None:
-        """Say that the source had nothing newer than ``version`` ``at`` that time."""
-        self.catalog.write_heartbeat(Heartbeat(checked_at=at, epoch=EPOCH, version=version))
+    def beat(self, version: int, at: datetime, **told: Any) -> None:
+        """Say that the source had nothing newer than ``version`` ``at`` that time, and what else it ``told``."""
+        self.catalog.write_heartbeat(Heartbeat(checked_at=at, epoch=EPOCH, version=version, **told))
+
+    def hold(self, kind: Literal["mass_delete", "rollback"], end: int, **counts: int) -> Hold:
+        """Hold the collection: its syncs wait for a person's word."""
+        state = self.catalog.read()
+        held = Hold(kind=kind, since=state.committed_at, end=SourcePosition(epoch=EPOCH, version=end), **counts)
+        self.catalog.commit(state, state.model_copy(update={"held": held, "operation": "hold"}), batch_end=None)
+        return held
 
 
 def _change(row: Row, op: str, version: int, at: datetime) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 
 from indexer.errors import CollectionHeld, HoldError
 from indexer.format.states import Hold
+from tests.jobs.command import grebe_on
 from tests.scene import Scene
 
 ROWS = ", ".join(f"({number}, 'row {number}', 0)" for number in range(200))
@@ -30,6 +31,26 @@ def test_a_mass_delete_is_held_shown_and_goes_on_when_it_is_approved(scene: Scen
     scene.sync(approve=2)
     assert scene.state.held is None
     assert scene.is_served()
+
+
+def test_status_shows_what_is_held_and_what_to_type_until_it_is_approved(
+    scene: Scene, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grebe = grebe_on(capfd)
+    scene.load(ROWS)
+    scene.sql("DELETE FROM {t} WHERE id >= 50")
+    with pytest.raises(CollectionHeld) as told:
+        scene.sync()
+
+    found = grebe("status", "scene", "--store", scene.store.url, "-o", "json").json
+
+    assert (found["rows"], found["reads"], found["retention_seconds"]) == (200, "changes", 7 * 86_400)
+    assert (found["held"]["kind"], found["held"]["version"], found["held"]["deletes"]) == ("mass_delete", 2, 150)
+    assert found["warnings"] == [str(told.value)]
+    assert str(told.value) in grebe("status", "--store", scene.store.url).out
+    scene.sync(approve=2)
+    found = grebe("status", "scene", "--store", scene.store.url, "-o", "json").json
+    assert (found["rows"], found["held"], found["warnings"]) == (50, None, [])
 
 
 def test_an_approval_covers_what_was_held_and_not_what_came_after(scene: Scene) -> None:

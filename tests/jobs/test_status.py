@@ -1,0 +1,89 @@
+"""``grebe status``: exact counts, what waits for a person, and the rows that were set aside."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from indexer.catalog import Catalog
+from indexer.format.store import Store
+from tests.api.library import Library, book
+from tests.indexer.parts import TEXTS, publish, upsert
+from tests.jobs.command import Grebe, grebe_on
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def grebe(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Grebe:
+    monkeypatch.setenv("GREBE_STORE", str(tmp_path / "store"))
+    return grebe_on(capfd)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    """Four books of which one was replaced, one deleted and one added, read six days ago."""
+    library = Library(tmp_path)
+    now = datetime.now(UTC)
+    library.commit(3, [book(number) for number in range(4)], at=now - timedelta(days=8))
+    library.commit(4, [book(1, pages=7), book(9)], [book(0)], at=now - timedelta(days=7))
+    library.beat(4, now - timedelta(days=6), retention_seconds=8 * DAY, reads="changes")
+    return library
+
+
+def test_status_counts_the_rows_that_can_be_found(library: Library, grebe: Grebe) -> None:
+    found = grebe("status", "books", "-o", "json").json
+
+    assert (found["rows"], found["chunks"], found["segments"]) == (4, 4, 2)
+    assert (found["reads"], found["retention_seconds"], found["held"]) == ("changes", 8 * DAY, None)
+    assert found["retention_used"] == pytest.approx(0.75, abs=0.001)
+    assert found["letters"] == []
+
+
+def test_the_list_has_one_line_each_and_the_warnings_below(library: Library, tmp_path: Path, grebe: Grebe) -> None:
+    Library(tmp_path, "others")
+    library.hold("mass_delete", 6, deletes=3, rows=4)
+
+    lines = grebe("status").out.splitlines()
+
+    assert [line.split()[0] for line in lines] == ["collection", "books", "others", "warning:", "warning:"]
+    assert lines[1].endswith("changes  6.0 days, held")
+    assert lines[2].split()[-3:] == ["-", "not", "loaded"]
+    assert "if that is meant: `grebe sync books --approve 6`" in lines[3]
+    assert "keeps changes for 8.0 days; run `grebe sync books` within 2.0 days" in lines[4]
+    listed = grebe("status", "-o", "json").json["collections"]
+    assert [len(each["warnings"]) for each in listed] == [2, 0]
+    assert (listed[0]["held"]["kind"], listed[0]["held"]["version"]) == ("mass_delete", 6)
+
+
+def test_a_table_that_keeps_no_changes_says_that_snapshots_are_compared(library: Library, grebe: Grebe) -> None:
+    library.beat(4, datetime.now(UTC), reads="snapshots")
+
+    assert grebe("status", "books").out.splitlines()[1].split()[-3] == "snapshots"
+    found = grebe("status", "books", "-o", "json").json
+    assert (found["reads"], found["retention_used"], found["warnings"]) == ("snapshots", None, [])
+
+
+def test_the_first_rows_that_were_set_aside_are_shown_with_their_total_and_what_clears_them(
+    tmp_path: Path, grebe: Grebe
+) -> None:
+    catalog = Catalog.create(Store.at(str(tmp_path / "store")), TEXTS)
+    bad = [upsert(10 + number, 7, bad=True, body="long " * 40, n=number) for number in range(25)]
+    publish(catalog, tmp_path / "cache", 7, *bad, upsert(1, 7))
+
+    found = grebe("status", "texts", "-o", "json").json
+    said = grebe("status", "texts").out.splitlines()
+
+    assert (found["rows"], found["dead_letters"], len(found["letters"])) == (1, 25, 20)
+    first = found["letters"][0]
+    assert (first["key"], first["reason"], first["version"]) == ([10], "the text is not valid UTF-8", 7)
+    assert first["row"]["body"] == "long " * 40
+    assert said[2:4] == [
+        "",
+        "Set aside, 20 of them here: mend or delete the rows at the source, and `grebe sync texts` clears them.",
+    ]
+    assert said[5].split()[:2] == ["[10]", "the"]
+    assert said[5].endswith(" ...")
+    assert len(said) == 25
