@@ -163,6 +163,20 @@ def test_too_many_keys_that_a_table_has_twice_are_settled_by_comparing_it(
     assert scene.is_served()
 
 
+def test_files_of_the_table_that_hold_none_of_the_keys_are_not_read(scene: Scene) -> None:
+    scene.load("(1, 'a', 0), (1, 'b', 0), (2, 'a', 0), (2, 'b', 0)")
+    before = set(scene.table.glob("*.parquet"))
+    scene.sql("INSERT INTO {t} VALUES (100, 'far', 0)")
+    scene.sync()
+    for far in set(scene.table.glob("*.parquet")) - before:
+        far.unlink()
+    scene.sql("DELETE FROM {t} WHERE id < 3 AND body = 'a'")
+
+    assert scene.sync().healed == []
+
+    assert (letters(scene), served(scene)) == ([], {1: "b", 2: "b", 100: "far"})
+
+
 def test_keys_of_any_type_are_found_again_in_the_table(scene: Scene) -> None:
     columns = "id TIMESTAMP, part DECIMAL(10, 2), code STRING, body STRING, n INT"
     scene.create(columns)
