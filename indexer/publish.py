@@ -83,7 +83,7 @@ def publish(
         changes = prepared(batch.changes, spec)
         result = merge_results(list(run_parts(changes, job, doubting=True)))
         if result.ambiguous:
-            changes = _read_again(changes, batch, source, spec, result.ambiguous_routes())
+            changes = read_again(changes, batch, source, spec, result.ambiguous_routes())
             result = merge_results(list(run_parts(changes, job, doubting=False)))
         judge(state, result, end)
         return commit_batch(catalog, state, result, end=end, committed_at=batch.committed_at, cache=cache)
@@ -106,7 +106,7 @@ def restarting(catalog: Catalog, seen: CatalogState) -> Iterator[None]:
         ) from error
 
 
-def _read_again(
+def read_again(
     changes: DataFrame, batch: ChangeBatch, source: Source, spec: CollectionSpec, routes: Sequence[int]
 ) -> DataFrame:
     """Return ``changes`` with the rows that the table has at the batch's end in the place of the upserts of some keys.

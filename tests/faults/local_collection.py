@@ -13,7 +13,7 @@ from indexer.apply import apply
 from indexer.catalog import Catalog
 from indexer.format.store import Store
 from indexer.spec import parse_spec
-from indexer.sync import SyncReport, sync
+from indexer.sync import SyncOptions, SyncReport, sync
 from tests.faults.feed import SCHEMA, Row
 from tests.faults.local_session import LocalSession
 from tests.served import Rows, served_rows
@@ -68,7 +68,7 @@ class LocalCollection:
         """Sync as a process on another machine: nothing is in its cache."""
         self.syncs += 1
         cache = self.folder / f"cache-{self.syncs}"
-        return sync(self.store, NAME, lambda _: self.source, cache=cache, **options)
+        return sync(self.store, NAME, lambda _: self.source, cache=cache, options=SyncOptions(**options))
 
     def served(self) -> Rows:
         """Return what a new replica serves."""

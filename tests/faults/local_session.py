@@ -11,19 +11,21 @@ from hashlib import blake2b
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from connectors.contract import Position, Source
+from connectors.contract import DELETE, OP, ChangeBatch, Position, Source
 from connectors.errors import HistoryExpired
 from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.format.store import Store
 from indexer.load import LoadPlan, Progress, forget
 from indexer.netting import BAD_TEXT, ROW_HASH
-from indexer.publish import SHARD, of_shard
+from indexer.publish import ROUTE, SHARD, of_shard
 from indexer.spec import CollectionSpec
 
 
@@ -70,6 +72,7 @@ def local_tasks(patch: pytest.MonkeyPatch) -> None:
     """Run the parts of batches and loads here, from frames of a :class:`LocalSession`."""
     patch.setattr("indexer.publish.prepared", prepared)
     patch.setattr("indexer.publish.run_parts", run_parts)
+    patch.setattr("indexer.publish.read_again", read_again)
     patch.setattr("indexer.load.result_of", result_of)
     patch.setattr("indexer.resync.result_of", result_of)
 
@@ -79,21 +82,38 @@ def prepared(changes: LocalFrame, spec: CollectionSpec) -> pa.Table:
     rows = changes.table.select([*spec.source_columns, *changes.table.column_names[-3:]])
     content = rows.select(list(spec.source_columns)).to_pylist()
     hashes = [blake2b(repr(row).encode(), digest_size=16).digest() for row in content]
-    shards = [blake2b(repr([row[name] for name in spec.key]).encode()).digest()[0] % spec.shards for row in content]
+    routes = [
+        int.from_bytes(blake2b(repr([row[name] for name in spec.key]).encode(), digest_size=8).digest(), signed=True)
+        for row in content
+    ]
     rows = rows.append_column(ROW_HASH, pa.array(hashes, pa.binary()))
     rows = rows.append_column(BAD_TEXT, pa.array([False] * len(rows), pa.bool_()))
-    return rows.append_column(SHARD, pa.array(shards, pa.int32()))
+    rows = rows.append_column(ROUTE, pa.array(routes, pa.int64()))
+    return rows.append_column(SHARD, pa.array([route % spec.shards for route in routes], pa.int32()))
 
 
-def run_parts(rows: pa.Table, job: BuildJob) -> Iterator[PartResult]:
+def run_parts(rows: pa.Table, job: BuildJob, *, doubting: bool) -> Iterator[PartResult]:
     """As :func:`indexer.publish.run_parts`: a part for each shard."""
     for shard in sorted(set(rows[SHARD].to_pylist())):
-        yield build_part(of_part(rows, shard), of_shard(job, shard), shard=shard)
+        part, routes = of_part(rows, shard)
+        yield build_part(part, of_shard(job, shard), shard=shard, routes=routes if doubting else None)
 
 
-def of_part(rows: pa.Table, shard: int) -> pa.Table:
-    """Return the rows of one shard."""
-    return rows.filter(pc.equal(rows[SHARD], shard)).drop_columns([SHARD])
+def read_again(
+    rows: pa.Table, batch: ChangeBatch, source: Source, spec: CollectionSpec, routes: Sequence[int]
+) -> pa.Table:
+    """As :func:`indexer.publish.read_again`: the table's own rows stand for the upserts of keys with these routes."""
+    there: Any = source.snapshot(batch.end)
+    wanted = pa.array(routes, pa.int64())
+    kept = pc.or_(pc.invert(pc.is_in(rows[ROUTE], wanted)), pc.equal(rows[OP], DELETE))
+    own = prepared(there, spec)
+    return pa.concat_tables([rows.filter(kept), own.filter(pc.is_in(own[ROUTE], wanted))])
+
+
+def of_part(rows: pa.Table, shard: int) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """Return the rows of one shard and their routes."""
+    part = rows.filter(pc.equal(rows[SHARD], shard))
+    return part.drop_columns([ROUTE, SHARD]), part[ROUTE].to_numpy()
 
 
 def result_of(source: Source, plan: LoadPlan, job: BuildJob, loads: Store, progress: Progress | None) -> PartResult:
@@ -108,7 +128,7 @@ def result_of(source: Source, plan: LoadPlan, job: BuildJob, loads: Store, progr
     for shard in range(plan.total(job.spec)):
         name = f"part-{shard}.json"
         if not area.exists(name):
-            part = of_part(rows, shard)
+            part, _ = of_part(rows, shard)
             built = build_part(part, of_shard(job, shard), shard=shard) if len(part) else PartResult()
             area.put(name, built.model_dump_json().encode())
         parts.append(PartResult.model_validate_json(area.get(name)))

@@ -23,7 +23,7 @@ from indexer.format.store import Store
 from indexer.merge import merge_once
 from indexer.rollback import release, rollback
 from indexer.spec import CollectionSpec
-from indexer.sync import sync
+from indexer.sync import SyncOptions, sync
 from indexer.vacuum import LONGEST_JOB, vacuum
 from indexer.versions import list_versions
 from tests.faults.feed import Changes, Feed, Row, Table
@@ -187,7 +187,8 @@ class Schedule:
 
     def _sync(self, *, release: bool = False, compare: bool = False, rival: bool = False) -> None:
         cache = self.rival_cache if rival else self.cache
-        sync(self.store, self.name, lambda _: self.feed, cache=cache, release=release, compare=compare)
+        options = SyncOptions(release=release, compare=compare)
+        sync(self.store, self.name, lambda _: self.feed, cache=cache, options=options)
 
     def _synced(self, *, release: bool = False, compare: bool = False) -> None:
         """Sync; it must succeed and be at the table's head.

@@ -84,10 +84,10 @@ def test_of_two_loads_one_lands(collection: LocalCollection, tmp_path: Path) -> 
 def test_a_batch_that_is_published_already_is_refused(collection: LocalCollection, tmp_path: Path) -> None:
     collection.change()
     batch, seen = the_batch(collection), collection.catalog.read()
-    publish(batch, collection.catalog, seen, tmp_path / "cache")
+    publish(batch, collection.source, collection.catalog, seen, tmp_path / "cache")
 
     with pytest.raises(ProgressMoved, match="start anew from the catalog"):
-        publish(batch, collection.catalog, seen, tmp_path / "cache")
+        publish(batch, collection.source, collection.catalog, seen, tmp_path / "cache")
 
     assert collection.is_served()
 
@@ -117,7 +117,7 @@ def test_a_batch_and_a_merge_both_land(
     collection.change()
     position = collection.catalog.read().position
     assert position is not None
-    publish(the_batch(collection), collection.catalog, collection.catalog.read(), tmp_path / "cache")
+    publish(the_batch(collection), collection.source, collection.catalog, collection.catalog.read(), tmp_path / "cache")
     before = {segment.number for segment in collection.catalog.read().segments}
 
     collection.change()
@@ -137,7 +137,7 @@ def test_a_merge_that_a_batch_overtakes_loses_and_resurrects_nothing(
         collection.change()
         collection.sync()
     collection.change()
-    publish(the_batch(collection), collection.catalog, collection.catalog.read(), tmp_path / "cache")
+    publish(the_batch(collection), collection.source, collection.catalog, collection.catalog.read(), tmp_path / "cache")
 
     collection.change()
     meanwhile(point, collection.sync, lambda: merging(collection.catalog, tmp_path / "cache"))
