@@ -11,19 +11,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.rule import Rule
 
-from connectors.session import spark_session
 from indexer.apply import apply
 from indexer.format.store import Store
 from indexer.sync import SyncOptions
 from jobs.demo_server import Client, server
-from jobs.demo_table import MODEL, NAME, Change, changes, spec, write_table
+from jobs.demo_snowflake import emulated_demo
+from jobs.demo_table import MODEL, NAME, Change, DeltaDemo, DemoTable, changes, spec
 from jobs.errors import CommandError
 from jobs.hits import explained, hits_of_answer
 from jobs.pipeline import run_sync
@@ -34,6 +34,8 @@ ARRIVAL_SECONDS = 60.0
 POLL_SECONDS = 0.02
 MARKER = ".grebe-demo"
 
+SourceKind = Literal["delta", "snowflake"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
@@ -43,51 +45,77 @@ class Stop:
     body: dict[str, Any]
 
 
-TOUR = (
-    Stop(
-        title="By meaning: the words of the question are not in the answer",
-        body={"query": "largest number that divides both", "mode": "vector", "k": 3},
-    ),
-    Stop(
-        title="By keyword: a name that no model knows",
-        body={"query": "b64encode", "mode": "keyword", "k": 3},
-    ),
-    Stop(
-        title="With a SQL filter, its value bound as a parameter, applied before ranking",
-        body={
-            "query": "open a network connection",
-            "k": 3,
-            "filter": "kind = 'function' AND array_contains(parameters, :name)",
-            "params": {"name": "timeout"},
-        },
-    ),
-    Stop(
-        title="Hybrid, explained: every score from the numbers that made it",
-        body={"query": "parse a date from a string", "k": 3, "filter": "kind <> 'module'", "explain": True},
-    ),
-)
+def tour(table: DemoTable) -> tuple[Stop, ...]:
+    """Return the searches that are shown."""
+    with_parameter, params = table.with_parameter
+    return (
+        Stop(
+            title="By meaning: the words of the question are not in the answer",
+            body={"query": "largest number that divides both", "mode": "vector", "k": 3},
+        ),
+        Stop(
+            title="By keyword: a name that no model knows",
+            body={"query": "b64encode", "mode": "keyword", "k": 3},
+        ),
+        Stop(
+            title="With a SQL filter, its value bound as a parameter, applied before ranking",
+            body={
+                "query": "open a network connection",
+                "k": 3,
+                "filter": f"kind = 'function' AND {with_parameter}",
+                "params": params,
+            },
+        ),
+        Stop(
+            title="Hybrid, explained: every score from the numbers that made it",
+            body={"query": "parse a date from a string", "k": 3, "filter": "kind <> 'module'", "explain": True},
+        ),
+    )
 
 
-def run(screen: Console, folder: Path, *, leave: bool, limit: int | None = None, model: str = MODEL) -> None:
+def run(
+    screen: Console,
+    folder: Path,
+    *,
+    leave: bool,
+    limit: int | None = None,
+    model: str = MODEL,
+    source: SourceKind = "delta",
+) -> None:
     """Build everything anew under ``folder``, give the tour and then serve until interrupted, unless ``leave``.
 
-    ``limit`` takes only so many rows, spread over the library.
+    ``limit`` takes only so many rows, spread over the library. The table is a Delta table or, for a ``source`` of
+    ``snowflake``, one of an emulated account.
     """
     started = time.monotonic()
     _empty(folder)
-    table, store = (folder / "table").resolve(), Store.at(str(folder / "store"))
-    _build(screen, table, store, folder / "cache", limit, model)
+    store = Store.at(str(folder / "store"))
+    screen.print(Rule(f"Grebe: a {source.title()} table becomes a live search service", align="left"))
     with ExitStack() as stack:
+        table = stack.enter_context(_table(screen, source, folder))
+        _build(screen, table, store, folder / "cache", limit, model)
         follower = stack.enter_context(_following(store, folder / "cache"))
         with _step(screen, "Starting `grebe serve`, a process of its own") as said:
             client = stack.enter_context(server(folder / "store", folder / "cache", folder / "serve.log"))
             said.append(client.url)
-        for stop in TOUR:
+        for stop in tour(table):
             _show(screen, client, stop)
         _show_changes(screen, client, table, follower)
         screen.print(f"The tour took {time.monotonic() - started:.0f} s, all in all.\n")
         if not leave:
             _serve(screen, client, table, follower)
+
+
+@contextmanager
+def _table(screen: Console, source: SourceKind, folder: Path) -> Iterator[DemoTable]:
+    if source == "delta":
+        yield DeltaDemo(folder / "table")
+        return
+    with ExitStack() as stack:
+        with _step(screen, "Starting an emulated Snowflake account, a process of its own") as said:
+            table = stack.enter_context(emulated_demo())
+            said.append("its tables last as long as this run")
+        yield table
 
 
 def _empty(folder: Path) -> None:
@@ -99,17 +127,16 @@ def _empty(folder: Path) -> None:
     (folder / MARKER).touch()
 
 
-def _build(screen: Console, table: Path, store: Store, cache: Path, limit: int | None, model: str) -> None:
-    screen.print(Rule("Grebe: a Delta table becomes a live search service", align="left"))
+def _build(screen: Console, table: DemoTable, store: Store, cache: Path, limit: int | None, model: str) -> None:
     with _step(screen, "Reading the documentation of this Python's standard library") as said:
         rows = collect()
         if limit:
             rows = rows[:: max(1, len(rows) // limit)][:limit]
         said.append(f"{len(rows):,} modules, classes, functions and methods")
-    with _step(screen, "Starting Spark and writing them to a Delta table, change feed on") as said:
-        write_table(spark_session("grebe demo"), rows, table)
-        said.append(str(table))
-    apply(store, spec(table, model))
+    with _step(screen, f"Writing them to {table.described}") as said:
+        table.write(rows)
+        said.append(table.source.table)
+    apply(store, spec(table.source, model))
     with _step(screen, f"Syncing: chunk, embed ({model}), build, commit") as said, bars(screen) as progress:
         began = time.monotonic()
         run_sync(store, NAME, cache=cache, options=SyncOptions(progress=progress))
@@ -164,13 +191,13 @@ def _following(store: Store, cache: Path) -> Iterator[threading.Thread]:
             raise failed[0]
 
 
-def _show_changes(screen: Console, client: Client, table: Path, follower: threading.Thread) -> None:
+def _show_changes(screen: Console, client: Client, table: DemoTable, follower: threading.Thread) -> None:
     screen.print()
     screen.print(Rule("Live: a continuous sync follows the table; three changes at the source", align="left"))
-    spark = spark_session("grebe demo")
-    for change in changes(table):
-        spark.sql(change.sql)
-        lag, answer = _arrival(client, change, follower)
+    for change in changes(table.place):
+        committed_at = table.execute(change.sql)
+        arrived_at, answer = _arrival(client, change, follower)
+        lag = (arrived_at - committed_at).total_seconds()
         screen.print(escape(change.sql), style="cyan", soft_wrap=True)
         screen.print(f'  then searching for "{change.query}"', style="dim")
         screen.print(Padding(hits_of_answer(answer), (0, 2), expand=False))
@@ -178,14 +205,14 @@ def _show_changes(screen: Console, client: Client, table: Path, follower: thread
         screen.print(f"  [green]{change.kind}: {effect} over HTTP {lag:.2f} s after its commit[/]\n")
 
 
-def _arrival(client: Client, change: Change, follower: threading.Thread) -> tuple[float, dict[str, Any]]:
-    """Ask until ``change`` shows; return the seconds since the source committed it, and the answer."""
+def _arrival(client: Client, change: Change, follower: threading.Thread) -> tuple[datetime, dict[str, Any]]:
+    """Ask until ``change`` shows; return when it did, and the answer."""
     end = time.monotonic() + ARRIVAL_SECONDS
     while time.monotonic() < end and follower.is_alive():
         answer = client.search(NAME, {"query": change.query, "k": 3})
         now = datetime.now(UTC)
         if arrived(change, answer):
-            return (now - datetime.fromisoformat(answer["source"]["committed_at"])).total_seconds(), answer
+            return now, answer
         time.sleep(POLL_SECONDS)
     raise CommandError(f"the {change.kind} did not appear in the search within {ARRIVAL_SECONDS:.0f} s")
 
@@ -209,9 +236,9 @@ def curl_lines(url: str) -> tuple[str, str, str]:
     )
 
 
-def _serve(screen: Console, client: Client, table: Path, follower: threading.Thread) -> None:
+def _serve(screen: Console, client: Client, table: DemoTable, follower: threading.Thread) -> None:
     screen.print(Rule("Now it is yours", align="left"))
-    screen.print(f"Serving on {client.url}, following {table}. Ctrl-C ends it.\n", soft_wrap=True)
+    screen.print(f"Serving on {client.url}, following {table.source.table}. Ctrl-C ends it.\n", soft_wrap=True)
     for line in curl_lines(client.url):
         screen.print(escape(line), style="cyan", soft_wrap=True)
     try:

@@ -1,19 +1,22 @@
-"""The demo's table: the rows of :mod:`jobs.stdlib_docs` as a Delta table, its spec, and three changes to it."""
+"""The demo's table: the rows of :mod:`jobs.stdlib_docs` at a source, their spec, and three changes to them.
+
+The tour sees a :class:`DemoTable`. :class:`DeltaDemo` is one in a folder; :mod:`jobs.demo_snowflake` has another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
+from connectors.session import spark_session
 from indexer.spec import CollectionSpec, SourceSpec, TextSpec, VectorSpec
 from jobs.stdlib_docs import DocRow
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 NAME = "stdlib"
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -42,11 +45,53 @@ class Change:
     text: str | None
 
 
-def spec(table: Path, model: str = MODEL) -> CollectionSpec:
-    """Return the demo's collection over ``table``: searched by name and first paragraph, filtered by the rest."""
+class DemoTable(Protocol):
+    """A table at a source, written as its users would write it.
+
+    ``described`` says how it is made; ``place`` is its name in a statement. ``with_parameter`` is a filter on the rows
+    whose ``parameters`` hold one, with the values that it binds.
+    """
+
+    described: str
+    place: str
+    source: SourceSpec
+    with_parameter: tuple[str, dict[str, str]]
+
+    def write(self, rows: Sequence[DocRow]) -> None:
+        """Create the table, keeping changes from its first version on, with ``rows``."""
+
+    def execute(self, sql: str) -> datetime:
+        """Run a statement that changes rows, and return when the source committed it."""
+
+
+class DeltaDemo:
+    """Implements :class:`DemoTable` as a Delta table in the folder ``path``, written by Spark."""
+
+    described = "a Delta table, change feed on, by Spark"
+    with_parameter = ("array_contains(parameters, :name)", {"name": "timeout"})
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path.resolve())
+        self.place = f"delta.`{self._path}`"
+        self.source = SourceSpec(table=self._path)
+
+    def write(self, rows: Sequence[DocRow]) -> None:
+        """Create the table with ``rows``."""
+        records = [{**asdict(row), "parameters": list(row.parameters)} for row in rows]
+        frame = spark_session("grebe demo").createDataFrame(pa.Table.from_pylist(records, schema=SCHEMA))
+        frame.write.format("delta").option("delta.enableChangeDataFeed", "true").save(self._path)
+
+    def execute(self, sql: str) -> datetime:
+        """Run a statement by Spark, and return the time of the table's last commit."""
+        spark_session("grebe demo").sql(sql)
+        return datetime.fromtimestamp(DeltaTable(self._path).history(1)[0]["timestamp"] / 1000, UTC)
+
+
+def spec(source: SourceSpec, model: str = MODEL) -> CollectionSpec:
+    """Return the demo's collection over ``source``: searched by name and first paragraph, filtered by the rest."""
     return CollectionSpec(
         name=NAME,
-        source=SourceSpec(table=str(table)),
+        source=source,
         key=("id",),
         text=TextSpec(fields={"name": 2.0, "summary": 1.0}),
         vector=VectorSpec(model=model),
@@ -54,22 +99,15 @@ def spec(table: Path, model: str = MODEL) -> CollectionSpec:
     )
 
 
-def write_table(spark: SparkSession, rows: Sequence[DocRow], table: Path) -> None:
-    """Write ``rows`` as a new Delta table whose change feed is on from its first version."""
-    data = pa.Table.from_pylist([{**asdict(row), "parameters": list(row.parameters)} for row in rows], schema=SCHEMA)
-    frame = spark.createDataFrame(data)
-    frame.write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(table))
-
-
-def changes(table: Path) -> tuple[Change, Change, Change]:
-    """Return an insert, an update and a delete of one row of ``table``, in that order."""
-    place, row = f"delta.`{table}`", "grebe.dive"
+def changes(place: str) -> tuple[Change, Change, Change]:
+    """Return an insert, an update and a delete of one row of the table called ``place`` in SQL, in that order."""
+    row = "grebe.dive"
     return (
         Change(
             kind="insert",
             sql=(
-                f"INSERT INTO {place} VALUES ('{row}', 'dive', 'grebe', 'function', '(depth)', array('depth'), "
-                "'Plunge beneath the surface of the lake and catch a fish.', NULL)"
+                f"INSERT INTO {place} SELECT '{row}', 'dive', 'grebe', 'function', '(depth)', split('depth', ' '), "
+                "'Plunge beneath the surface of the lake and catch a fish.', NULL"
             ),
             query="catch a fish in the lake",
             id=row,

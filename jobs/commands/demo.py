@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,10 @@ def add_to(app: typer.Typer) -> None:
 
 def demo(
     leave: Annotated[bool, typer.Option("--exit", help="End after the tour instead of serving on.")] = False,
+    source: Annotated[
+        Literal["delta", "snowflake"],
+        typer.Option("--source", help="A Delta table, or one of an emulated Snowflake account."),
+    ] = "delta",
     rows: Annotated[int | None, typer.Option("--rows", min=100, help="Take only so many rows.")] = None,
     folder: Annotated[
         Path, typer.Option("--folder", help="Where the demo keeps its files; emptied at the start.")
@@ -27,11 +31,11 @@ def demo(
 ) -> None:
     """Search the documentation of this Python's standard library, live.
 
-    Writes it to a Delta table, indexes it, searches it by meaning, by keyword and by SQL, changes the table and shows
+    Writes it to a table, indexes it, searches it by meaning, by keyword and by SQL, changes the table and shows
     each change arrive; then serves until Ctrl-C.
 
     grebe demo --exit
     """
     from jobs.demo import run
 
-    run(stdout(pipe_width=TEXT_WIDTH), folder, leave=leave, limit=rows)
+    run(stdout(pipe_width=TEXT_WIDTH), folder, leave=leave, limit=rows, source=source)
