@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,9 @@ from connectors.contract import POLL_SECONDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+    from connectors.contract import Source
+    from indexer.spec import CollectionSpec
 
 RATE = 500
 SECONDS, QUICK_SECONDS = 600, 10
@@ -74,39 +78,40 @@ class Lags:
         return float(np.quantile(self.lags[:commits], share))
 
 
-class Writer:
-    """Commits ``rate`` rows once a second, as a source would."""
+class Writer(ABC):
+    """Commits ``rate`` rows once a second, as a source's users would, to a table of ``first`` rows."""
 
-    def __init__(self, table: Path, rate: int, *, vectors: bool) -> None:
-        self.table, self.rate = str(table), rate
+    def __init__(self, rate: int, *, vectors: bool, first: int = 1) -> None:
+        self.rate, self.first = rate, first
         self.committed_at: list[float] = []
         self._pool = sentences(POOL)
         self._vectors = clustered(POOL) if vectors else None
         self._random = np.random.default_rng(SEED)
-        write_deltalake(
-            self.table,
-            self._rows(0, 1),
-            configuration={"delta.enableChangeDataFeed": "true", "delta.checkpointInterval": "100"},
-        )
+
+    @abstractmethod
+    def commit(self, rows: pa.Table) -> None:
+        """Commit ``rows`` (``id``, ``body`` and perhaps ``vector``) to the table."""
 
     def run(self, seconds: float) -> None:
         """Write for ``seconds``."""
         started = time.monotonic()
         for number in range(int(seconds)):
+            rows = self.rows(self.written, self.rate)
             time.sleep(max(0.0, started + number - time.monotonic()))
-            write_deltalake(self.table, self._rows(self.written, self.rate), mode="append")
+            self.commit(rows)
             self.committed_at.append(time.monotonic())
 
     @property
     def written(self) -> int:
         """Rows in the table."""
-        return 1 + len(self.committed_at) * self.rate
+        return self.first + len(self.committed_at) * self.rate
 
     def last_key(self, commit: int) -> int:
         """The last key of the commit with this number."""
-        return (commit + 1) * self.rate
+        return self.first + (commit + 1) * self.rate - 1
 
-    def _rows(self, first: int, count: int) -> pa.Table:
+    def rows(self, first: int, count: int) -> pa.Table:
+        """Return ``count`` rows with keys from ``first`` on."""
         at = self._random.integers(POOL, size=count)
         columns = {
             "id": pa.array(np.arange(first, first + count, dtype=np.int64)),
@@ -115,6 +120,20 @@ class Writer:
         if self._vectors is not None:
             columns["vector"] = pa.array(list(self._vectors[at]), pa.list_(pa.float32()))
         return pa.table(columns)
+
+
+class DeltaWriter(Writer):
+    """Writes to a Delta table with a change feed in the folder ``table``."""
+
+    def __init__(self, table: Path, rate: int, *, vectors: bool) -> None:
+        super().__init__(rate, vectors=vectors)
+        self._table = str(table)
+        properties = {"delta.enableChangeDataFeed": "true", "delta.checkpointInterval": "100"}
+        write_deltalake(self._table, self.rows(0, 1), configuration=properties)
+
+    def commit(self, rows: pa.Table) -> None:
+        """Append ``rows``."""
+        write_deltalake(self._table, rows, mode="append")
 
 
 @contextmanager
@@ -186,23 +205,35 @@ def measured(writer: Writer, served: Served, seconds: float, warm_up: int) -> li
     return lags
 
 
-def stream(spark: SparkSession, rate: int, seconds: float, warm_up: int, *, vectors: bool) -> Lags:
-    """Run writer, sync, server and client together for ``seconds`` after ``warm_up`` commits."""
+def stream_delta(spark: SparkSession, rate: int, seconds: float, warm_up: int, *, vectors: bool) -> Lags:
+    """Measure a stream of ``rate`` rows a second into a Delta table."""
     from connectors.delta_source import DeltaSource
+    from indexer.spec import parse_spec
+
+    folder = Path(tempfile.mkdtemp(prefix="grebe-bench-fresh-"))
+    try:
+        writer = DeltaWriter(folder / "table", rate, vectors=vectors)
+        vector = "column: vector" if vectors else f"model: {MODEL}"
+        spec = parse_spec(SPEC.format(name=NAME, table=str(folder / "table"), vector=vector))
+        return stream(
+            folder, spec, writer, DeltaSource(spark, str(folder / "table"), spec.source_columns), seconds, warm_up
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stream(
+    folder: Path, spec: CollectionSpec, writer: Writer, source: Source, seconds: float, warm_up: int = WARM_UP_COMMITS
+) -> Lags:
+    """Run writer, sync, server and client together for ``seconds``, after ``warm_up`` commits, on a store in ``folder``."""
     from indexer.apply import apply
     from indexer.catalog import Catalog, CatalogState
     from indexer.format.store import Store
-    from indexer.spec import parse_spec
     from indexer.sync import SyncOptions, sync
 
-    folder = Path(tempfile.mkdtemp(prefix="grebe-bench-fresh-"))
-    lags, stopping = Lags(rate), threading.Event()
-    writer = Writer(folder / "table", rate, vectors=vectors)
-    vector = "column: vector" if vectors else f"model: {MODEL}"
+    lags, stopping = Lags(writer.rate), threading.Event()
     store = Store.at(str(folder / "store"))
-    spec = parse_spec(SPEC.format(name=NAME, table=str(folder / "table"), vector=vector))
     apply(store, spec)
-    source = DeltaSource(spark, str(folder / "table"), spec.source_columns)
     failures: list[BaseException] = []
 
     def committed(state: CatalogState) -> None:
@@ -220,9 +251,9 @@ def stream(spark: SparkSession, rate: int, seconds: float, warm_up: int, *, vect
         except BaseException as error:
             failures.append(error)
 
+    syncing = threading.Thread(target=synced, name="sync")
+    syncing.start()
     try:
-        syncing = threading.Thread(target=synced, name="sync")
-        syncing.start()
         with server(folder) as client:
             lags.lags = measured(
                 writer,
@@ -233,11 +264,9 @@ def stream(spark: SparkSession, rate: int, seconds: float, warm_up: int, *, vect
             lags.written = writer.written
             lags.served = int(client.get(f"/v1/collections/{NAME}/status").json()["rows"])
             lags.most_segments = max(lags.most_segments, len(Catalog.open(store, NAME).read().segments))
-        stopping.set()
-        syncing.join()
     finally:
         stopping.set()
-        shutil.rmtree(folder, ignore_errors=True)
+        syncing.join()
     if failures:
         raise failures[0]
     return lags
@@ -249,7 +278,7 @@ def peer_lags(spark: SparkSession, seconds: float, warm_up: int) -> list[float]:
 
     folder = Path(tempfile.mkdtemp(prefix="grebe-bench-lance-"))
     try:
-        writer = Writer(folder / "table", RATE, vectors=True)
+        writer = DeltaWriter(folder / "table", RATE, vectors=True)
         fixed = pa.schema([("id", pa.int64()), ("body", pa.string()), ("vector", pa.list_(pa.float32(), DIM))])
         database = lancedb.connect(folder / "lance", read_consistency_interval=timedelta(0))
         written, asked = database.create_table("fresh", schema=fixed), database.open_table("fresh")
@@ -300,9 +329,9 @@ def measure(arguments: argparse.Namespace) -> Report:
     seconds, other_seconds, warm_up = SECONDS, OTHER_SECONDS, WARM_UP_COMMITS
     if arguments.quick:
         seconds, other_seconds, warm_up = QUICK_SECONDS, QUICK_OTHER_SECONDS, QUICK_WARM_UP_COMMITS
-    own = stream(spark, RATE, seconds, warm_up, vectors=True)
+    own = stream_delta(spark, RATE, seconds, warm_up, vectors=True)
     peer = peer_lags(spark, other_seconds, warm_up)
-    model = stream(spark, rate_of_model(), other_seconds, warm_up, vectors=False)
+    model = stream_delta(spark, rate_of_model(), other_seconds, warm_up, vectors=False)
     spark.stop()
     report = Report(
         title="Freshness: from the source's commit to an HTTP answer",

@@ -27,7 +27,6 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
 from benchmarks.corpus import embedded, sentences
 from benchmarks.freshness import server
@@ -84,42 +83,24 @@ def load_corpus(queries: int) -> Corpus:
 
 def build_grebe(corpus: Corpus, folder: Path) -> None:
     """Write the collection as one part of a sync writes it."""
-    from datetime import UTC, datetime
-
-    from connectors.contract import COMMITTED_AT, OP, UPSERT, VERSION
-    from indexer.build import BuildJob, build_part
-    from indexer.catalog import Catalog, SourcePosition
-    from indexer.commit import commit_batch
+    from benchmarks.batches import change_table, publish
+    from connectors.contract import UPSERT
+    from indexer.catalog import Catalog
     from indexer.format.store import Store
-    from indexer.netting import BAD_TEXT, ROW_HASH
     from indexer.spec import parse_spec
 
-    now = datetime.now(UTC)
-    offsets = np.arange(ROWS + 1, dtype=np.int32) * corpus.vectors.shape[1]
-    rows = pa.table(
-        {
-            "id": np.arange(ROWS, dtype=np.int64),
-            "bucket": corpus.buckets,
-            "body": corpus.texts,
-            "vector": pa.ListArray.from_arrays(offsets, pa.array(corpus.vectors.reshape(-1))),
-            OP: pa.repeat(UPSERT, ROWS),
-            VERSION: np.ones(ROWS, dtype=np.int64),
-            COMMITTED_AT: pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), ROWS),
-            ROW_HASH: pa.array([number.to_bytes(16, "big") for number in range(ROWS)], pa.binary()),
-            BAD_TEXT: pa.repeat(pa.scalar(False), ROWS),
-        }
+    ids = np.arange(ROWS, dtype=np.int64)
+    rows = change_table(
+        ids=ids,
+        body=corpus.texts,
+        vectors=corpus.vectors,
+        ops=[UPSERT] * ROWS,
+        contents=ids,
+        version=1,
+        bucket=corpus.buckets,
     )
     catalog = Catalog.create(Store.at(str(folder / "store")), parse_spec(SPEC))
-    state = catalog.read()
-    job = BuildJob(store=catalog.store, spec=state.spec, dim=384, live=(), cache=folder / "sync", replaces=True)
-    commit_batch(
-        catalog,
-        state,
-        build_part(rows, job),
-        end=SourcePosition(epoch="bench", version=1),
-        committed_at=now,
-        cache=folder / "sync",
-    )
+    publish(catalog, rows, 1, folder / "sync")
 
 
 class Grebe:
