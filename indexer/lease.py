@@ -33,6 +33,9 @@ LOOK_SECONDS = 1.0
 
 OnBusy = Literal["wait", "stop"]
 
+_HELD_HERE: set[str] = set()
+"""The ids of the leases that this process holds or is about to."""
+
 
 class Holder(Record):
     """Who holds a lease, and until when it counts (UTC)."""
@@ -45,7 +48,12 @@ class Holder(Record):
 
     def counts(self, now: datetime) -> bool:
         """Say whether the lease holds: not run out, and its process not known to be gone."""
-        return now < self.until and not (self.host == socket.gethostname() and not _runs(self.pid))
+        return now < self.until and not (self.host == socket.gethostname() and self._is_gone())
+
+    def _is_gone(self) -> bool:
+        if self.pid == os.getpid():  # as after a container's restart, in which each process has the number it had
+            return self.id not in _HELD_HERE
+        return not _runs(self.pid)
 
 
 @contextmanager
@@ -71,6 +79,7 @@ def leased(
     finally:
         done.set()
         renewing.join()
+        _HELD_HERE.discard(held.id)
         with suppress(IndexerError):  # it runs out by itself
             store.delete([_path(number)])
 
@@ -83,9 +92,11 @@ def _acquire(
         number, other = _newest(store)
         if other is None or not other.counts(datetime.now(UTC)):
             mine = _holder()
+            _HELD_HERE.add(mine.id)
             if store.put_new(_path(number + 1), mine.model_dump_json().encode()):
                 store.delete(_path(old) for old in _numbers(store) if old <= number)
                 return number + 1, mine
+            _HELD_HERE.discard(mine.id)
             continue
         sentence = (
             f"{name}: another sync has been running since {other.since:%Y-%m-%d %H:%M:%S} UTC "

@@ -85,8 +85,9 @@ def test_the_lease_of_a_dropped_collection_is_not_written_again(store: Store, mo
     [
         holder(until=NOW - timedelta(seconds=1)),
         holder(host=socket.gethostname(), pid=2**22 - 1),
+        holder(host=socket.gethostname(), pid=os.getpid()),
     ],
-    ids=["run out", "its process is gone"],
+    ids=["run out", "its process is gone", "its process had the number of this one"],
 )
 def test_a_lease_that_no_longer_counts_is_taken_over(store: Store, other: Holder) -> None:
     held_by(store, other, 7)
