@@ -225,7 +225,7 @@ def stream_delta(spark: SparkSession, rate: int, seconds: float, warm_up: int, *
 def stream(
     folder: Path, spec: CollectionSpec, writer: Writer, source: Source, seconds: float, warm_up: int = WARM_UP_COMMITS
 ) -> Lags:
-    """Run writer, sync, server and client together for ``seconds`` after ``warm_up`` commits, all of it in ``folder``."""
+    """Run writer, sync, server and client together for ``seconds``, after ``warm_up`` commits, in ``folder``."""
     from indexer.apply import apply
     from indexer.catalog import Catalog, CatalogState
     from indexer.format.store import Store
