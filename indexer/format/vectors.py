@@ -37,7 +37,7 @@ _LIST_ITERATIONS = 10
 _CODE_POINTS = 4096
 _CODE_ITERATIONS = 8
 _BLOCK = 65_536
-_QUERIES = 500
+_QUERIES = 250
 _TRIAL_QUERIES = 100
 """So many are searched with and held in memory at a time."""
 _K = 10

@@ -135,6 +135,7 @@ def following(scene: Scene) -> Iterator[subprocess.Popen[str]]:
                 os.killpg(child.pid, signal.SIGKILL)
 
 
+@pytest.mark.soak
 def test_a_sync_that_was_killed_holds_nobody_up(scene: Scene) -> None:
     prepare(scene)
     with following(scene) as child:
