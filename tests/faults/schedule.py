@@ -7,7 +7,7 @@ and after a sync that succeeds those that it has now. What differs is named as l
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -58,7 +58,6 @@ class Schedule:
         self.past: list[tuple[str, int, dict[int, Row]]] = []
         self.gone: set[int] = set()
         self.story: list[str] = []
-        self.disturbed = 0
         apply(store, spec)
         self._remember()
 
@@ -68,6 +67,7 @@ class Schedule:
             self.change: 8,
             self.sync: 5,
             self.disturbed_sync: 8,
+            self.disturbed_merge: 3,
             self.compare: 1,
             self.merge: 2,
             self.roll_back: 2,
@@ -111,31 +111,21 @@ class Schedule:
             self._rival_vacuum: 2,
             self.lose_history: 1,
         }
-        (rival,) = self.random.choices(list(rivals), list(rivals.values()))
-        when = self.random.choice(["before", "after"])
-        (call,) = self.random.choices(list(CALLS), [4 if call == "commit" else 1 for call in CALLS])
-        (number,) = self.random.choices([1, 2, 3, 4], [4, 3, 2, 1])
-        point = Point(f"{when}:{call}:{number}", rival)
         self._stutter()
-        self._note("sync", f"{rival.__name__.strip('_')} at {point.name}")
-        with self.patch.context() as patch:
-            point.install(patch)
-            try:
-                failed = self._attempt(self._sync)
-            except Crash:
-                self._note("  died")
-                self.cache = self.cache.with_name(f"{self.cache.name}+")  # another process, perhaps another machine
-                return
-        allowed = point.reached or isinstance(failed, (CollectionHeld, HistoryExpired))
-        assert failed is None or allowed, self._told("a sync failed undisturbed")
-        self.disturbed += point.reached
+        self._disturb("sync", self._sync, rivals)
+
+    def disturbed_merge(self) -> None:
+        """Change the table, and merge while another writer syncs, or die."""
+        self.change()
+        rivals = {crash: 1, self._rival_sync: 4, self._rival_rollback: 1, self._rival_vacuum: 1}
+        self._disturb("merge", self._merge, rivals)
 
     def merge(self) -> None:
         """Merge, or write out what is deleted."""
-        self._rival_merge()
+        self._attempt(self._merge)
 
     def roll_back(self) -> None:
-        """Put an older version back; the next sync but one in a while releases it."""
+        """Put an older version back; it is released at once or by a later sync."""
         self._rival_rollback()
 
     def vacuum(self) -> None:
@@ -208,9 +198,31 @@ class Schedule:
         self._attempt(lambda: self._sync(rival=True, release=self.catalog.read().held is not None))
 
     def _rival_merge(self) -> None:
-        job = self.random.choice([purge, merge_once])
+        self._attempt(self._merge)
+
+    def _merge(self) -> None:
+        job: Callable[[Catalog, Path], object] = self.random.choice([purge, merge_once])
         self._note(job.__name__)
-        self._attempt(lambda: job(self.catalog, self.rival_cache))  # type: ignore[operator]
+        job(self.catalog, self.rival_cache)
+
+    def _disturb(self, what: str, job: Callable[[], None], rivals: Mapping[Callable[[], object], int]) -> None:
+        """Run ``job`` with one of ``rivals``, by their weights, at some point of it, which may not be reached."""
+        (rival,) = self.random.choices(list(rivals), list(rivals.values()))
+        when = self.random.choice(["before", "after"])
+        (call,) = self.random.choices(list(CALLS), [4 if call == "commit" else 1 for call in CALLS])
+        (number,) = self.random.choices([1, 2, 3, 4], [4, 3, 2, 1])
+        point = Point(f"{when}:{call}:{number}", rival)
+        self._note(what, f"{rival.__name__.strip('_')} at {point.name}")
+        with self.patch.context() as patch:
+            point.install(patch)
+            try:
+                failed = self._attempt(job)
+            except Crash:
+                self._note("  died")
+                self.cache = self.cache.with_name(f"{self.cache.name}+")  # another process, perhaps another machine
+                return
+        allowed = point.reached or isinstance(failed, (CollectionHeld, HistoryExpired))
+        assert failed is None or allowed, self._told(f"a {what} failed undisturbed")
 
     def _rival_rollback(self) -> None:
         version = self.random.choice(list_versions(self.catalog).versions)
