@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.contract import Head
+from connectors.contract import ChangeBatch, Head, Position
 from connectors.errors import HistoryExpired, SourceError
 from indexer.apply import apply
 from indexer.catalog import Catalog
@@ -21,6 +21,7 @@ from indexer.compact import purge
 from indexer.errors import CollectionHeld, IndexerError
 from indexer.format.store import Store
 from indexer.merge import merge_once
+from indexer.publish import publish
 from indexer.rollback import release, rollback
 from indexer.spec import CollectionSpec
 from indexer.sync import SyncOptions, sync
@@ -117,7 +118,13 @@ class Schedule:
     def disturbed_merge(self) -> None:
         """Change the table, and merge while another writer syncs, or die."""
         self.change()
-        rivals = {crash: 1, self._rival_sync: 4, self._rival_rollback: 1, self._rival_vacuum: 1}
+        rivals: dict[Callable[[], object], int] = {
+            crash: 1,
+            self._rival_sync: 1,
+            self._rival_batches: 4,
+            self._rival_rollback: 1,
+            self._rival_vacuum: 1,
+        }
         self._disturb("merge", self._merge, rivals)
 
     def merge(self) -> None:
@@ -197,11 +204,23 @@ class Schedule:
         self._note("  another sync")
         self._attempt(lambda: self._sync(rival=True, release=self.catalog.read().held is not None))
 
+    def _rival_batches(self) -> None:
+        """What a sync does before it merges: that would take the merge away which is being disturbed."""
+        state = self.catalog.read()
+        if state.held or state.position is None:
+            return
+        start = Position(state.position.epoch, state.position.version)
+        self._note("  another sync's batches")
+        self._attempt(lambda: self.feed.stream(start, self._publish, continuous=False))
+
+    def _publish(self, batch: ChangeBatch) -> None:
+        publish(batch, self.catalog, self.catalog.read(), self.rival_cache)
+
     def _rival_merge(self) -> None:
         self._attempt(self._merge)
 
     def _merge(self) -> None:
-        job: Callable[[Catalog, Path], object] = self.random.choice([purge, merge_once])
+        job: Callable[[Catalog, Path], object] = purge if self.random.random() < 0.5 else merge_once
         self._note(job.__name__)
         job(self.catalog, self.rival_cache)
 

@@ -140,8 +140,14 @@ def test_a_merge_that_a_batch_overtakes_loses_and_resurrects_nothing(
     publish(the_batch(collection), collection.source, collection.catalog, collection.catalog.read(), tmp_path / "cache")
 
     collection.change()
-    meanwhile(point, collection.sync, lambda: merging(collection.catalog, tmp_path / "cache"))
+    batch, merged = the_batch(collection), collection.catalog.read().segments
 
+    def land() -> None:  # without the merges that a sync makes in the end, which would take this one away
+        publish(batch, collection.catalog, collection.catalog.read(), tmp_path / "rival")
+
+    meanwhile(point, land, lambda: merging(collection.catalog, tmp_path / "cache"))
+
+    assert {one.number for one in merged} - {one.number for one in collection.catalog.read().segments}
     assert collection.is_served()
 
 
