@@ -214,7 +214,7 @@ class Schedule:
         self._attempt(lambda: self.feed.stream(start, self._publish, continuous=False))
 
     def _publish(self, batch: ChangeBatch) -> None:
-        publish(batch, self.catalog, self.catalog.read(), self.rival_cache)
+        publish(batch, self.feed, self.catalog, self.catalog.read(), self.rival_cache)
 
     def _rival_merge(self) -> None:
         self._attempt(self._merge)

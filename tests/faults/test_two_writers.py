@@ -143,7 +143,7 @@ def test_a_merge_that_a_batch_overtakes_loses_and_resurrects_nothing(
     batch, merged = the_batch(collection), collection.catalog.read().segments
 
     def land() -> None:  # without the merges that a sync makes in the end, which would take this one away
-        publish(batch, collection.catalog, collection.catalog.read(), tmp_path / "rival")
+        publish(batch, collection.source, collection.catalog, collection.catalog.read(), tmp_path / "rival")
 
     meanwhile(point, land, lambda: merging(collection.catalog, tmp_path / "cache"))
 
