@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from api.freshness import known_complete_at
 from api.models import HeldAnswer
 from indexer.catalog import CatalogState, Heartbeat
 from indexer.hold import sentence
@@ -33,14 +34,12 @@ def retention_used(state: CatalogState, heartbeat: Heartbeat | None, now: dateti
     From 1 on some may be gone unread. None where nothing was read yet, where the retention is not known, and where
     whole snapshots are compared, which needs none.
     """
-    if state.source_committed_at is None or heartbeat is None or heartbeat.reads == "snapshots":
+    if heartbeat is None or heartbeat.reads == "snapshots" or not heartbeat.retention_seconds:
         return None
-    if not heartbeat.retention_seconds:
-        return None
-    read_at = state.source_committed_at
     # After a rollback the last look at the source says nothing of what is indexed.
-    if state.held is None or state.held.kind != "rollback":
-        read_at = max(read_at, heartbeat.checked_at)
+    read_at = known_complete_at(state.position, state.source_committed_at, heartbeat)
+    if read_at is None:
+        return None
     return max(0.0, (now - read_at).total_seconds()) / heartbeat.retention_seconds
 
 

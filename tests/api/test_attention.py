@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from api.attention import held_answer, retention_used, warnings_of
+from indexer.rollback import release
 from tests.api.conftest import Serve, until
 from tests.api.library import EPOCH, Library, book
 
@@ -79,6 +80,17 @@ def test_after_a_rollback_the_unread_changes_begin_at_the_older_version(loaded: 
     assert used == 1.25
     assert warnings[0].startswith("books: was rolled back to source version 3 and is held there; `grebe sync books --r")
     assert "last read 10.0 days ago" in warnings[1]
+
+
+def test_after_a_release_that_no_sync_has_followed_yet_they_still_do(loaded: Library) -> None:
+    loaded.beat(7, NOW, retention_seconds=8 * DAY)
+    loaded.hold("rollback", 7)
+    release(loaded.catalog)
+
+    used, (warning,) = used_and_warnings(loaded)
+
+    assert used == 1.25
+    assert "last read 10.0 days ago" in warning
 
 
 def test_a_server_tells_what_waits_for_a_person(library: Library, serve: Serve) -> None:
