@@ -81,7 +81,8 @@ def leased(
         renewing.join()
         _HELD_HERE.discard(held.id)
         with suppress(IndexerError):  # it runs out by itself
-            store.delete([_path(number)])
+            if _is_ours(store, number, held):
+                store.delete([_path(number)])
 
 
 def _acquire(
@@ -129,10 +130,16 @@ def _numbers(store: Store) -> list[int]:
 def _renew(store: Store, number: int, held: Holder, done: threading.Event) -> None:
     while not done.wait(RENEW_SECONDS):
         with suppress(IndexerError):  # a store that is away for a while
-            if max(_numbers(store), default=0) != number:
+            if not _is_ours(store, number, held):
                 return  # it ran out and another took it, or the collection was dropped
             until = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
             store.put(_path(number), held.model_copy(update={"until": until}).model_dump_json().encode())
+
+
+def _is_ours(store: Store, number: int, held: Holder) -> bool:
+    """Say whether ``held`` is the lease still: after the end of one that took it over, its number may come again."""
+    newest, holder = _newest(store)
+    return newest == number and holder is not None and holder.id == held.id
 
 
 def _holder() -> Holder:

@@ -96,6 +96,20 @@ def test_a_lease_that_no_longer_counts_is_taken_over(store: Store, other: Holder
         assert store.list() == ["sync-lease/00000008.json"]
 
 
+@pytest.mark.parametrize("renew_seconds", [0.02, 60.0], ids=["renewed", "ended"])
+def test_a_lease_that_was_taken_over_leaves_a_later_one_of_its_number_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch, renew_seconds: float
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", renew_seconds)
+    later = holder(id="later")
+    with leased(store, "books", "stop"):
+        held_by(store, later)  # another took it over, ended, and a third one found no lease
+        time.sleep(0.3)
+        assert Holder.model_validate_json(store.get("sync-lease/00000001.json")) == later
+
+    assert store.list() == ["sync-lease/00000001.json"]
+
+
 def test_a_lease_that_cannot_be_read_is_taken_over(store: Store) -> None:
     store.put("sync-lease/00000001.json", b"{")
 
