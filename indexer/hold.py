@@ -18,12 +18,20 @@ MIN_ROWS = 100
 
 
 def mass_delete(state: CatalogState, removes: int, end: SourcePosition, approved: Hold | None) -> Hold | None:
-    """Return the hold for a batch that ``removes`` too many rows; the ``approved`` hold's deletes are granted."""
-    granted = min(approved.deletes, removes) if approved else 0
+    """Return the hold for a batch that ``removes`` too many rows; the ``approved`` hold's deletes are granted.
+
+    They are so up to the hold's end: a sync that goes on behind it asks again.
+    """
+    granted = min(approved.deletes, removes) if approved and not _is_behind(state, approved) else 0
     rows, removed = state.live_rows - granted, removes - granted
     if state.live_rows < MIN_ROWS or removed <= state.spec.sync.max_delete_ratio * rows:
         return None
     return Hold(kind="mass_delete", since=datetime.now(UTC), end=end, deletes=removes, rows=state.live_rows)
+
+
+def _is_behind(state: CatalogState, held: Hold) -> bool:
+    position = state.position
+    return position is not None and position.epoch == held.end.epoch and position.version >= held.end.version
 
 
 def hold(catalog: Catalog, seen: CatalogState, held: Hold) -> CatalogState:

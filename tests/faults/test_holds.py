@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from connectors.contract import DELETE, UPSERT
+from indexer.catalog import CatalogState
 from indexer.errors import CollectionHeld, HoldError
 from indexer.format.states import Hold
+from tests.faults.local_collection import LocalCollection
+from tests.faults.local_session import local_tasks
 from tests.jobs.command import grebe_on
 from tests.scene import Scene
 
@@ -65,6 +71,32 @@ def test_an_approval_covers_what_was_held_and_not_what_came_after(scene: Scene) 
 
     scene.sync(approve=3)
     assert scene.is_served()
+
+
+def test_an_approval_is_spent_with_what_was_held_though_the_sync_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_tasks(monkeypatch)
+    collection = LocalCollection(str(tmp_path / "store"), tmp_path)
+    table = collection.source
+    rows = [{"id": number, "body": f"row {number}", "n": 0} for number in range(200)]
+    table.commit([(UPSERT, row) for row in rows])
+    collection.sync()
+    table.commit([(DELETE, row) for row in rows[:150]])
+    with pytest.raises(CollectionHeld):
+        collection.sync()
+    live_rows: list[int] = []
+
+    def committed(state: CatalogState) -> None:
+        live_rows.append(state.live_rows)
+        table.commit([(UPSERT if state.live_rows == 50 else DELETE, row) for row in rows[:150]])
+
+    with pytest.raises(CollectionHeld, match="up to source version 4 would delete 150 of 200 rows"):
+        collection.sync(
+            approve=2, continuous=True, interval_seconds=0, stop=lambda: len(live_rows) > 2, committed=committed
+        )
+
+    assert live_rows == [50, 200]
 
 
 def test_rows_that_come_back_before_an_approval_end_the_hold(scene: Scene) -> None:
