@@ -233,9 +233,9 @@ def translate(error: BaseException, named: str) -> SourceError:
     return SourceError(f"{named}: {said}")
 
 
-_ADDRESS = re.compile(r"(https?://[^/\s\"'()<>?]+)[^\s\"'()<>]*")
+_ADDRESS = re.compile(r"(https?://)(?:[^/\s\"'()<>?@]*@)?([^/\s\"'()<>?]+)[^\s\"'()<>]*")
 _SIGNED = re.compile(
-    r"(?i)\b(x-amz-[a-z-]+|signature|sig|token|password|passcode|private_key|qrmk|sse-c[a-z-]*)\b([=:]\s*)\S+"
+    r"(?i)\b(x-amz-[a-z-]+|signature|sig|token|password|passcode|private_key|qrmk|sse-c[a-z-]*)\b([\"']?\s*[=:]\s*)\S+"
 )
 
 
@@ -245,4 +245,4 @@ def scrubbed(text: str) -> str:
     >>> scrubbed("error sending request for url (https://b.s3.amazonaws.com/x/1?X-Amz-Signature=abc): token=12")
     'error sending request for url (https://b.s3.amazonaws.com): token=…'
     """
-    return _SIGNED.sub(r"\1\2…", _ADDRESS.sub(r"\1", text)).strip()
+    return _SIGNED.sub(r"\1\2…", _ADDRESS.sub(r"\1\2", text)).strip()

@@ -154,6 +154,8 @@ def test_role_and_warehouse_win_over_the_environment() -> None:
         f"x-amz-server-side-encryption-customer-key: {CANARY}",
         f"password={CANARY}",
         f"url (http://127.0.0.1:1/chunks/{CANARY})",
+        f"cannot connect to proxy http://me:{CANARY}@proxy.example:8080",
+        f'the server answered {{"token": "{CANARY}"}}',
     ],
 )
 def test_what_is_secret_leaves_an_errors_text(text: str) -> None:
