@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from connectors.contract import OP, UPSERT
 from indexer.format.keys import hash_column
 from indexer.lookup import Found
-from indexer.netting import NetChanges
+from indexer.netting import REASONS, NetChanges
 
 MAX_KEYS = 10_000
 """Of more ambiguous keys in one batch, comparing the whole table tells as fast."""
@@ -39,14 +39,18 @@ def ambiguous(
         before += np.array([aside.get(key.tobytes(), 0) for key in hashes], dtype=np.int64)
     deleted = ~touched["upsert"] & ~touched["bad"]
     keys = pl.DataFrame({"key": _keys(hashes), "before": before, "deleted": deleted})
-    rows = pl.DataFrame({"key": _keys(net.hashes), "keyed": net.keyed, "change": np.where(upsert, 1, -1)})
+    beaten = np.zeros(len(changes), dtype=bool)
+    beaten[[at for at, reason in net.letters.items() if reason == REASONS["duplicate_key"]]] = True
+    rows = pl.DataFrame(
+        {"key": _keys(net.hashes), "keyed": net.keyed, "change": np.where(upsert, 1, -1), "beaten": beaten}
+    )
     after = pl.col("before") + pl.col("change")
     doubted = (
         rows.filter("keyed")
         .group_by("key")
-        .agg(pl.col("change").sum())
+        .agg(pl.col("change").sum(), pl.col("beaten").any())
         .join(keys, on="key")
-        .filter((pl.col("before") > 1) | (after > 1) | (pl.col("deleted") & (after > 0)))
+        .filter((pl.col("before") > 1) | (after > 1) | (pl.col("deleted") & (after > 0)) | pl.col("beaten"))
     )
     mask: npt.NDArray[np.bool_] = (rows["keyed"] & rows["key"].is_in(doubted["key"].implode())).to_numpy()
     return mask

@@ -55,10 +55,20 @@ def test_changes_of_a_key_that_a_table_has_once_are_plain(
         (delete(4, 2),),
         (delete(4, 2), upsert(4, 2, body="new")),
         (upsert(3, 2),),
+        (delete(1, 2), delete(1, 2), upsert(1, 2, body="new"), upsert(1, 2, body="new")),
     ],
-    ids=["second", "two at once", "two in turn", "second and first gone", "one of two", "one changed", "beside a bad"],
+    ids=[
+        "second",
+        "two at once",
+        "two in turn",
+        "second and first gone",
+        "one of two",
+        "one changed",
+        "beside a bad",
+        "one told twice",
+    ],
 )
-def test_changes_of_a_key_that_a_table_has_twice_are_ambiguous(
+def test_changes_of_a_key_that_a_table_may_have_twice_are_ambiguous(
     catalog: Catalog, cache: Path, rows: tuple[dict[str, Any], ...]
 ) -> None:
     publish(catalog, cache, 1, upsert(1), upsert(2), upsert(3, bad=True), upsert(4), upsert(4, body="twin"))
