@@ -29,6 +29,7 @@ from indexer.format.store import Store
 from indexer.netting import ROW_HASH, judge
 from indexer.publish import SHARD, SLOT, named, prepared
 from indexer.spec import CollectionSpec
+from indexer.tasks import raised_by_tasks
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -72,6 +73,7 @@ class Verification:
         return not any(self.counts.values())
 
 
+@raised_by_tasks()
 def verify(source: Source, catalog: Catalog, cache: Path) -> Verification:
     """Compare the newest version with its table. Raises :class:`connectors.errors.HistoryBroken` if that is gone.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from indexer.apply import apply
 from indexer.catalog import CatalogState, SourcePosition
 from indexer.commit import commit_batch
-from indexer.errors import CatalogError
+from indexer.errors import CatalogError, CorruptFile, IndexerError, ObjectNotFound
 from indexer.verify import Verification, verify
 from tests.indexer.parts import NOON
 from tests.scene import Scene
@@ -87,4 +89,19 @@ def test_what_was_never_loaded_cannot_be_verified(scene: Scene) -> None:
     apply(scene.store, scene.spec())
 
     with pytest.raises(CatalogError, match="has not been loaded yet: `grebe sync scene` loads it"):
+        verified(scene)
+
+
+@pytest.mark.parametrize(("damaged", "error"), [(True, CorruptFile), (False, ObjectNotFound)], ids=["damaged", "lost"])
+def test_a_file_that_cannot_be_read_is_named(scene: Scene, damaged: bool, error: type[IndexerError]) -> None:
+    scene.load()
+    (archive,) = Path(scene.store.url).rglob("segment.tar")
+    if damaged:
+        content = bytearray(archive.read_bytes())
+        content[len(content) // 2] ^= 255
+        archive.write_bytes(content)
+    else:
+        archive.unlink()
+
+    with pytest.raises(error, match=r"segment\.tar"):
         verified(scene)
