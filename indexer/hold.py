@@ -80,6 +80,7 @@ def sentence(state: CatalogState, held: Hold) -> str:
         )
     return (
         f"{name}: the changes up to source version {held.end.version} would delete {held.deletes} of {held.rows} rows, "
-        f"more than sync.max_delete_ratio ({state.spec.sync.max_delete_ratio:g}) allows, and are held; if that is "
-        f"meant: `grebe sync {name} --approve {held.end.version}`"
+        f"more than sync.max_delete_ratio ({state.spec.sync.max_delete_ratio:g}) allows, and are held; searches see "
+        f"the rows as before. If it is meant: `grebe sync {name} --approve {held.end.version}`; if not, put the rows "
+        "back at the source and sync again"
     )

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jobs.errors import CommandError
 from jobs.settings import Settings
 
 
@@ -53,6 +54,14 @@ def stderr() -> Console:
 def note(text: str) -> None:
     """Say something that is not the result."""
     stderr().print(escape(text), soft_wrap=True)
+
+
+def confirmed(question: str) -> bool:
+    """Ask a person; raises :class:`jobs.errors.CommandError` where nobody answers."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort as error:
+        raise CommandError("nothing was done, because nobody answered; to go on without being asked: --yes") from error
 
 
 def tell(error: Exception, *, about: str | None = None) -> None:

@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from indexer.spec import parse_spec
+from indexer.spec import CollectionSpec, parse_spec
 from jobs.errors import CommandError
 
+CHANGE_FEED = "delta.enableChangeDataFeed"
 KEY_NAMES = ("id", "key", "uuid", "guid")
 TEXT_NAMES = frozenset(
     {
@@ -46,6 +48,7 @@ vector:
 columns: [{columns}]
 
 # Defaults that may stay out:
+# sync: {{max_delete_ratio: 0.5}}   # a batch that deletes more of the rows waits for a person's word
 # index: {{kind: auto, device: auto, min_recall: 0.95}}
 # shards: 1                    # more for tables of many millions of rows
 """
@@ -84,20 +87,58 @@ def starter_spec(name: str, table: str | None, columns: Sequence[Column] = ()) -
     return text
 
 
-def columns_of(table: str) -> tuple[Column, ...]:
-    """Return the columns of the Delta table at ``table``, read from its log without Spark."""
+@dataclass(frozen=True, kw_only=True)
+class TableFacts:
+    """What a Delta table's log says: its columns, and whether its change feed is on."""
+
+    columns: tuple[Column, ...]
+    change_feed: bool
+
+
+def facts_of(table: str) -> TableFacts:
+    """Return the facts of the Delta table at ``table``, read from its log without Spark; raises CommandError."""
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     try:
-        fields = DeltaTable(table).schema().fields
+        found = DeltaTable(table)
+        fields, configuration = found.schema().fields, found.metadata().configuration
     except (DeltaError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip("!;")
         raise CommandError(
             f"{table}: cannot be read as a Delta table: {reason}; a metastore's table has no folder to read here, "
             "so leave --table out and write its name into the file"
         ) from error
-    return tuple(Column(name=field.name, type=_type_name(field.type)) for field in fields)
+    columns = tuple(Column(name=field.name, type=_type_name(field.type)) for field in fields)
+    return TableFacts(columns=columns, change_feed=configuration.get(CHANGE_FEED, "false").lower() == "true")
+
+
+def change_feed_off(table: str) -> str:
+    """Return the warning about a table without a change feed."""
+    return (
+        f"The change feed of {table} is off; before the first sync: "
+        f"ALTER TABLE delta.`{table}` SET TBLPROPERTIES ({CHANGE_FEED} = true)"
+    )
+
+
+def look_at_table(spec: CollectionSpec) -> str | None:
+    """Return a warning about the spec's table, if there is one to give; only folders on this machine are looked at.
+
+    Raises :class:`connectors.errors.SchemaMismatch` if the table lacks a column.
+    """
+    from connectors.columns import require_columns
+
+    source = spec.source
+    if source.kind != "delta" or "://" in source.table:
+        return None
+    if not Path(source.table).is_dir():
+        named = "/" not in source.table
+        return (
+            None if named and "." in source.table else f"{source.table}: no such folder here; its columns are unchecked"
+        )
+    facts = facts_of(source.table)
+    require_columns(source.table, spec.source_columns, [column.name for column in facts.columns])
+    return None if facts.change_feed else change_feed_off(source.table)
 
 
 def _type_name(kind: object) -> str:

@@ -63,10 +63,10 @@ def search(snapshot: Snapshot, request: SearchRequest, *, embedder: Embedder | N
     if request.include is not None:
         unknown_names(include, field_names(spec), where="include")
     watch = Stopwatch()
+    passing = _passing(snapshot, request)  # before the model, which may have to be loaded first: it may be wrong
+    watch.lap("filter")
     vector = _vector(snapshot, request, embedder) if mode in ("hybrid", "vector") else None
     watch.lap("embed")
-    passing = _passing(snapshot, request)
-    watch.lap("filter")
     if mode is None:
         ranked = _in_key_order(snapshot, passing, request.k)
         watch.lap("order")

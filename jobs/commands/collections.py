@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.errors import CommandError
-from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
+from jobs.output import Format, Output, StoreOption, confirmed, note, print_json, stdout, table
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,18 +35,21 @@ def init(
 
     grebe init advisories --table /data/advisories
     """
-    from jobs.starter import columns_of, starter_spec
+    from jobs.starter import change_feed_off, facts_of, starter_spec
 
     path = file or Path(f"{name}.yaml")
     if path.exists() and not force:
         raise CommandError(f"{path} exists already; give another name with --file, or --force to replace it")
-    columns = columns_of(from_table) if from_table else ()
-    path.write_text(starter_spec(name, from_table, columns), encoding="utf-8")
+    facts = facts_of(from_table) if from_table else None
+    path.write_text(starter_spec(name, from_table, facts.columns if facts else ()), encoding="utf-8")
+    if facts and not facts.change_feed:
+        note(change_feed_off(str(from_table)))
     note(f"Wrote {path}. Look it over, then: grebe apply -f {path}")
 
 
 def apply(
-    file: Annotated[Path, typer.Option("--file", "-f", help="The collection's YAML.")],
+    path: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The same as --file.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="The collection's YAML.")] = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build the index anew beside the old one, at the next sync.")
     ] = False,
@@ -62,8 +65,15 @@ def apply(
     from indexer.apply import apply as apply_spec
     from indexer.format.store import Store
     from indexer.spec import load_spec
+    from jobs.starter import look_at_table
 
-    spec = load_spec(file)
+    given = file or path
+    if given is None or (file and path):
+        raise typer.BadParameter("name one YAML file: grebe apply -f NAME.yaml", param_hint="--file")
+    spec = load_spec(given)
+    warning = look_at_table(spec)
+    if warning:
+        note(f"Warning: {warning}")
     outcome = apply_spec(Store.at(Settings.read(store=store).store), spec, rebuild=rebuild)
     if output is Format.JSON:
         print_json({"collection": spec.name, "outcome": outcome})
@@ -128,7 +138,7 @@ def drop(
     from indexer.format.store import Store
 
     root = Store.at(Settings.read(store=store).store)
-    if not yes and not typer.confirm(f"Delete the index of '{name}' in {root.url}?"):
+    if not yes and not confirmed(f"Delete the index of '{name}' in {root.url}?"):
         note("Nothing was deleted.")
         raise typer.Exit(1)
     drop_collection(root, name)

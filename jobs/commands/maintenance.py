@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
+from jobs.output import Format, Output, StoreOption, confirmed, note, print_json, stdout, table
 from jobs.settings import Settings
 
 MIB = 2**20
@@ -120,7 +120,7 @@ def vacuum(
 
     catalog = Catalog.open(Store.at(Settings.read(store=store).store), name)
     retained = catalog.horizon if retain is None else timedelta(hours=retain)
-    if not dry_run and not yes and not typer.confirm(_question(name, retained), err=True):
+    if not dry_run and not yes and not confirmed(_question(name, retained)):
         note("Nothing was deleted.")
         raise typer.Exit(1)
     with bars(unit="files") as progress:

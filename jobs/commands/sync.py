@@ -98,6 +98,9 @@ def sync(
             ended=lambda outcome: _tell_failure(outcome, alone=alone),
         )
     _print(outcomes, output, alone=alone)
+    for outcome in outcomes:
+        if outcome.report and outcome.report.ledger.set_aside:
+            note(f"{outcome.report.ledger.set_aside} rows were set aside; why: grebe status {outcome.name}")
     if any(outcome.error for outcome in outcomes):
         raise typer.Exit(1)
 

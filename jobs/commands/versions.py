@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.errors import CommandError
-from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
+from jobs.output import Format, Output, StoreOption, confirmed, note, print_json, stdout, table
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def rollback(
     from indexer.rollback import rollback as put_back
 
     catalog = _catalog(name, store)
-    if not yes and not typer.confirm(f"Put version {version} of '{name}' back and hold the collection?", err=True):
+    if not yes and not confirmed(f"Put version {version} of '{name}' back and hold the collection?"):
         note("Nothing was changed.")
         raise typer.Exit(1)
     state = put_back(catalog, version)

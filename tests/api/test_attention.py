@@ -113,7 +113,8 @@ def test_a_server_tells_what_waits_for_a_person(library: Library, serve: Serve) 
     assert status["held"] == {"kind": "mass_delete", "epoch": EPOCH, "version": 6, "deletes": 3, "rows": 4}
     assert status["warnings"] == [
         "books: the changes up to source version 6 would delete 3 of 4 rows, more than sync.max_delete_ratio (0.5) "
-        "allows, and are held; if that is meant: `grebe sync books --approve 6`",
+        "allows, and are held; searches see the rows as before. If it is meant: `grebe sync books --approve 6`; if "
+        "not, put the rows back at the source and sync again",
         "books: the source was last read 6.0 days ago and keeps changes for 8.0 days; run `grebe sync books` within "
         "2.0 days, after which the whole table may have to be compared",
     ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -112,11 +113,16 @@ def test_a_change_at_the_source_is_searchable_after_the_next_sync(synced: Grebe,
     assert said.json["results"][0]["fields"]["weight"] == 0.3
 
 
-def test_drop_asks_first_and_then_deletes_the_index_alone(grebe: Grebe, house: Path) -> None:
+def test_drop_asks_first_and_then_deletes_the_index_alone(
+    grebe: Grebe, house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = house / "gone.yaml"
     spec.write_text((house / "birds.yaml").read_text().replace("name: birds", "name: gone", 1))
     assert grebe("apply", "-f", spec).code == 0
-    assert grebe("drop", "gone").code == 1
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    unanswered = grebe("drop", "gone")
+    assert unanswered.code == 1
+    assert "nobody answered; to go on without being asked: --yes" in unanswered.err
     assert grebe("status", "gone").code == 0
     assert grebe("drop", "gone", "--yes").code == 0
     assert grebe("status", "gone").code == 1

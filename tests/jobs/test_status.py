@@ -51,7 +51,7 @@ def test_the_list_has_one_line_each_and_the_warnings_below(library: Library, tmp
     assert [line.split()[0] for line in lines] == ["collection", "books", "others", "warning:", "warning:"]
     assert lines[1].endswith("changes  6.0 days, held")
     assert lines[2].split()[-3:] == ["-", "not", "loaded"]
-    assert "if that is meant: `grebe sync books --approve 6`" in lines[3]
+    assert "If it is meant: `grebe sync books --approve 6`" in lines[3]
     assert "keeps changes for 8.0 days; run `grebe sync books` within 2.0 days" in lines[4]
     listed = grebe("status", "-o", "json").json["collections"]
     assert [len(each["warnings"]) for each in listed] == [2, 0]
