@@ -24,7 +24,7 @@ check: $(VENV)  ## lint, format, types, arrows between rooms, the wheel, the doc
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -q tests/house
 
 soak: $(VENV)  ## run the long tests: many kills, long streams
-	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m soak $(ARGS)
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m soak -n 2 --dist worksteal --timeout 3600 $(ARGS)
 
 bench: $(VENV)  ## run every benchmark against its goals; ARGS=--quick takes a minute each
 	@for name in sync search compaction freshness snowflake; do \
