@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from jobs.sources import open_source
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+AWAKE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,12 @@ def run_syncs(
         attempt = partial(_attempt, spark, store, cache, options_of, waiting)
         if continuous:
             with ThreadPoolExecutor(len(specs), thread_name_prefix="grebe-sync") as pool:
-                list(pool.map(lambda name: end(attempt(on_busy, name)), specs))
+                following = [pool.submit(lambda name: end(attempt(on_busy, name)), name) for name in specs]
+                # The system may hand a signal to any thread; Python answers it in this one, and only while it is awake.
+                while wait(following, AWAKE_SECONDS).not_done:
+                    pass
+            for future in following:
+                future.result()
         else:
             _one_after_another(specs, attempt, on_busy, end)
     return [outcomes[name] for name in names]

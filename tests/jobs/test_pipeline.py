@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pyspark.sql import SparkSession
 from connectors.errors import SourceNotFound
 from indexer import lease
 from indexer.apply import apply
+from indexer.catalog import Catalog
 from indexer.errors import CollectionNotFound
 from indexer.format.store import Store
 from indexer.lease import OnBusy, leased
@@ -108,6 +110,27 @@ def test_followed_side_by_side_one_that_fails_stops_no_other(
         "b": type(None),
     }
     assert store.child("a").list("sync-lease") == []
+
+
+def test_a_signal_that_reaches_another_thread_is_answered_while_collections_are_followed(
+    run: Callable[..., list[Outcome]], store: Store
+) -> None:
+    stopping = threading.Event()
+
+    def signal_here() -> None:
+        wait_until(lambda: Catalog.open(store, "a").read().position is not None)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: stopping.set())
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(signal_here)
+            outcomes = run("a", stop=stopping.is_set)
+            sent.result(60)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert [(outcome.name, outcome.error) for outcome in outcomes] == [("a", None)]
 
 
 def test_one_that_is_waited_for_comes_last(
