@@ -6,7 +6,6 @@ deleted or replaced before it began; versions that came before still name the ol
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -139,7 +138,7 @@ def _merged(
     Returns the new segment's number, ``None`` if another commit was faster.
     """
     try:
-        job = dataclasses.replace(merge_job(catalog, state, inputs, cache), operation=operation)
+        job = merge_job(catalog, state, inputs, cache, operation)
         return job.number if run_merge(catalog, job) else None
     except CommitConflict:
         return None  # the state was replaced and vacuumed meanwhile

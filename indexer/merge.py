@@ -55,7 +55,7 @@ class MergeJob:
     cache: Path
     base: SourcePosition | None = None
     number: int = field(default_factory=new_segment_number)
-    operation: str = "merge"
+    operation: str
 
 
 def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[SegmentRecord, ...]:
@@ -80,8 +80,14 @@ def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[Segme
     return ()
 
 
-def merge_job(catalog: Catalog, state: CatalogState, inputs: tuple[SegmentRecord, ...], cache: Path) -> MergeJob:
-    """Return the job that merges ``inputs`` of ``state``."""
+def merge_job(
+    catalog: Catalog,
+    state: CatalogState,
+    inputs: tuple[SegmentRecord, ...],
+    cache: Path,
+    operation: str = "merge",
+) -> MergeJob:
+    """Return the job that merges ``inputs`` of ``state``, which history calls ``operation``."""
     return MergeJob(
         store=catalog.store,
         spec=state.spec,
@@ -89,6 +95,7 @@ def merge_job(catalog: Catalog, state: CatalogState, inputs: tuple[SegmentRecord
         tombstones=catalog.tombstones(state),
         cache=cache,
         base=state.base,
+        operation=operation,
     )
 
 

@@ -20,7 +20,7 @@ from retrieval import bitmap
 from retrieval.errors import DeadlineExceeded
 from retrieval.keyword_query import KeywordQueries
 from retrieval.passing import RESTRICTED_MAX, Passing
-from retrieval.ranking import Candidates
+from retrieval.ranking import Candidates, rows_of
 from retrieval.segments import SegmentView
 
 Way = Literal["deepened", "restricted", "nothing"]
@@ -111,7 +111,7 @@ class KeywordLeg:
         if self._one_chunk_rows:
             kth = float(hits.scores[k - 1])
         else:
-            rows = self._rows(hits)
+            rows = rows_of(hits.places, hits.positions, self._views)
             _, first = np.unique(rows, return_index=True)
             if len(first) < k:
                 return False
@@ -138,14 +138,6 @@ class KeywordLeg:
             mine = places == place
             keep[mine] = bitmap.contains(passing.selections[place].bits, positions[mine])
         return keep
-
-    def _rows(self, hits: _Hits) -> npt.NDArray[np.int64]:
-        rows = np.empty(len(hits.places), dtype=np.int64)
-        for place in np.unique(hits.places).tolist():
-            mine = hits.places == place
-            chunk_rows = self._views[place].segment.row_of_chunk[hits.positions[mine]].astype(np.int64)
-            rows[mine] = (place << POSITION_BITS) | chunk_rows
-        return rows
 
     def _candidates(self, hits: _Hits) -> list[Candidates]:
         if len(self._views) == 1:

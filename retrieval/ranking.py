@@ -102,12 +102,12 @@ def rank(candidates: Sequence[Candidates], views: Sequence[SegmentView], spec: C
 def row_ids(ranked: Ranked, views: Sequence[SegmentView]) -> list[int]:
     """Return each hit's row as one number, unique in the snapshot."""
     places, positions = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
-    rows: list[int] = _rows_of(places, positions, views).tolist()
+    rows: list[int] = rows_of(places, positions, views).tolist()
     return rows
 
 
-def _rows_of(places: Positions, positions: Positions, views: Sequence[SegmentView]) -> Positions:
-    """Return the rows of chunks as one number each."""
+def rows_of(places: Positions, positions: Positions, views: Sequence[SegmentView]) -> Positions:
+    """Return the rows of chunks, as one number each that is unique in the snapshot; all arrays are ``(n,)``."""
     rows = np.empty(len(positions), dtype=np.int64)
     for place in np.unique(places).tolist():
         mine = places == place
@@ -118,7 +118,7 @@ def _rows_of(places: Positions, positions: Positions, views: Sequence[SegmentVie
 def _best_chunks(places: Positions, positions: Positions, scores: Scores, views: Sequence[SegmentView]) -> Positions:
     """Return the index of each row's best chunk, best rows first."""
     order = np.lexsort((positions, places, -scores))
-    rows = _rows_of(places, positions, views)
+    rows = rows_of(places, positions, views)
     _, first = np.unique(rows[order], return_index=True)
     return order[np.sort(first)]
 

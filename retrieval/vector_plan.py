@@ -115,8 +115,7 @@ class VectorPlan:
             self.list_counts = np.bincount(lists, minlength=self.nlist)
         growth = _growth(parameters.get("nprobe_tenth"), self.nprobe, DEFAULT_GROWTH)
         self.k_growth = _growth(parameters.get("k_factor_tenth"), self.k_factor, DEFAULT_K_GROWTH)
-        self.usual_lists = min(self.nlist, self.nprobe * share**-growth)
-        self.target = self.usual_lists * self.passing / self.nlist
+        self.target = min(self.nlist, self.nprobe * share**-growth) * self.passing / self.nlist
         self.chunks_per_list = self.segment.n / self.nlist
 
     @property
