@@ -1,6 +1,6 @@
 """``python -m jobs`` is ``grebe``."""
 
-from jobs.cli import main
+from jobs.cli import command
 
 if __name__ == "__main__":
-    main()
+    command()

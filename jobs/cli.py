@@ -5,10 +5,13 @@ Every command imports what it needs when it runs, so that ``grebe --help`` start
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
+import os
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -62,3 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:  # the last stop: whatever it is, the caller gets a sentence and not a stack trace
         tell(error)
         sys.exit(1)
+
+
+def command() -> NoReturn:
+    """Be the ``grebe`` command: :func:`main`, then all that Python does at its end but take itself apart.
+
+    Threads of Arrow, FAISS, the model or a driver may still be in native code by then, and one that comes back to an
+    interpreter half gone ends the process by SIGSEGV: a sync that did its work would be reported as crashed.
+    """
+    code = 1
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    threading._shutdown()  # type: ignore[attr-defined]  # joins the threads that are no daemons
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # who read it is gone
+            code = code or 1
+    os._exit(code)

@@ -196,3 +196,32 @@ def test_help_loads_nothing_heavy() -> None:
     probe = f"import sys, jobs.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+AT_THE_END = """
+import atexit, sys, threading, time
+from jobs import cli
+atexit.register(print, "cleared away")
+threading.Thread(target=lambda: (time.sleep(0.3), print("wrote the last line"))).start()
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+sys.argv[1:] = {arguments!r}
+cli.command()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["no-such-command"], 2), (["apply"], 2)])
+def test_the_command_ends_with_its_code_after_threads_and_exit_handlers(arguments: list[str], code: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_THE_END.format(arguments=arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout.splitlines()[-2:]) == (code, ["wrote the last line", "cleared away"])
+
+
+def test_a_reader_that_has_gone_is_no_stack_trace() -> None:
+    line = f"{{ sleep 0.5; {sys.executable} -m jobs --help; }} | true; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr) == ("1\n", "")
