@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 # The model comes with a package; no test may wait for a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# Thousands of tiny jobs, each run once: compiling them well costs more than it brings.
+# Thousands of tiny jobs, each run once: compiling them well costs more than it brings. Java's code for reading a Delta
+# log's few rows, written anew by every task, was a third of the CPU of an UPDATE.
 SHORT_RUNS = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
 
 
