@@ -10,6 +10,7 @@
     │   ├── HistoryExpired     the wanted version is gone: VACUUM or retention took it
     │   ├── ChangesInterrupted changes cannot be read across a place (the feed was off, a column was renamed)
     │   └── SourceRecreated    a table of the same name, but not the same table
+    ├── BatchLost              a batch of a query's result can no longer be fetched: the query has to be run anew
     ├── SchemaMismatch         a column that the spec names is missing or of another type
     ├── JavaMissing            there is no Java that Spark can use (the message has the line that installs it)
     └── SessionFailed          Spark did not start
@@ -48,6 +49,10 @@ class ChangesInterrupted(HistoryBroken):
 
 class SourceRecreated(HistoryBroken):
     """The table was dropped and created anew: its id is not the one the catalog knows."""
+
+
+class BatchLost(SourceError):
+    """A batch of a result can no longer be fetched: the window that it is of has to be planned anew."""
 
 
 class SchemaMismatch(SourceError):

@@ -16,7 +16,7 @@ from pyspark.sql.datasource import InputPartition
 from snowflake.connector.errors import Error, InternalError, OperationalError
 from snowflake.connector.result_batch import IterTableStructure, IterUnit, ResultBatch
 
-from connectors.errors import SourceError
+from connectors.errors import BatchLost, SourceError
 from connectors.snowflake_session import Session, SignIn, translate
 from connectors.snowflake_types import spark_batches
 
@@ -29,10 +29,6 @@ PAUSES_SECONDS = (0.2, 1.0)
 """How long to wait before the second and the third time that a batch is fetched."""
 REFUSED = "non-successful HTTP status"
 """How the connector says that the store answered and said no: the address has expired, as a rule."""
-
-
-class BatchLost(SourceError):
-    """A batch of a result can no longer be fetched: the window that it is of has to be planned anew."""
 
 
 class BatchPartition(InputPartition):

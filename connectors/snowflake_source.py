@@ -11,8 +11,7 @@ from pyspark.sql.utils import is_remote
 
 from connectors import snowflake_batches
 from connectors.contract import POLL_SECONDS, ChangeBatch, Head, Position, Reads
-from connectors.errors import SourceError
-from connectors.snowflake_batches import BatchLost
+from connectors.errors import BatchLost, SourceError
 from connectors.snowflake_reader import ACTION, FORMAT, Follow
 from connectors.snowflake_session import Session, SignIn
 from connectors.snowflake_signal import ChangeSignal

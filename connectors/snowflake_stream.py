@@ -17,7 +17,6 @@ from connectors.columns import column
 from connectors.contract import COMMITTED_AT, DELETE, OP, UPSERT, VERSION, ChangeBatch, Position
 from connectors.errors import SourceError
 from connectors.scratch_stream import ScratchStream
-from connectors.snowflake_batches import BatchLost
 from connectors.snowflake_reader import ACTION, FORMAT, Follow, SnowflakeDataSource, version_of
 from connectors.snowflake_session import SignIn, scrubbed
 from connectors.snowflake_sql import moment
@@ -91,11 +90,9 @@ def contract_rows(rows: DataFrame, columns: list[str], version: int, *, action: 
 
 
 _KINDS: dict[str, type[SourceError]] = {
-    kind.__name__: kind
-    for kind in [BatchLost, *vars(errors).values()]
-    if isinstance(kind, type) and issubclass(kind, SourceError)
+    kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SourceError)
 }
-_OURS = re.compile(r"connectors\.(?:errors|snowflake_batches)\.(\w+): (.*)")
+_OURS = re.compile(r"\bconnectors\.errors\.(\w+): (.*)")
 
 
 def revived(error: BaseException, named: str) -> SourceError | None:

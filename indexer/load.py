@@ -166,6 +166,7 @@ def compares_with(plan: LoadPlan, state: CatalogState, catalog: Catalog | None) 
         return False
 
 
+@raised_by_tasks()
 def new_plan(source: Source, spec: CollectionSpec, loads: Store, compares: CatalogState | None = None) -> LoadPlan:
     """Plan a load (of a resync with what it ``compares`` with) at the source's head, and forget all others."""
     head = source.head()

@@ -8,19 +8,30 @@ from contextlib import contextmanager
 
 from pyspark.errors import PySparkException
 
-from indexer import errors
+import connectors.errors
+import indexer.errors
 
-_OURS = re.compile(r"\bindexer\.errors\.(\w+): (.+)")
+_ROOMS = {"indexer": indexer.errors, "connectors": connectors.errors}
+_OURS = re.compile(r"\b(indexer|connectors)\.errors\.(\w+): (.+)")
 
 
 @contextmanager
 def raised_by_tasks() -> Iterator[None]:
-    """Raise an :class:`indexer.errors.IndexerError` of a task that runs within; any other error is left as it is."""
+    """Raise what a task raised within; any other error than the two rooms' own is left as it is.
+
+    Those are :class:`indexer.errors.IndexerError` and :class:`connectors.errors.SourceError`, of a row that a task
+    reads. The latter comes without Spark's text as its cause: an address in it may let its reader in.
+    """
     try:
         yield
     except PySparkException as error:
         found = _OURS.findall(str(error))
-        kind = getattr(errors, found[-1][0], None) if found else None
-        if kind is None or not issubclass(kind, errors.IndexerError):
+        if not found:
             raise
-        raise kind(found[-1][1].strip()) from error
+        room, name, said = found[-1]
+        kind = getattr(indexer.errors if room == "indexer" else connectors.errors, name, None)
+        if not (
+            isinstance(kind, type) and issubclass(kind, indexer.errors.IndexerError | connectors.errors.SourceError)
+        ):
+            raise
+        raise kind(said.strip()) from (error if room == "indexer" else None)

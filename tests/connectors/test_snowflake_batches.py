@@ -11,8 +11,8 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType
 from snowflake.connector.errors import InterfaceError
 
 from connectors import snowflake_batches
-from connectors.errors import SourceError
-from connectors.snowflake_batches import BatchLost, BatchPartition, Result, again, fetch, run
+from connectors.errors import BatchLost, SourceError
+from connectors.snowflake_batches import BatchPartition, Result, again, fetch, run
 from connectors.snowflake_session import Session, SignIn
 from tests.snowflake.server import SnowflakeServer
 

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from connectors.contract import ChangeBatch, Position
 from connectors.errors import (
+    BatchLost,
     ChangesUnavailable,
     HistoryExpired,
     SchemaMismatch,
@@ -20,7 +21,6 @@ from connectors.errors import (
     SourceNotFound,
     SourceRecreated,
 )
-from connectors.snowflake_batches import BatchLost
 from connectors.snowflake_session import SignIn
 from connectors.snowflake_source import SnowflakeSource
 from tests.connectors.signing_in import connections_file

@@ -11,8 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from connectors.contract import ChangeBatch, Position
-from connectors.errors import SourceError
-from connectors.snowflake_batches import BatchLost
+from connectors.errors import BatchLost, SourceError
 from connectors.snowflake_session import SignIn
 from connectors.snowflake_source import SnowflakeSource
 from indexer.apply import apply
@@ -138,6 +137,18 @@ def test_a_load_gets_over_batches_that_break_off_or_expire(notes: Notes, fault: 
     report = notes.sync()
 
     assert (report.ledger.upserted, notes.live_rows) == (ROWS, ROWS)
+    assert notes.served() == notes.rows()
+
+
+def test_a_load_whose_batches_break_off_again_and_again_is_named_and_the_next_sync_gets_on(notes: Notes) -> None:
+    notes.source.reading = lambda: notes.server.drop_chunks(10_000)
+
+    with pytest.raises(SourceError, match=r"NOTES.*batch \d of \d of query .* cannot be fetched") as caught:
+        notes.sync()
+
+    assert caught.value.__cause__ is None  # Spark's text, in which an address may stand
+    notes.source.reading = lambda: notes.server.drop_chunks(0)
+    assert notes.sync().ledger.upserted == ROWS
     assert notes.served() == notes.rows()
 
 
