@@ -1,8 +1,10 @@
-"""Progress bars: how far a long step is, how fast it goes and how long it will take, on a terminal only."""
+"""How far a long step is and how fast it goes: bars on a terminal, now and then a line in a job's log."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -12,6 +14,9 @@ from rich.progress import TimeRemainingColumn as TimeLeftColumn
 from rich.text import Text
 
 from jobs.output import stderr
+
+LINE_SECONDS = 30.0
+"""How often, at most, a stage is written about where there is no terminal."""
 
 
 class Report(Protocol):
@@ -36,8 +41,11 @@ class _RateColumn(ProgressColumn):
 
 @contextmanager
 def bars(console: Console | None = None, *, unit: str = "rows") -> Iterator[Report]:
-    """Show one bar per stage while the block runs, counting ``unit``; off a terminal nothing is written."""
+    """Show one bar per stage while the block runs, counting ``unit``; off a terminal, a line every half a minute."""
     screen = console or stderr()
+    if not screen.is_terminal:
+        yield _lines(lambda line: screen.print(line, soft_wrap=True, markup=False), unit)
+        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:<12}"),
@@ -46,7 +54,7 @@ def bars(console: Console | None = None, *, unit: str = "rows") -> Iterator[Repo
         _RateColumn(unit),
         TimeLeftColumn(compact=True, elapsed_when_finished=True),
     )
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as shown:
+    with Progress(*columns, console=screen, transient=True) as shown:
         tasks: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int | None) -> None:
@@ -56,3 +64,23 @@ def bars(console: Console | None = None, *, unit: str = "rows") -> Iterator[Repo
             shown.update(tasks[stage], completed=done, total=total, shown=words)
 
         yield report
+
+
+def _lines(write: Callable[[str], None], unit: str, clock: Callable[[], float] = time.monotonic) -> Report:
+    """Return what writes about a stage when :data:`LINE_SECONDS` are over since it began or was written about."""
+    lock = threading.Lock()
+    began: dict[str, tuple[float, int]] = {}
+    last: dict[str, float] = {}
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        with lock:
+            now = clock()
+            start, before = began.setdefault(stage, (now, done))
+            if now - last.setdefault(stage, now) < LINE_SECONDS:
+                return
+            last[stage] = now
+            rate = (done - before) / (now - start)
+            of = "" if total is None else f" of {total:,}"
+            write(f"{stage}: {done:,}{of} {unit}, {rate:,.0f} {unit}/s")
+
+    return report
