@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from jobs.progress import LINE_SECONDS, _lines, bars
+
+
+def test_a_log_gets_a_line_per_stage_now_and_then() -> None:
+    now = [100.0]
+    written: list[str] = []
+    report = _lines(written.append, "rows", clock=lambda: now[0])
+
+    for seconds in range(0, 100, 5):
+        now[0] = 100.0 + seconds
+        report("read", 200 * seconds, 50_000)
+        report("embedded", 40 * seconds, None)
+
+    assert LINE_SECONDS == 30.0
+    assert written == [
+        line
+        for seconds in (30, 60, 90)
+        for line in (
+            f"read: {200 * seconds:,} of 50,000 rows, 200 rows/s",
+            f"embedded: {40 * seconds:,} rows, 40 rows/s",
+        )
+    ]
+
+
+def test_a_short_step_writes_nothing_to_a_log() -> None:
+    written = io.StringIO()
+    with bars(Console(file=written)) as report:
+        report("read", 5, 5)
+    assert written.getvalue() == ""
+
+
+def test_a_terminal_gets_bars() -> None:
+    written = io.StringIO()
+    with bars(Console(file=written, force_terminal=True, width=120)) as report:
+        report("read", 5, 10)
+    assert "5 of 10 rows" in written.getvalue()
