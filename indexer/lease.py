@@ -4,8 +4,8 @@ It is a courtesy. What keeps two syncs from harming each other is the catalog's 
 stale costs time, never rows.
 
 The holder is whoever made the file ``sync-lease/<n>.json`` with the highest n, by put-if-absent. It says until when it
-counts and is written anew before that; one that has run out, or whose process on this very host is gone, is followed by
-n + 1.
+counts and is written anew before that; one that has run out, or whose process is seen to be gone, is followed by n + 1.
+It is seen where its number means something: on the same host, in the same PID namespace (one container's).
 """
 
 from __future__ import annotations
@@ -42,16 +42,19 @@ class Holder(Record):
 
     id: str
     host: str
+    pid_namespace: str = ""
     pid: int
     since: datetime
     until: datetime
 
     def counts(self, now: datetime) -> bool:
         """Say whether the lease holds: not run out, and its process not known to be gone."""
-        return now < self.until and not (self.host == socket.gethostname() and self._is_gone())
+        return now < self.until and not self._is_gone()
 
     def _is_gone(self) -> bool:
-        if self.pid == os.getpid():  # as after a container's restart, in which each process has the number it had
+        if (self.host, self.pid_namespace) != (socket.gethostname(), _pid_namespace()):
+            return False
+        if self.pid == os.getpid():  # as after a restart of the host, when a process may have the number it had
             return self.id not in _HELD_HERE
         return not _runs(self.pid)
 
@@ -147,6 +150,7 @@ def _holder() -> Holder:
     return Holder(
         id=uuid.uuid4().hex,
         host=socket.gethostname(),
+        pid_namespace=_pid_namespace(),
         pid=os.getpid(),
         since=now,
         until=now + timedelta(seconds=LEASE_SECONDS),
@@ -155,6 +159,14 @@ def _holder() -> Holder:
 
 def _path(number: int) -> str:
     return f"{FOLDER}/{number:08d}.json"
+
+
+def _pid_namespace() -> str:
+    """Return what tells one container's process numbers from another's; empty where the system has no such thing."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _runs(pid: int) -> bool:

@@ -21,6 +21,10 @@ def holder(**fields: object) -> Holder:
     return other.model_copy(update=fields)
 
 
+def here(**fields: object) -> Holder:
+    return holder(host=socket.gethostname(), pid_namespace=lease._pid_namespace(), **fields)
+
+
 def held_by(store: Store, other: Holder, number: int = 1) -> None:
     store.put(f"sync-lease/{number:08d}.json", other.model_dump_json().encode())
 
@@ -84,8 +88,8 @@ def test_the_lease_of_a_dropped_collection_is_not_written_again(store: Store, mo
     "other",
     [
         holder(until=NOW - timedelta(seconds=1)),
-        holder(host=socket.gethostname(), pid=2**22 - 1),
-        holder(host=socket.gethostname(), pid=os.getpid()),
+        here(pid=2**22 - 1),
+        here(pid=os.getpid()),
     ],
     ids=["run out", "its process is gone", "its process had the number of this one"],
 )
@@ -94,6 +98,14 @@ def test_a_lease_that_no_longer_counts_is_taken_over(store: Store, other: Holder
 
     with leased(store, "books", "stop"):
         assert store.list() == ["sync-lease/00000008.json"]
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 - 1])
+def test_a_process_of_another_container_on_a_host_of_this_name_is_not_taken_for_gone(store: Store, pid: int) -> None:
+    held_by(store, here(pid=pid).model_copy(update={"pid_namespace": "pid:[1]"}))
+
+    with pytest.raises(CollectionBusy, match="another sync has been running"), leased(store, "books", "stop"):
+        pass
 
 
 @pytest.mark.parametrize("renew_seconds", [0.02, 60.0], ids=["renewed", "ended"])
