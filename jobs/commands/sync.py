@@ -163,8 +163,13 @@ def _result(outcome: Outcome) -> dict[str, Any]:
 
 
 def _stop_on_signals() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set, so that a batch under way is committed before the end."""
+    """Return an event that SIGINT and SIGTERM set, so that a batch under way is committed before the end.
+
+    Off the main thread, where Python lets nobody take signals, they stay with the program that called.
+    """
     stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        return stopping
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         if not stopping.is_set():

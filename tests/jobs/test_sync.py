@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pytest
 from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
+from jobs.commands.sync import _stop_on_signals
 from tests.jobs.command import Grebe, grebe_on
 
 
@@ -90,3 +93,10 @@ def test_what_cannot_be_meant_is_exit_code_2(grebe: Grebe, tmp_path: Path, argum
     declare(grebe, tmp_path, "birds", 0)
     said = grebe("sync", *arguments)
     assert (said.code, said.out) == (2, "")
+
+
+def test_a_continuous_sync_off_the_main_thread_leaves_signals_to_its_caller() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(_stop_on_signals).result()
+    assert (stopping.is_set(), signal.getsignal(signal.SIGTERM)) == (False, before)
