@@ -33,7 +33,7 @@ from benchmarks.freshness import server
 from benchmarks.harness import SEED, Goal, Report, run
 
 ROWS, QUERIES = 100_000, 1_000
-QUICK_QUERIES = 200
+QUICK_ROWS, QUICK_QUERIES = 20_000, 200
 K, RECALL = 10, 0.95
 ROUNDS = 3
 BUCKETS = 1_000
@@ -61,6 +61,9 @@ class Corpus:
     query_vectors: Vectors
     buckets: npt.NDArray[np.int32]
 
+    def __len__(self) -> int:
+        return len(self.texts)
+
     def truth(self, lows: npt.NDArray[np.int64] | None, width: int | None) -> list[set[int]]:
         """The exact answers of all queries among the rows of buckets ``low`` to ``low + width``."""
         answers = []
@@ -73,12 +76,12 @@ class Corpus:
         return answers
 
 
-def load_corpus(queries: int) -> Corpus:
-    """Read or make the corpus; the first time embeds 101,000 sentences, which takes minutes."""
-    texts = sentences(ROWS + QUERIES)
+def load_corpus(rows: int, queries: int) -> Corpus:
+    """Read or make the corpus; the first time embeds all of its sentences, which takes minutes."""
+    texts = sentences(rows + queries)
     vectors = embedded(texts, "search")
-    buckets = np.random.default_rng(SEED).permutation(ROWS).astype(np.int32) % BUCKETS
-    return Corpus(texts[:ROWS], vectors[:ROWS], texts[ROWS:][:queries], vectors[ROWS:][:queries], buckets)
+    buckets = np.random.default_rng(SEED).permutation(rows).astype(np.int32) % BUCKETS
+    return Corpus(texts[:rows], vectors[:rows], texts[rows:], vectors[rows:], buckets)
 
 
 def build_grebe(corpus: Corpus, folder: Path) -> None:
@@ -89,12 +92,12 @@ def build_grebe(corpus: Corpus, folder: Path) -> None:
     from indexer.format.store import Store
     from indexer.spec import parse_spec
 
-    ids = np.arange(ROWS, dtype=np.int64)
+    ids = np.arange(len(corpus), dtype=np.int64)
     rows = change_table(
         ids=ids,
         body=corpus.texts,
         vectors=corpus.vectors,
-        ops=[UPSERT] * ROWS,
+        ops=[UPSERT] * len(corpus),
         contents=ids,
         version=1,
         bucket=corpus.buckets,
@@ -138,7 +141,8 @@ class Faiss:
     def __init__(self, corpus: Corpus) -> None:
         faiss.omp_set_num_threads(1)
         started = time.perf_counter()
-        self.index = faiss.index_factory(384, "IVF1024,PQ96x4fsr,RFlat", faiss.METRIC_INNER_PRODUCT)
+        lists = 2 ** round(np.log2(4 * np.sqrt(len(corpus))))
+        self.index = faiss.index_factory(384, f"IVF{lists},PQ96x4fsr,RFlat", faiss.METRIC_INNER_PRODUCT)
         self.index.train(corpus.vectors)
         self.index.add(corpus.vectors)
         self.build_seconds = time.perf_counter() - started
@@ -153,7 +157,7 @@ class Faiss:
 
     def parameters(self, effort: tuple[int, int], bits: npt.NDArray[np.uint8] | None) -> Any:
         """Search parameters for an effort ``(nprobe, k_factor)`` and a bitmap."""
-        selector = None if bits is None else faiss.IDSelectorBitmap(ROWS, faiss.swig_ptr(bits))
+        selector = None if bits is None else faiss.IDSelectorBitmap(len(self._corpus), faiss.swig_ptr(bits))
         base, refined = faiss.SearchParametersIVF(), faiss.IndexRefineSearchParameters()
         base.nprobe, base.sel = effort[0], selector
         refined.k_factor, refined.base_index_params = effort[1], base
@@ -245,7 +249,7 @@ def add_hnswlib_row(report: Report, corpus: Corpus, grebe: Grebe) -> tuple[float
     queries, truth = len(corpus.queries), corpus.truth(None, None)
     started = time.perf_counter()
     index = hnswlib.Index(space="ip", dim=384)
-    index.init_index(max_elements=ROWS, M=16, ef_construction=200, random_seed=SEED)
+    index.init_index(max_elements=len(corpus), M=16, ef_construction=200, random_seed=SEED)
     index.add_items(corpus.vectors, num_threads=1)
     seconds = time.perf_counter() - started
     index.set_num_threads(1)
@@ -323,14 +327,14 @@ def add_build_rows(report: Report, grebe: Grebe, peer: Faiss, corpus: Corpus, hn
         path.stat().st_size for view in grebe.snapshot.views for path in view.segment.files.folder.glob("vectors.*")
     )
     for name, took, size in (("grebe", seconds, ours), ("FAISS", peer.build_seconds, peer.bytes), ("hnswlib", *hnsw)):
-        report.add(f"build, {name}", f"{ROWS / took:,.0f} vectors/s", "", "", f"{size / 2**20:,.0f} MiB", "")
+        report.add(f"build, {name}", f"{len(corpus) / took:,.0f} vectors/s", "", "", f"{size / 2**20:,.0f} MiB", "")
 
 
 def measure(arguments: argparse.Namespace) -> Report:
     """Run every row."""
-    corpus = load_corpus(QUICK_QUERIES if arguments.quick else QUERIES)
+    corpus = load_corpus(*((QUICK_ROWS, QUICK_QUERIES) if arguments.quick else (ROWS, QUERIES)))
     report = Report(
-        title=f"Search: {ROWS:,} × 384, {len(corpus.queries)} held-out queries, top {K}, one thread",
+        title=f"Search: {len(corpus):,} × 384, {len(corpus.queries)} held-out queries, top {K}, one thread",
         columns=("QPS", "recall@10", "peer", "peer's QPS", "ratio"),
         packages=("faiss-cpu", "tantivy", "polars", "hnswlib", "numpy"),
     )
