@@ -100,7 +100,7 @@ def test_a_lease_that_no_longer_counts_is_taken_over(store: Store, other: Holder
         assert store.list() == ["sync-lease/00000008.json"]
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 2**22 - 1])
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 - 1], ids=["the number of this one", "a number not in use"])
 def test_a_process_of_another_container_on_a_host_of_this_name_is_not_taken_for_gone(store: Store, pid: int) -> None:
     held_by(store, here(pid=pid).model_copy(update={"pid_namespace": "pid:[1]"}))
 
