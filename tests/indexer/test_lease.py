@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,11 +14,10 @@ from indexer.errors import CollectionBusy
 from indexer.format.store import Store
 from indexer.lease import Holder, leased
 
-NOW = datetime.now(UTC)
-
 
 def holder(**fields: object) -> Holder:
-    other = Holder(id="x", host="elsewhere", pid=1, since=NOW, until=NOW + timedelta(seconds=60))
+    now = datetime.now(UTC)
+    other = Holder(id="x", host="elsewhere", pid=1, since=now, until=now + timedelta(seconds=60))
     return other.model_copy(update=fields)
 
 
@@ -85,16 +85,16 @@ def test_the_lease_of_a_dropped_collection_is_not_written_again(store: Store, mo
 
 
 @pytest.mark.parametrize(
-    "other",
+    "made",
     [
-        holder(until=NOW - timedelta(seconds=1)),
-        here(pid=2**22 - 1),
-        here(pid=os.getpid()),
+        lambda: holder(until=datetime.now(UTC) - timedelta(seconds=1)),
+        lambda: here(pid=2**22 - 1),
+        lambda: here(pid=os.getpid()),
     ],
     ids=["run out", "its process is gone", "its process had the number of this one"],
 )
-def test_a_lease_that_no_longer_counts_is_taken_over(store: Store, other: Holder) -> None:
-    held_by(store, other, 7)
+def test_a_lease_that_no_longer_counts_is_taken_over(store: Store, made: Callable[[], Holder]) -> None:
+    held_by(store, made(), 7)
 
     with leased(store, "books", "stop"):
         assert store.list() == ["sync-lease/00000008.json"]
