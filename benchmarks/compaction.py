@@ -74,7 +74,7 @@ class Size:
     peer: int
 
 
-FULL, QUICK = Size(batches=2_000, beside=200, peer=300), Size(batches=100, beside=40, peer=30)
+FULL, QUICK = Size(batches=2_000, beside=200, peer=300), Size(batches=80, beside=32, peer=24)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from indexer.spec import CollectionSpec
 
 RATE = 500
-SECONDS, QUICK_SECONDS = 600, 10
+SECONDS, QUICK_SECONDS = 600, 6
 FIRST_SECONDS = 60
-OTHER_SECONDS, QUICK_OTHER_SECONDS = 60, 5
+OTHER_SECONDS, QUICK_OTHER_SECONDS = 60, 3
 """How long the stream with the model and the peer's take."""
-WARM_UP_COMMITS, QUICK_WARM_UP_COMMITS = 12, 4
+WARM_UP_COMMITS, QUICK_WARM_UP_COMMITS = 12, 2
 """The first commits meet a JVM that has compiled nothing and workers that have imported nothing; the measured ones
 begin when these are served."""
 ASK_SECONDS = 0.02
@@ -341,7 +341,8 @@ def measure(arguments: argparse.Namespace) -> Report:
     first = min(FIRST_SECONDS, seconds)
     for share, most in ((0.5, 2), (0.95, 5)):
         lag, theirs = own.quantile(share, first), float(np.quantile(peer, share))
-        report.add(f"p{share * 100:.0f} of {first} s at {RATE} rows/s, s", lag, theirs, value=lag, goal=Goal(most=most))
+        goal = None if arguments.quick else Goal(most=most)
+        report.add(f"p{share * 100:.0f} of {first} s at {RATE} rows/s, s", lag, theirs, value=lag, goal=goal)
     report.add(f"p50 of {seconds} s, s", own.quantile(0.5), "")
     report.add(f"p95 of {seconds} s, s", own.quantile(0.95), "")
     report.add("rows written", own.written, "")
@@ -353,6 +354,8 @@ def measure(arguments: argparse.Namespace) -> Report:
     report.add("with the model: p95, s", model.quantile(0.95), "")
     lost = model.written - model.served
     report.add("with the model: rows lost", lost, "", value=lost, goal=Goal(most=0))
+    if arguments.quick:
+        report.notes = ["--quick ends before Java has compiled what it runs: the lags' goals are those of a minute"]
     return report
 
 

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from connectors.snowflake_source import SnowflakeSource
     from indexer.spec import CollectionSpec
 
-ROWS, QUICK_ROWS = 100_000, 20_000
+ROWS, QUICK_ROWS = 100_000, 5_000
 RATE = 200
-SECONDS, QUICK_SECONDS = 60, 20
+SECONDS, QUICK_SECONDS = 60, 8
 ROUNDS = 3
 DIM = 384
 POOL = 20_000

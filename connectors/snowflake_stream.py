@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from connectors.scratch_stream import ScratchStream
 from connectors.snowflake_reader import ACTION, FORMAT, Follow, SnowflakeDataSource, version_of
 from connectors.snowflake_session import SignIn, scrubbed
 from connectors.snowflake_sql import moment
+from connectors.told import told_by
 
 
 class SnowflakeStream(ScratchStream):
@@ -89,22 +89,13 @@ def contract_rows(rows: DataFrame, columns: list[str], version: int, *, action: 
     )
 
 
-_KINDS: dict[str, type[SourceError]] = {
-    kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SourceError)
-}
-_OURS = re.compile(r"\bconnectors\.errors\.(\w+): (.*)")
-
-
 def revived(error: BaseException, named: str) -> SourceError | None:
-    """Return the error of ours that a Spark error tells of, or None.
-
-    Spark's processes raise our errors, and Spark hands on their text, with a stack trace around it.
-    """
-    found = _OURS.findall(str(error))
-    if not found:
+    """Return the error of ours that a Spark error tells of, or None."""
+    told = told_by(error, errors)
+    if told is None:
         return None
-    kind, said = found[-1]
-    return _KINDS.get(kind, SourceError)(said.strip() or f"{named}: {kind}")
+    kind = told.kind if told.kind is not None and issubclass(told.kind, SourceError) else SourceError
+    return kind(told.message or f"{named}: {told.name}")
 
 
 @contextmanager

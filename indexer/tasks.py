@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,9 +9,9 @@ from pyspark.errors import PySparkException
 
 import connectors.errors
 import indexer.errors
-
-_ROOMS = {"indexer": indexer.errors, "connectors": connectors.errors}
-_OURS = re.compile(r"\b(indexer|connectors)\.errors\.(\w+): (.+)")
+from connectors.errors import SourceError
+from connectors.told import told_by
+from indexer.errors import IndexerError
 
 
 @contextmanager
@@ -25,13 +24,11 @@ def raised_by_tasks() -> Iterator[None]:
     try:
         yield
     except PySparkException as error:
-        found = _OURS.findall(str(error))
-        if not found:
+        told = told_by(error, indexer.errors, connectors.errors)
+        if told is None or told.kind is None or not told.message:
             raise
-        room, name, said = found[-1]
-        kind = getattr(indexer.errors if room == "indexer" else connectors.errors, name, None)
-        if not (
-            isinstance(kind, type) and issubclass(kind, indexer.errors.IndexerError | connectors.errors.SourceError)
-        ):
-            raise
-        raise kind(said.strip()) from (error if room == "indexer" else None)
+        if issubclass(told.kind, SourceError):
+            raise told.kind(told.message) from None
+        if issubclass(told.kind, IndexerError):
+            raise told.kind(told.message) from error
+        raise

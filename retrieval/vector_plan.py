@@ -10,6 +10,7 @@ FAISS ignores a selector when ``bounded_queue=False`` (its issue 5504), so that 
 
 from __future__ import annotations
 
+import bisect
 import functools
 import itertools
 import math
@@ -49,7 +50,10 @@ DEFAULT_K_GROWTH = -0.5
 """The candidates that a hit needs change with the passing share in the same way (``k_factor_tenth``): codes are coarse,
 but the fewer chunks compete for a place, the fewer must be refined."""
 
-SMALLEST_K_FACTOR, LARGEST_K_FACTOR = 4, 128
+NEARLY = 0.95
+
+K_FACTORS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""The candidates for each hit that are asked for: few, so that few sizes of result memory are in use."""
 
 THIN = 0.5
 FAR_BOOST = 4
@@ -140,12 +144,12 @@ class VectorPlan:
     def where(self, local_share: float) -> tuple[int, int]:
         """Return how much further to probe and how many candidates a hit needs, by the share that passes near a query.
 
-        Candidates come in powers of two, so that few sizes of result memory are in use.
+        The candidates are as many as were measured to be needed or a little more, one of ``K_FACTORS``.
         """
         if local_share < THIN * self.share:
             return FAR_BOOST, self.k_factor * FAR_BOOST
         needed = self.k_factor * max(local_share, 1e-6) ** -self.k_growth if local_share < 1 else self.k_factor
-        return 1, min(LARGEST_K_FACTOR, max(SMALLEST_K_FACTOR, 1 << round(math.log2(needed))))
+        return 1, K_FACTORS[min(bisect.bisect_left(K_FACTORS, needed * NEARLY), len(K_FACTORS) - 1)]
 
     def parameters(self, nprobe: int) -> Any:
         """Return FAISS' search parameters for ``nprobe`` lists; shared between threads, never changed."""

@@ -23,6 +23,7 @@ def endpoint() -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.soak
 def test_a_table_on_s3_is_read_like_a_path(endpoint: str) -> None:
     urlopen(Request(f"{endpoint}/lake", method="PUT")).close()
     environment = {

@@ -42,6 +42,7 @@ def test_changes_that_vacuum_took_are_healed_by_a_comparison_that_embeds_only_wh
     assert scene.sync().commits == 0
 
 
+@pytest.mark.soak
 def test_a_comparison_that_finds_nothing_different_writes_no_segment(scene: Scene) -> None:
     scene.load()
     before = scene.state.segments
@@ -89,6 +90,7 @@ def test_a_feed_that_was_off_for_a_while_is_bridged(scene: Scene) -> None:
     assert scene.is_served()
 
 
+@pytest.mark.soak
 def test_a_comparison_that_was_interrupted_goes_on_with_the_parts_that_are_missing(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ def test_a_disk_that_is_full_fails_a_sync_in_a_sentence_and_the_next_one_goes_on
     assert scene.state.live_rows == 3
 
 
+@pytest.mark.soak
 def test_wherever_a_sync_finds_the_disk_full_it_says_so_and_the_next_one_goes_on(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,7 @@ def test_a_sync_gets_over_batches_of_changes_that_break_off_or_expire(notes: Not
     assert notes.served() == notes.rows()
 
 
+@pytest.mark.soak
 def test_a_connection_that_drops_again_and_again_is_named_and_the_next_sync_gets_on(notes: Notes) -> None:
     notes.sync()
     before = notes.served()
@@ -181,6 +182,7 @@ def test_a_connection_that_drops_again_and_again_is_named_and_the_next_sync_gets
     assert (notes.live_rows, notes.served()) == (2 * ROWS - 20, notes.rows())
 
 
+@pytest.mark.soak
 def test_batches_that_expire_each_time_are_named_and_the_next_sync_gets_on(notes: Notes) -> None:
     notes.sync()
     before = notes.served()

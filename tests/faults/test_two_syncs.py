@@ -148,6 +148,7 @@ def test_a_sync_that_was_killed_holds_nobody_up(scene: Scene) -> None:
     assert scene.is_served()
 
 
+@pytest.mark.soak
 def test_a_continuous_sync_in_another_process_is_waited_for_until_it_is_interrupted(scene: Scene) -> None:
     prepare(scene)
     waiting = threading.Event()

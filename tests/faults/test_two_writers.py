@@ -27,7 +27,7 @@ ROUNDS = 12
 NONE = timedelta(0)
 
 
-@pytest.fixture(params=["directory", "s3"])
+@pytest.fixture(params=["directory", pytest.param("s3", marks=pytest.mark.soak)])
 def collection(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalCollection:
     """A collection that has been synced twice."""
     local_tasks(monkeypatch)

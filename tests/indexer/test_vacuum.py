@@ -354,6 +354,7 @@ def test_what_killed_writers_left_goes_once_it_is_old(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.soak
 def test_vacuums_beside_a_sync_and_merges_harm_nothing(store: Store, cache: Path) -> None:
     catalog = Catalog.create(store, TEXTS)
     ended = threading.Event()

@@ -47,6 +47,7 @@ def test_success_is_a_return_and_failure_an_exit_code(capsys: pytest.CaptureFixt
         sync_job.main(["--unheard-of"])
 
 
+@pytest.mark.soak
 def test_spark_submit_with_the_wheel_syncs_what_it_can_and_says_what_it_cannot(tmp_path: Path) -> None:
     wheel = build_wheel(tmp_path / "wheel")
     (found,) = distributions(path=[str(wheel)])
