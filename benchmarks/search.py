@@ -315,7 +315,7 @@ def _ask(client: httpx.Client, corpus: Corpus, number: int, *, mode: str, width:
 
 def add_build_rows(report: Report, grebe: Grebe, peer: Faiss, corpus: Corpus, hnsw: tuple[float, int]) -> None:
     """Vectors a second of each index's build on one thread, and the bytes it holds."""
-    from indexer.format.vectors import build_index
+    from indexer.ann.build import build_index
     from indexer.spec import IndexSpec
 
     faiss.omp_set_num_threads(1)

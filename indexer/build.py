@@ -21,6 +21,7 @@ from pyroaring import BitMap
 
 from connectors.contract import COMMITTED_AT, VERSION
 from indexer import chunking
+from indexer.ann.build import index_kind
 from indexer.duplicates import ambiguous
 from indexer.embedding import Embedder, load_embedder, normalised
 from indexer.errors import BuildError
@@ -43,6 +44,9 @@ from indexer.spec import CollectionSpec
 
 EMBED_STEP = 512
 """Texts between two words about progress: some seconds' work on a CPU."""
+
+QUERIES, QUERY_WORDS = 100, 8
+"""What an index is asked before it is taken, beside its own vectors: so many queries of so many words."""
 
 Progress = Callable[[str, int, int], None]
 """``progress(stage, done, total)``, in rows or chunks."""
@@ -256,8 +260,9 @@ def _write_segments(
         vectors = normalised(vectors)
     if progress:
         progress("building", 0, len(chunks))
+    queries = _queries(chunked, embedder, job.spec) if embedder and not _is_scanned(len(chunks), job.spec) else None
     segments = tuple(
-        _write_segment(chunks.slice(start, stop - start), vectors[start:stop], job, shard)
+        _write_segment(chunks.slice(start, stop - start), vectors[start:stop], job, shard, queries)
         for start, stop in cuts(chunks["_row"].to_numpy())
     )
     if progress:
@@ -345,13 +350,33 @@ def cuts(row_of_chunk: npt.NDArray[np.uint32]) -> list[tuple[int, int]]:
     return cuts
 
 
-def _write_segment(chunks: pa.Table, vectors: npt.NDArray[np.float32], job: BuildJob, shard: int) -> SegmentRecord:
+def _is_scanned(n: int, spec: CollectionSpec) -> bool:
+    return index_kind(n, spec.index) == "exact"
+
+
+def _queries(chunked: pa.Table, embedder: Embedder, spec: CollectionSpec) -> npt.NDArray[np.float32]:
+    """Embed the beginnings of some chunks, spread over all, as queries: so are asked what people ask, a few words."""
+    at = np.unique(np.linspace(0, len(chunked) - 1, QUERIES).astype(np.int64))
+    texts = (" ".join(text.split()[:QUERY_WORDS]) for text in chunked["embed_text"].take(pa.array(at)).to_pylist())
+    vectors = np.stack([embedder.query(text) for text in texts if text])
+    return normalised(vectors) if spec.vector.metric == "cosine" else vectors
+
+
+def _write_segment(
+    chunks: pa.Table,
+    vectors: npt.NDArray[np.float32],
+    job: BuildJob,
+    shard: int,
+    queries: npt.NDArray[np.float32] | None,
+) -> SegmentRecord:
     ordinal = chunks["_row"].to_numpy()
     if ordinal[0]:
         at = chunks.column_names.index("_row")
         chunks = chunks.set_column(at, "_row", pa.array(ordinal - ordinal[0]))
     number = new_segment_number()
-    return publish_segment(job.store, chunks, vectors, job.spec, number=number, shard=shard, epoch=job.epoch)
+    return publish_segment(
+        job.store, chunks, vectors, job.spec, number=number, shard=shard, epoch=job.epoch, queries=queries
+    )
 
 
 def merge_results(results: list[PartResult]) -> PartResult:

@@ -17,6 +17,7 @@
     │       └── CollectionHeld  syncs wait for a person's word (the message says which)
     ├── EmbeddingError          the model cannot be loaded or gave unusable vectors
     └── BuildError              a segment cannot be built
+        └── RecallTooLow        no index over its vectors finds as much as the spec asks for
 """
 
 from __future__ import annotations
@@ -84,3 +85,7 @@ class EmbeddingError(IndexerError):
 
 class BuildError(IndexerError):
     """A segment cannot be built."""
+
+
+class RecallTooLow(BuildError):
+    """No index over a segment's vectors finds as many neighbours as the spec's ``min_recall`` asks for."""

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from pyroaring import BitMap
 
+from indexer.ann.build import index_kind
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import with_tombstones
 from indexer.errors import BuildError, CommitConflict, ObjectNotFound
@@ -28,7 +29,6 @@ from indexer.format.records import MAX_CHUNKS_PER_SEGMENT, Ledger, SegmentRecord
 from indexer.format.segment import new_segment_number, publish_segment, read_segment
 from indexer.format.store import Store
 from indexer.format.tombstones import Tombstones
-from indexer.format.vectors import index_kind
 from indexer.lookup import chunk_positions
 from indexer.spec import CollectionSpec
 

@@ -169,7 +169,7 @@ class PolicySpec(Part):
 class IndexSpec(Part):
     """Which vector index to build, and where."""
 
-    kind: Literal["auto", "exact", "ivf"] = "auto"
+    kind: Literal["auto", "exact", "ivf", "hnsw", "cagra"] = "auto"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     min_recall: float = Field(default=0.95, gt=0, le=1)
 

@@ -20,12 +20,13 @@ from pyroaring import BitMap
 
 from indexer.format.records import SegmentRecord
 from indexer.format.segment import OpenSegmentFiles
+from indexer.format.vectors import Entries
 from indexer.spec import CollectionSpec
 from retrieval import bitmap
 from retrieval.bitmap import Bitmap, Positions
 from retrieval.cache import Lease
 from retrieval.narrowed import PlainCodes, plain_codes
-from retrieval.scores import lists_of_chunks, pointer
+from retrieval.scores import lists_of_chunks, pointer, raw_faiss
 
 if TYPE_CHECKING:
     from retrieval.passing import Selection
@@ -54,6 +55,7 @@ class OpenSegment:
         # FAISS reads float32 alone; the pointer saves asking for it on each request.
         self.vectors_at: Any = pointer(self.vectors) if self.vectors.dtype == np.float32 and self.n else None
         self.index = files.index
+        self.is_graph = isinstance(self.index, raw_faiss.IndexHNSW)
         self.row_of_chunk = files.row_of_chunk
         self.chunks_per_row = -(-record.n_chunks // max(1, record.n_rows))
         self.one_chunk_rows = record.n_rows == record.n_chunks
@@ -106,6 +108,11 @@ class OpenSegment:
         index: Any = self.index
         centres: npt.NDArray[np.float32] = index.quantizer.reconstruct_n(0, index.nlist)
         return centres
+
+    @cached_property
+    def entries(self) -> Entries:
+        """Where searches of a graph begin."""
+        return Entries.of(self.vectors)
 
     @cached_property
     def plain_codes(self) -> PlainCodes | None:

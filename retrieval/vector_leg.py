@@ -5,18 +5,20 @@ Every score that leaves this module is exact, computed from the stored vectors; 
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from retrieval import bitmap
 from retrieval.errors import DeadlineExceeded
 from retrieval.lru import ByteLru
 from retrieval.passing import Passing, SearchCaches
 from retrieval.ranking import Candidates, best_rows, top
 from retrieval.scores import Buffers, Floats, Positions, Scratch, pointer, raw_faiss, score_block, score_picked
-from retrieval.vector_plan import Gathered, PlanToken, VectorPlan, all_of
+from retrieval.vector_plan import PLAIN_SHARE, THIN, Gathered, PlanToken, VectorPlan, all_of, all_within
 
 How = Literal["exact", "approximate", "exhausted"]
 
@@ -26,12 +28,19 @@ ROUNDS = (1, 8)
 WORTH_PROBING = 4
 """Probing for more than this part of the passing chunks costs as much as scoring all of them."""
 
+MEASURED_K = 10
+"""An index's effort was measured for so many hits."""
+
+AROUND = 48
+"""So many chunks near the query tell whether a filter leaves its neighbourhood."""
+
 _candidates = Scratch()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentSearch:
-    """How one segment was searched: ``lists`` of its ``nlist`` were probed, ``refined`` chunks scored exactly.
+    """How one segment was searched: ``lists`` of its IVF index were probed, or ``breadth`` candidates of its graph
+    kept on the way; ``refined`` chunks were scored exactly.
 
     ``exhausted`` says that probing found too few rows, so that every passing chunk was scored.
     """
@@ -42,6 +51,7 @@ class SegmentSearch:
     passing: int
     refined: int
     lists: int | None = None
+    breadth: int | None = None
 
 
 def search_vectors(
@@ -71,22 +81,29 @@ def search_segment(
     """Search one segment as ``plan`` says; see :func:`search_vectors`."""
     how: How = "exact"
     if plan.kind == "approximate":
+        proposed = _walk if plan.segment.is_graph else _probe
         for effort in ROUNDS:
-            probed = _probe(plan, query, k, effort, kept)
-            if probed is None:
+            tried = proposed(plan, query, k, effort, kept)
+            if tried is None:
                 break
-            positions, scores, lists, refined = probed
+            positions, scores, spent, refined = tried
             if _enough(plan, positions, k):
-                return Candidates(place, positions, scores), _search(plan, "approximate", refined, lists)
+                return Candidates(place, positions, scores), _search(plan, "approximate", refined, spent)
         how = "exhausted"
     positions, scores = _scan(plan, query, k, kept)
     return Candidates(place, positions, scores), _search(plan, how, plan.passing)
 
 
-def _search(plan: VectorPlan, how: How, refined: int, lists: int | None = None) -> SegmentSearch:
+def _search(plan: VectorPlan, how: How, refined: int, spent: int | None = None) -> SegmentSearch:
     segment = plan.segment
     return SegmentSearch(
-        segment=segment.number, how=how, chunks=segment.n, passing=plan.passing, refined=refined, lists=lists
+        segment=segment.number,
+        how=how,
+        chunks=segment.n,
+        passing=plan.passing,
+        refined=refined,
+        lists=None if segment.is_graph else spent,
+        breadth=spent if segment.is_graph else None,
     )
 
 
@@ -141,7 +158,7 @@ def _probe(
     """
     wanted = k * effort * plan.segment.chunks_per_row
     near, near_scores, lists, k_factor = _nearest_lists(plan, query, wanted, effort)
-    n = wanted * k_factor
+    n = math.ceil(wanted * k_factor)
     if n * WORTH_PROBING > plan.passing:
         return None
     index, parameters = plan.index, plan.parameters(lists)
@@ -164,7 +181,48 @@ def _probe(
     return *_refined(plan, query, query_at, k, buffers), lists, n
 
 
-def _nearest_lists(plan: VectorPlan, query: Floats, wanted: int, effort: int) -> tuple[Positions, Floats, int, int]:
+def _walk(
+    plan: VectorPlan, query: Floats, k: int, effort: int, kept: ByteLru[PlanToken, Gathered]
+) -> tuple[Positions, Floats, int, int] | None:
+    """Return the best rows' chunks by the graph, how many candidates it kept on the way and how many were refined.
+
+    None when that would cost as much as scoring all that passes, or when the filter excludes the query's neighbourhood:
+    a graph leads there, and not to what is left.
+    """
+    wanted = k * effort * plan.segment.chunks_per_row
+    n = math.ceil(wanted * plan.k_factor)
+    if n * WORTH_PROBING > plan.passing:
+        return None
+    entries = plan.segment.entries
+    scores = score_block(query, entries.vectors)
+    nearest = int(scores.argmax())
+    query_at = pointer(query)
+
+    def step(size: int, parameters: object) -> Buffers:
+        buffers = _candidates.buffers(size)
+        plan.index.search_level_0(
+            1,
+            query_at,
+            size,
+            pointer(entries.positions[nearest : nearest + 1]),
+            pointer(scores[nearest : nearest + 1]),
+            buffers.distances_at,
+            buffers.labels_at,
+            1,
+            1,
+            parameters,
+        )
+        return buffers
+
+    if plan.share < PLAIN_SHARE:
+        around = step(AROUND, all_within(AROUND)).labels
+        if bitmap.contains(plan.bits, around[around >= 0]).mean() < THIN * plan.share:
+            return None
+    breadth = max(n, math.ceil(plan.breadth * max(1.0, wanted / MEASURED_K)))
+    return *_refined(plan, query, query_at, k, step(n, plan.parameters(breadth))), breadth, n
+
+
+def _nearest_lists(plan: VectorPlan, query: Floats, wanted: int, effort: int) -> tuple[Positions, Floats, int, float]:
     """Choose the lists to probe: the nearest that have passing chunks, until they hold enough of them.
 
     Return the lists, nearest first, with their scores, how many of them to probe, and the k factor for what they hold.

@@ -1,9 +1,10 @@
 """How the vector leg searches one segment under one filter, prepared once and used by many queries.
 
-Planned by how many chunks pass. Few (or no index): score exactly those. Many: the IVF index with the bitmap as
-selector, refined with the exact vectors. How many lists a query probes is decided per query, by how many *passing*
-chunks its nearest lists hold: a filter that leaves the query's neighbourhood thin makes the search go further by
-itself, and one that empties it makes it go as far as it takes.
+Planned by how many chunks pass. Few (or no index): score exactly those. Many: the index with the bitmap as selector,
+refined with the exact vectors. How many lists a query probes is decided per query, by how many *passing* chunks its
+nearest lists hold: a filter that leaves the query's neighbourhood thin makes the search go further by itself, and one
+that empties it makes it go as far as it takes. A graph cannot tell where the passing chunks are: it goes further by the
+passing share alone, and below a tenth all that passes is scored.
 
 FAISS ignores a selector when ``bounded_queue=False`` (its issue 5504), so that field keeps its default.
 """
@@ -34,6 +35,11 @@ PlanToken = tuple[int, int]
 
 EXACT_FLOATS = 1_200_000
 """Up to this many passing numbers (3,000 chunks of 384) an exact scan is as fast as probing, and exact."""
+
+GRAPH_SHARE = 0.1
+"""Below this passing share of a graph's segment all that passes is scored: the paths between what passes break off."""
+
+DEFAULT_EF, DEFAULT_GRAPH_K_FACTOR, DEFAULT_EF_GROWTH = 64, 3.0, 0.5
 
 MOSTLY = 0.5
 """From this share of a segment on, scanning all of it in order beats picking vectors one by one."""
@@ -87,7 +93,7 @@ class VectorPlan:
         self._excluded: Positions | None = None
         self._parameters: dict[int, Any] = {}
         if self.kind == "approximate":
-            self._prepare_probing()
+            self._prepare()
 
     @classmethod
     def of(cls, segment: OpenSegment, bits: Bitmap, *, view_token: int) -> VectorPlan:
@@ -100,20 +106,35 @@ class VectorPlan:
         index = self.segment.index
         if index is None or self.passing * self.segment.vectors.shape[1] <= EXACT_FLOATS:
             return "exact"
+        if self.segment.is_graph and self.passing < GRAPH_SHARE * self.segment.n:
+            return "exact"
         return "approximate"
 
-    def _prepare_probing(self) -> None:
-        index: Any = self.segment.index
-        parameters = self.segment.record.index.parameters
-        self.index: Any = index
-        self.nlist: int = index.nlist
-        self.nprobe = min(self.nlist, int(parameters.get("nprobe", DEFAULT_NPROBE)))
-        self.k_factor = int(parameters.get("k_factor", DEFAULT_K_FACTOR))
+    def _prepare(self) -> None:
+        self.index: Any = self.segment.index
         self.selector: Any = None
-        self.list_counts: npt.NDArray[np.int64] | None = None
-        self.share = share = self.passing / self.segment.n
         if self.passing < self.segment.n:
             self.selector = raw_faiss.IDSelectorBitmap(self.bits)
+        self.share = self.passing / self.segment.n
+        if self.segment.is_graph:
+            self._prepare_walking()
+        else:
+            self._prepare_probing()
+
+    def _prepare_walking(self) -> None:
+        parameters = self.segment.record.index.parameters
+        measured = float(parameters.get("ef_search", DEFAULT_EF))
+        growth = _growth(parameters.get("ef_search_tenth"), measured, DEFAULT_EF_GROWTH)
+        self.breadth = measured * self.share**-growth
+        self.k_factor = float(parameters.get("k_factor", DEFAULT_GRAPH_K_FACTOR))
+
+    def _prepare_probing(self) -> None:
+        index, share = self.index, self.share
+        parameters = self.segment.record.index.parameters
+        self.nlist: int = index.nlist
+        self.nprobe = min(self.nlist, int(parameters.get("nprobe", DEFAULT_NPROBE)))
+        self.k_factor = float(parameters.get("k_factor", DEFAULT_K_FACTOR))
+        self.list_counts: npt.NDArray[np.int64] | None = None
         if share < PLAIN_SHARE:
             lists = self.segment.lists_of_chunks[self.positions]
             self.list_counts = np.bincount(lists, minlength=self.nlist)
@@ -141,7 +162,7 @@ class VectorPlan:
         """Whether so much passes that an exact scan should run over the whole segment."""
         return self.passing >= MOSTLY * self.segment.n
 
-    def where(self, local_share: float) -> tuple[int, int]:
+    def where(self, local_share: float) -> tuple[int, float]:
         """Return how much further to probe and how many candidates a hit needs, by the share that passes near a query.
 
         The candidates are as many as were measured to be needed or a little more, one of ``K_FACTORS``.
@@ -151,11 +172,15 @@ class VectorPlan:
         needed = self.k_factor * max(local_share, 1e-6) ** -self.k_growth if local_share < 1 else self.k_factor
         return 1, K_FACTORS[min(bisect.bisect_left(K_FACTORS, needed * NEARLY), len(K_FACTORS) - 1)]
 
-    def parameters(self, nprobe: int) -> Any:
-        """Return FAISS' search parameters for ``nprobe`` lists; shared between threads, never changed."""
-        found = self._parameters.get(nprobe)
+    def parameters(self, effort: int) -> Any:
+        """Return FAISS' parameters for ``effort`` lists, or for a graph's ``efSearch``; shared, never changed."""
+        found = self._parameters.get(effort)
         if found is None:
-            found = self._parameters[nprobe] = raw_faiss.SearchParametersIVF(nprobe=nprobe, sel=self.selector)
+            if self.segment.is_graph:
+                found = raw_faiss.SearchParametersHNSW(efSearch=effort, sel=self.selector)
+            else:
+                found = raw_faiss.SearchParametersIVF(nprobe=effort, sel=self.selector)
+            self._parameters[effort] = found
         return found
 
     def narrowed_index(self, kept: ByteLru[PlanToken, Gathered]) -> Any | None:
@@ -182,7 +207,13 @@ def all_of(nprobe: int) -> Any:
     return raw_faiss.SearchParametersIVF(nprobe=nprobe)
 
 
-def _growth(tenth: float | str | None, plain: int, default: float) -> float:
+@functools.lru_cache(maxsize=64)
+def all_within(breadth: int) -> Any:
+    """Return FAISS' parameters for ``efSearch`` in a graph without a selector; shared, never changed."""
+    return raw_faiss.SearchParametersHNSW(efSearch=breadth)
+
+
+def _growth(tenth: float | str | None, plain: float, default: float) -> float:
     """The exponent by which an effort grows as the passing share falls, from its values at all and at a tenth.
 
     >>> _growth(32, 16, 0.3) == math.log10(2)

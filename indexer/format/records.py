@@ -7,16 +7,16 @@ A *segment* is a set of immutable files in one folder of the store. While it is 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 FORMAT_VERSION = 1
 SEGMENT_NUMBER_BITS = 40
 POSITION_BITS = 24
 MAX_CHUNKS_PER_SEGMENT = 1_000_000
 
-IndexKind = Literal["exact", "ivf"]
+IndexKind = Literal["exact", "ivf", "hnsw"]
 
 
 class Record(BaseModel):
@@ -39,6 +39,13 @@ class IndexRecord(Record):
     kind: IndexKind
     reason: str
     parameters: dict[str, int | float | str] = {}
+    device: Literal["cpu", "gpu"] = "cpu"
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the device where it is the CPU: such records are written as they always were."""
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if (name, value) != ("device", "cpu")}
 
 
 class SegmentRecord(Record):

@@ -34,6 +34,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from indexer.ann.build import build_index
 from indexer.errors import BuildError, CorruptFile
 from indexer.format.check import check_vectors, checked_chunks
 from indexer.format.fetch import ARROW_FILE, fetch_keys, fetch_segment, folder_name
@@ -51,7 +52,7 @@ from indexer.format.pack import (
 )
 from indexer.format.records import SEGMENT_NUMBER_BITS, IndexRecord, SegmentRecord
 from indexer.format.store import Store
-from indexer.format.vectors import Vectors, build_index, load_index, save_index
+from indexer.format.vectors import Vectors, load_index, save_index
 from indexer.spec import CollectionSpec
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def publish_segment(
     number: int,
     shard: int,
     epoch: str | None = None,
-    device: str = "auto",
+    queries: npt.NDArray[np.float32] | None = None,
 ) -> SegmentRecord:
     """Write a segment in a temporary folder and upload it to the collection's ``store``.
 
@@ -116,7 +117,7 @@ def publish_segment(
     with tempfile.TemporaryDirectory(prefix="grebe-segment-", dir=_scratch_parent(chunks, vectors)) as scratch:
         folder = Path(scratch) / "segment"
         written = write_segment(
-            folder, chunks, vectors, spec, number=number, shard=shard, dim=int(vectors.shape[-1]), device=device
+            folder, chunks, vectors, spec, number=number, shard=shard, dim=int(vectors.shape[-1]), queries=queries
         )
         return upload_segment(store, written, epoch=epoch)
 
@@ -137,13 +138,14 @@ def write_segment(
     number: int,
     shard: int,
     dim: int,
-    device: str = "auto",
+    queries: npt.NDArray[np.float32] | None = None,
 ) -> WrittenSegment:
     """Write a segment's files into the new directory ``folder``.
 
     ``chunks`` has one row per chunk with the columns of :mod:`indexer.format.check`; ``vectors`` is ``(n_chunks, dim)``
     float32 or float16, stored as the spec's dtype, of unit length under cosine; the index leaves out those not
-    ``_embedded``. Keywords, vectors and rows are written at the same time. Raises
+    ``_embedded``. ``queries`` ``(n, dim)`` are asked of the index before it is taken. Keywords, vectors and rows are
+    written at the same time. Raises
     :class:`indexer.errors.BuildError`.
     """
     if not 0 <= number < 1 << SEGMENT_NUMBER_BITS:
@@ -155,7 +157,7 @@ def write_segment(
     with _as_build_error(number):
         folder.mkdir(parents=True)
         with ThreadPoolExecutor(2) as pool:
-            indexing = pool.submit(_write_vectors, folder, vectors, embedded, spec, device)
+            indexing = pool.submit(_write_vectors, folder, vectors, embedded, spec, queries)
             keywords = pool.submit(write_keywords, folder / KEYWORDS_FOLDER, chunks, spec, number)
             _write_rows(folder / ROWS_FILE, chunks)
             keys.save(folder / KEYS_FILE)
@@ -197,11 +199,15 @@ def _write_rows(path: Path, chunks: pa.Table) -> None:
 
 
 def _write_vectors(
-    folder: Path, vectors: Vectors, embedded: npt.NDArray[np.bool_], spec: CollectionSpec, device: str
+    folder: Path,
+    vectors: Vectors,
+    embedded: npt.NDArray[np.bool_],
+    spec: CollectionSpec,
+    queries: npt.NDArray[np.float32] | None,
 ) -> IndexRecord:
     stored = np.ascontiguousarray(vectors, dtype=spec.vector.dtype)
     np.save(folder / VECTORS_FILE, stored)
-    index, record = build_index(stored, spec.index, embedded=embedded, device=device)
+    index, record = build_index(stored, spec.index, embedded=embedded, queries=queries)
     if index is not None:
         save_index(index, folder / INDEX_FILE)
     return record

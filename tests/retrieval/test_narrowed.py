@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from indexer.format.vectors import build_index
+from indexer.ann.build import build_index
 from indexer.spec import IndexSpec
 from retrieval import bitmap, narrowed
 from retrieval.narrowed import PlainCodes, plain_codes, size_bytes

@@ -36,7 +36,7 @@ def clustered(n: int, seed: int) -> Vectors:
     return unit
 
 
-def make_segment(folder: Path, chunks_per_row: int) -> OpenSegment:
+def make_segment(folder: Path, chunks_per_row: int, kind: str) -> OpenSegment:
     spec = CollectionSpec.model_validate(
         {
             "name": "wide",
@@ -44,6 +44,7 @@ def make_segment(folder: Path, chunks_per_row: int) -> OpenSegment:
             "key": ["id"],
             "text": {"fields": {"body": 1.0}},
             "vector": {"column": "embedding", "dtype": "float16" if chunks_per_row == 3 else "float32"},
+            "index": {"kind": kind},
         }
     )
     rows = np.arange(N) // chunks_per_row
@@ -80,9 +81,16 @@ def make_segment(folder: Path, chunks_per_row: int) -> OpenSegment:
     return OpenSegment(record, read_segment(folder / "s"), Lease(folder / "lease", shared=True))
 
 
-@pytest.fixture(scope="session", params=[1, 3], ids=["one chunk a row", "three chunks a row in float16"])
+LISTS = [(1, "auto"), (3, "auto")]
+
+
+@pytest.fixture(
+    scope="session",
+    params=[*LISTS, (1, "hnsw"), (3, "hnsw")],
+    ids=["one chunk a row", "three chunks a row in float16", "a graph", "a graph in float16"],
+)
 def segment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSegment]:
-    opened = make_segment(tmp_path_factory.mktemp("wide"), request.param)
+    opened = make_segment(tmp_path_factory.mktemp("wide"), *request.param)
     assert opened.index is not None
     yield opened
     opened.release()
@@ -149,10 +157,11 @@ def test_as_many_rows_come_as_pass_however_many_are_asked_for(segment: OpenSegme
     rows, how = found_rows(segment, mask, query, 1000)
 
     expected = truth(segment, mask, query, 1000)
-    assert (len(rows), how) == (len(expected), "exhausted")
+    assert (len(rows), how) == (len(expected), "exact" if segment.is_graph else "exhausted")
     assert set(rows) == set(expected)
 
 
+@pytest.mark.parametrize("segment", LISTS, indirect=True)
 def test_a_plan_that_is_used_often_searches_an_index_of_its_own_with_the_same_outcome(segment: OpenSegment) -> None:
     mask = np.random.default_rng(3).random(N) < 0.3
     plan = VectorPlan.of(segment, bitmap.pack(mask) & segment.embedded, view_token=0)

@@ -1,0 +1,174 @@
+"""Building a segment's index: admitted first, on the device that gains, and kept only if it passes the gate.
+
+What fails is tried again: a GPU that gives up is followed by the CPU, and an index that finds too little by one with
+stronger parameters, then by the CPU's. The segment's record says how it went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.ann.admission import GPU_MIN_CHUNKS, Plan, admitted
+from indexer.ann.device import Cpu, Device, DeviceFailed, Vectors, failing_over, find_gpu
+from indexer.ann.effort import Searcher, calibrate
+from indexer.ann.gate import Questions, questions, recall_of
+from indexer.ann.graph import build_graph
+from indexer.ann.ivf import SEED, Positions, build_ivf
+from indexer.ann.threads import spare_threads, threads
+from indexer.errors import BuildError, RecallTooLow
+from indexer.format.records import IndexKind, IndexRecord
+from indexer.spec import IndexSpec
+
+if TYPE_CHECKING:
+    import faiss
+
+EXACT_MAX_CHUNKS = 10_000
+"""Up to here an exact scan takes about a millisecond and needs no training."""
+
+FEWEST_TRAINABLE = 32
+"""An index cannot be trained on fewer vectors: 4-bit codes have 16 centroids."""
+
+STRENGTHS = (0, 1)
+
+FindGpu = Callable[[], Device | None]
+Parameters = dict[str, int | float | str]
+
+
+def build_index(
+    vectors: Vectors,
+    spec: IndexSpec,
+    *,
+    embedded: npt.NDArray[np.bool_] | None = None,
+    queries: npt.NDArray[np.float32] | None = None,
+    gpu: FindGpu = find_gpu,
+) -> tuple[faiss.Index | None, IndexRecord]:
+    """Build the index over ``vectors`` ``(n_chunks, dim)``, leaving out chunks that are not ``embedded``.
+
+    ``queries`` ``(n, dim)`` are questions as people ask them, embedded, for the gate. One core is left to the keyword
+    index, which is built at the same time. Raises :class:`indexer.errors.BuildError`: nothing fits in memory, or the
+    spec asks for a GPU and there is none; :class:`indexer.errors.RecallTooLow` if no attempt finds enough.
+    """
+    present = np.arange(len(vectors)) if embedded is None else np.flatnonzero(embedded)
+    reason = _why_exact(len(present), spec)
+    if reason:
+        return None, IndexRecord(kind="exact", reason=reason)
+    with threads(spare_threads()):
+        device, why = _device(len(present), spec, gpu)
+        return _first_that_passes(vectors, present, spec, queries, device, [_why_approximate(len(present), spec), why])
+
+
+def index_kind(n_embedded: int, spec: IndexSpec) -> IndexKind:
+    """Return the kind of index that :func:`build_index` makes over so many vectors, on whatever device.
+
+    >>> index_kind(10_000, IndexSpec()), index_kind(10_001, IndexSpec()), index_kind(100, IndexSpec(kind="cagra"))
+    ('exact', 'ivf', 'hnsw')
+    """
+    if _why_exact(n_embedded, spec):
+        return "exact"
+    return "ivf" if spec.kind in ("auto", "ivf") else "hnsw"
+
+
+def _why_exact(n: int, spec: IndexSpec) -> str:
+    """Return the reason to scan ``n`` vectors exactly, or an empty string."""
+    if spec.kind == "exact":
+        return "the spec asks for exact"
+    if n < FEWEST_TRAINABLE:
+        return f"{n} vectors: too few to train an index"
+    if spec.kind == "auto" and n <= EXACT_MAX_CHUNKS:
+        return f"{n} vectors: up to {EXACT_MAX_CHUNKS} are scanned exactly"
+    return ""
+
+
+def _why_approximate(n: int, spec: IndexSpec) -> str:
+    if spec.kind == "auto":
+        return f"{n} vectors: more than {EXACT_MAX_CHUNKS} are searched approximately"
+    return f"the spec asks for {spec.kind}"
+
+
+def _device(n: int, spec: IndexSpec, gpu: FindGpu) -> tuple[Device, str]:
+    """Return where to build, and why there; an empty reason where no other place was thinkable."""
+    if spec.device == "cpu":
+        return Cpu(), ""
+    if spec.device == "auto" and n < GPU_MIN_CHUNKS:
+        return Cpu(), ""
+    found = gpu()
+    if found is None:
+        if spec.device == "gpu":
+            raise BuildError(
+                "index.device is 'gpu' and FAISS sees none here: install Grebe's extra 'gpu' on a machine with one, "
+                "give the task one (spark.task.resource.gpu.amount), or set index.device to 'auto'"
+            )
+        return Cpu(), "no GPU: HNSW stands in for CAGRA" if spec.kind == "cagra" else ""
+    return found, f"built on {found.name}"
+
+
+def _first_that_passes(
+    vectors: Vectors,
+    present: Positions,
+    spec: IndexSpec,
+    queries: npt.NDArray[np.float32] | None,
+    device: Device,
+    reasons: list[str],
+) -> tuple[faiss.Index, IndexRecord]:
+    """Try stronger and stronger parameters on the device, then on the CPU."""
+    attempts = [(on, strength) for on in _places(device) for strength in STRENGTHS]
+    asked: Questions | None = None
+    shortfalls: list[str] = []
+    while attempts:
+        on, strength = attempts.pop(0)
+        try:
+            with failing_over(on):
+                asked = asked or questions(vectors, present, queries, on, seed=SEED + 3)
+                index, parameters, recall = _attempt(vectors, present, spec, asked, on, strength)
+        except (DeviceFailed, BuildError) as error:
+            if on.kind == "cpu":
+                raise
+            reasons[-1] = f"{on.name}: {error}; built on the CPU"
+            attempts = [attempt for attempt in attempts if attempt[0].kind == "cpu"]
+            continue
+        if recall >= spec.min_recall:
+            reason = "; ".join(reason for reason in (*reasons, *shortfalls) if reason)
+            kind = index_kind(len(present), spec)
+            return index, IndexRecord(kind=kind, reason=reason, parameters=parameters, device=on.kind)
+        shortfalls.append(f"recall@10 was {recall:.3f} at strength {strength} on the {on.kind.upper()}")
+    raise RecallTooLow(
+        f"an index over {len(present):,} vectors must find {spec.min_recall:g} of the nearest ten (index.min_recall): "
+        f"{'; '.join(shortfalls)}; set index.kind to 'exact', or min_recall to what the search can do without"
+    )
+
+
+def _places(device: Device) -> list[Device]:
+    return [device, Cpu()] if device.kind == "gpu" else [device]
+
+
+def _attempt(
+    vectors: Vectors, present: Positions, spec: IndexSpec, asked: Questions, device: Device, strength: int
+) -> tuple[faiss.Index, Parameters, float]:
+    """Return an index, what its record says of it, and the recall@10 that the gate measured."""
+    plan = admitted(len(present), int(vectors.shape[1]), spec, device, strength=strength)
+    if plan.kind == "ivf":
+        index, parameters = _ivf(vectors, present, plan, device)
+    else:
+        index, parameters = _graph(vectors, plan, device)
+    searcher = Searcher(index, vectors, present)
+    effort, tenth = calibrate(searcher, vectors, present, spec.min_recall)
+    breadth = "nprobe" if plan.kind == "ivf" else "ef_search"
+    recall = recall_of(searcher, effort, vectors, asked)
+    parameters |= {breadth: effort.breadth, "k_factor": effort.k_factor, "recall_at_10": round(recall, 4)}
+    if tenth:
+        parameters |= {f"{breadth}_tenth": tenth.breadth, "k_factor_tenth": tenth.k_factor}
+    return index, parameters, recall
+
+
+def _ivf(vectors: Vectors, present: Positions, plan: Plan, device: Device) -> tuple[faiss.Index, Parameters]:
+    index, factory = build_ivf(vectors, present, plan, device)
+    return index, {"factory": factory, "nlist": index.nlist}
+
+
+def _graph(vectors: Vectors, plan: Plan, device: Device) -> tuple[faiss.Index, Parameters]:
+    index, factory = build_graph(vectors, plan, device)
+    return index, {"factory": factory}

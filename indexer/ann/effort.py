@@ -1,0 +1,184 @@
+"""How far a search must go: measured on the index itself when it is built, and recorded with it.
+
+``breadth`` is the number of lists probed (IVF) or the candidates kept on the way (``efSearch`` of a graph);
+``k_factor`` candidates are rescored exactly for each hit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.ann.device import Vectors
+from indexer.ann.ivf import SEED, Positions
+from indexer.format.vectors import Entries
+
+if TYPE_CHECKING:
+    import faiss
+
+K = 10
+_QUERIES = 250
+_TRIAL_QUERIES = 100
+"""So many are searched with and held in memory at a time."""
+_BLOCK = 65_536
+_NPROBES = (2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256, 384)
+_EFS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
+_IVF_K_FACTORS = (4, 6, 8, 10, 12, 16, 24, 32, 64)
+_GRAPH_K_FACTORS = (1.5, 2, 3, 4, 8)
+
+_LIST_US, _CODE_US, _RESCORE_US, _STEP_US = 0.17, 0.0031, 0.28, 1.2
+"""What a probed list, one of its codes, a rescored candidate and a step in a graph cost (one thread, 384 dimensions):
+only the ratios matter, and only to choose among efforts of equal recall."""
+
+_NEARER = 0.75
+"""What calibration aims at: so much of the spec's shortfall from a recall of 1."""
+
+_FILTERED_SHARE = 10
+"""One chunk in so many passes the filter under which the growth of an effort is measured."""
+
+Bits = npt.NDArray[np.uint8]
+
+
+class Effort(NamedTuple):
+    """What a search spends, in ``cost`` of arbitrary units, and the recall@10 that it reached."""
+
+    cost: float
+    breadth: int
+    k_factor: float
+    recall: float
+
+
+class Searcher:
+    """Asks an index for candidates as a search does, many queries at a time."""
+
+    def __init__(self, index: faiss.Index, vectors: Vectors, present: Positions) -> None:
+        import faiss
+
+        self._index, self._n, self._present = index, len(vectors), present
+        self._ivf = index if isinstance(index, faiss.IndexIVF) else None
+        self._entries = None if self._ivf else Entries.of(vectors)
+
+    @property
+    def breadths(self) -> tuple[int, ...]:
+        """The breadths worth trying, ascending."""
+        if self._ivf is None:
+            return _EFS
+        lists = self._ivf.nlist
+        return (*(nprobe for nprobe in _NPROBES if nprobe < lists), min(lists, 2 * _NPROBES[-1]))
+
+    @property
+    def k_factors(self) -> tuple[float, ...]:
+        """The candidates for each hit worth trying, ascending."""
+        return _IVF_K_FACTORS if self._ivf else _GRAPH_K_FACTORS
+
+    def cost(self, breadth: int, k_factor: float) -> float:
+        """Return what an effort costs one query, in about a microsecond."""
+        each = _STEP_US
+        if self._ivf:
+            each = _LIST_US + _CODE_US * self._ivf.ntotal / self._ivf.nlist
+        return breadth * each + K * k_factor * _RESCORE_US
+
+    def widest(self, breadth: int) -> int:
+        """Return the most candidates that a search of ``breadth`` should be asked for."""
+        most = int(K * max(self.k_factors)) + 1
+        return min(most, self._index.ntotal) if self._ivf else min(most, self._index.ntotal, breadth)
+
+    def candidates(
+        self, queries: npt.NDArray[np.float32], breadth: int, width: int, passing: Positions | None = None
+    ) -> Positions:
+        """Return up to ``width`` positions among those ``passing`` for each query, -1 where there are fewer."""
+        import faiss
+
+        bits = self._bits(self._present if passing is None else passing)
+        selector = None if bits is None else faiss.IDSelectorBitmap(self._n, faiss.swig_ptr(bits))
+        if self._entries is not None:
+            return self._entries.walk(self._index, queries, width, breadth, selector)
+        effort = faiss.SearchParametersIVF()
+        effort.nprobe, effort.sel = breadth, selector
+        found: Positions = self._index.search(queries, width, params=effort)[1]
+        return found
+
+    def _bits(self, passing: Positions) -> Bits | None:
+        if len(passing) == self._index.ntotal:
+            return None
+        mask = np.zeros(self._n, dtype=bool)
+        mask[passing] = True
+        return np.packbits(mask, bitorder="little")
+
+
+def calibrate(
+    searcher: Searcher, vectors: Vectors, present: Positions, min_recall: float
+) -> tuple[Effort, Effort | None]:
+    """Find the cheapest effort whose recall@10 reaches ``min_recall`` on a sample of the segment's own vectors.
+
+    Queries are less like the vectors that the index was trained on than those are themselves, and the cheapest of many
+    efforts is one that had luck: so the aim is a quarter nearer to 1, and the mean must reach it less its standard
+    error. Each query's own chunk is left out of the truth; the best effort tried stands if none is enough. The second
+    effort is that where a random tenth of the chunks passes; None where a tenth is too few to tell.
+    """
+    aim = 1 - (1 - min_recall) * _NEARER
+    ids = np.sort(np.random.default_rng(SEED + 1).choice(present, min(_QUERIES, len(present)), replace=False))
+    trial = _Trial(searcher, vectors, np.ascontiguousarray(vectors[ids], dtype=np.float32), ids)
+    tenth = np.sort(np.random.default_rng(SEED + 2).choice(present, len(present) // _FILTERED_SHARE, replace=False))
+    enough = len(tenth) > K * max(searcher.k_factors)
+    return trial.cheapest(present, aim), trial.cheapest(tenth, aim) if enough else None
+
+
+class _Trial:
+    """Searches an index with queries whose answers are known."""
+
+    def __init__(self, searcher: Searcher, vectors: Vectors, queries: npt.NDArray[np.float32], own: Positions) -> None:
+        self._searcher, self._vectors, self._queries, self._own = searcher, vectors, queries, own
+
+    def cheapest(self, passing: Positions, aim: float) -> Effort:
+        """Return the cheapest effort that reaches the recall ``aim`` among ``passing`` chunks, or the best tried."""
+        truth = _exact_neighbours(self._queries, self._own, self._vectors, passing)
+        best, tried = None, Effort(0.0, 0, 0, -1.0)
+        cost = self._searcher.cost
+        for breadth in self._searcher.breadths:
+            if best and cost(breadth, self._searcher.k_factors[0]) >= best.cost:
+                break
+            found = self._found(breadth, passing, truth)
+            for k_factor in self._searcher.k_factors:
+                recalls = found[:, min(int(K * k_factor), found.shape[1] - 1)]
+                recall = float(recalls.mean())
+                effort = Effort(cost(breadth, k_factor), breadth, k_factor, recall)
+                tried = max(tried, effort, key=lambda effort: effort.recall)
+                if recall - float(recalls.std()) / len(recalls) ** 0.5 >= aim:
+                    best = min(best, effort) if best else effort
+                    break
+        return best or tried
+
+    def _found(self, breadth: int, passing: Positions, truth: Positions) -> npt.NDArray[np.float64]:
+        """Return each query's recall by the number of candidates that are rescored (and one more, for its own chunk).
+
+        Rescoring is exact, so that a true neighbour among the candidates is among the best ten of them.
+        """
+        width = self._searcher.widest(breadth)
+        recalls = np.empty((len(truth), width))
+        for start in range(0, len(truth), _TRIAL_QUERIES):
+            some = slice(start, start + _TRIAL_QUERIES)
+            candidates = self._searcher.candidates(self._queries[some], breadth, width, passing)
+            found = (candidates[:, :, None] == truth[some, None, :]).any(axis=2)
+            recalls[some] = found.cumsum(axis=1) / truth.shape[1]
+        return recalls
+
+
+def _exact_neighbours(
+    queries: npt.NDArray[np.float32], own: Positions, vectors: Vectors, present: Positions
+) -> Positions:
+    """Return each query's nearest chunks other than its own: ``(n_queries, up to 10)``."""
+    scores = np.empty((len(queries), 0), dtype=np.float32)
+    ids = np.empty((len(queries), 0), dtype=np.int64)
+    kth = min(K, len(present) - 1) - 1
+    for start in range(0, len(present), _BLOCK):
+        block = present[start : start + _BLOCK]
+        product = queries @ np.asarray(vectors[block], dtype=np.float32).T
+        product[own[:, None] == block[None, :]] = -np.inf
+        scores = np.concatenate([scores, product], axis=1)
+        ids = np.concatenate([ids, np.broadcast_to(block, product.shape)], axis=1)
+        best = np.argpartition(-scores, kth, axis=1)[:, : kth + 1]
+        scores, ids = np.take_along_axis(scores, best, axis=1), np.take_along_axis(ids, best, axis=1)
+    return ids

@@ -1,0 +1,77 @@
+"""The gate: an index is kept only if it finds enough of what an exact scan finds, on queries it was not tuned with.
+
+A neighbour counts if its exact score is among the best ten's, whatever its id: where texts repeat, many chunks are
+equally near, and any of them is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.ann.device import Device, Vectors
+from indexer.ann.ivf import Positions
+
+if TYPE_CHECKING:
+    from indexer.ann.effort import Effort, Searcher
+
+K = 10
+OWN_QUERIES = 500
+"""Of the segment's own vectors, so many are asked for; each is left out of its own answer."""
+
+_BLOCK = 65_536
+_QUERY_BLOCK = 100
+_SAME = 1e-5
+"""Scores this near are the same: exact scans on two devices differ by rounding."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """Queries ``(n, dim)``, the position that each is of (-1: of none), and the least score among its best ten."""
+
+    vectors: Floats
+    own: Positions
+    least: Floats
+    wanted: int
+
+
+def questions(vectors: Vectors, present: Positions, queries: Floats | None, device: Device, *, seed: int) -> Questions:
+    """Draw queries from the segment, add ``queries`` of people's kind, and find their answers by an exact scan.
+
+    The scan runs on the ``device``, in blocks.
+    """
+    own = np.sort(np.random.default_rng(seed).choice(present, min(OWN_QUERIES, len(present)), replace=False))
+    asked = np.ascontiguousarray(vectors[own], dtype=np.float32)
+    if queries is not None and len(queries):
+        asked = np.concatenate([asked, queries])
+        own = np.concatenate([own, np.full(len(queries), -1, dtype=np.int64)])
+    wanted = min(K, len(present) - 1)
+    best = np.full((len(asked), wanted), -np.inf, dtype=np.float32)
+    flat = device.flat(vectors.shape[1], half=False)
+    for start in range(0, len(present), _BLOCK):
+        block = present[start : start + _BLOCK]
+        flat.reset()
+        flat.add(np.ascontiguousarray(vectors[block], dtype=np.float32))
+        scores, at = flat.search(asked, min(wanted + 1, len(block)))
+        scores[block[at] == own[:, None]] = -np.inf
+        best = -np.sort(-np.concatenate([best, scores], axis=1), axis=1)[:, :wanted]
+    return Questions(vectors=asked, own=own, least=best[:, -1], wanted=wanted)
+
+
+def recall_of(searcher: Searcher, effort: Effort, vectors: Vectors, asked: Questions) -> float:
+    """Return the mean recall@10 at ``effort``, its candidates rescored exactly as a search does."""
+    found, width = [], min(int(K * effort.k_factor), searcher.widest(effort.breadth))
+    for start in range(0, len(asked.vectors), _QUERY_BLOCK):
+        some = slice(start, start + _QUERY_BLOCK)
+        queries, least = asked.vectors[some], asked.least[some]
+        ids = searcher.candidates(queries, effort.breadth, width)
+        scores = np.einsum("qd,qcd->qc", queries, np.asarray(vectors[ids], dtype=np.float32))
+        right = (scores >= least[:, None] - _SAME * np.abs(least)[:, None]) & (ids >= 0)
+        right &= ids != asked.own[some, None]
+        found.append(np.minimum(right.sum(axis=1), asked.wanted) / asked.wanted)
+    return float(np.concatenate(found).mean())

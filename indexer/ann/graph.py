@@ -1,0 +1,87 @@
+"""Graphs to search by: HNSW built on a CPU, or a GPU's CAGRA graph as HNSW's lowest level, over one-byte codes.
+
+Either is searched on its lowest level alone, from the best of a few fixed entry points: FAISS draws those of a
+converted graph at random for each search, and an answer must not depend on chance. Ids are chunk positions: chunks
+without a vector are in the graph as zeros, and every search's bitmap leaves them out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from indexer.ann.admission import Plan, graph_links
+from indexer.ann.device import Device, Neighbours, Vectors
+from indexer.ann.ivf import SEED
+
+if TYPE_CHECKING:
+    import faiss
+
+_CONSTRUCTION = (100, 200)
+"""``efConstruction`` by strength."""
+
+_CODE_POINTS = 65_536
+_BLOCK = 65_536
+
+
+def build_graph(vectors: Vectors, plan: Plan, device: Device) -> tuple[faiss.IndexHNSW, str]:
+    """Return the index over all ``vectors``, and the FAISS factory string of its like."""
+    links = graph_links(plan.strength)
+    if device.kind == "gpu":
+        assert plan.graph is not None
+        return from_neighbours(device.graph(vectors, plan.graph), vectors), f"HNSW{links},SQ8 of CAGRA"
+    return _hnsw(vectors, links, _CONSTRUCTION[plan.strength]), f"HNSW{links},SQ8"
+
+
+def _hnsw(vectors: Vectors, links: int, construction: int) -> faiss.IndexHNSW:
+    import faiss as typed
+
+    faiss: Any = typed
+    index: typed.IndexHNSW = faiss.IndexHNSWSQ(
+        vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, links, faiss.METRIC_INNER_PRODUCT
+    )
+    index.hnsw.efConstruction = construction
+    index.train(_code_sample(vectors))
+    for start in range(0, len(vectors), _BLOCK):
+        index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32))
+    return index
+
+
+def from_neighbours(neighbours: Neighbours, vectors: Vectors) -> faiss.IndexHNSW:
+    """Return an ``IndexHNSWCagra`` of the lowest level alone from a table of neighbours, ``(n, degree) int32``.
+
+    What ``GpuIndexCagra.copyTo`` does, but for the codes: its copy keeps whole vectors, which a segment has already.
+    """
+    import faiss as typed
+
+    faiss: Any = typed  # its stubs lack the class
+    n, degree = neighbours.shape
+    if n != len(vectors) or degree % 2 or not n:
+        raise ValueError(f"{n} rows of {degree} neighbours do not make a graph over {len(vectors)} vectors")
+    codes = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    codes.train(_code_sample(vectors))
+    for start in range(0, n, _BLOCK):
+        codes.add(np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32))
+    index = faiss.IndexHNSWCagra(vectors.shape[1], degree // 2, faiss.METRIC_INNER_PRODUCT)
+    index.base_level_only, index.keep_max_size_level0 = True, True
+    replaced = index.storage
+    index.storage = codes
+    codes.this.disown()
+    replaced.this.own(True)
+    levels = index.hnsw
+    faiss.copy_array_to_vector(np.ones(n, dtype=np.int32), levels.levels)
+    faiss.copy_array_to_vector(np.arange(n + 1, dtype=np.uint64) * np.uint64(degree), levels.offsets)
+    faiss.copy_array_to_vector(np.ascontiguousarray(neighbours, dtype=np.int32).reshape(-1), levels.neighbors)
+    levels.entry_point, levels.max_level = 0, 0
+    index.ntotal, index.is_trained = n, True
+    made: typed.IndexHNSW = index
+    return made
+
+
+def _code_sample(vectors: Vectors) -> np.ndarray:
+    """Return vectors to learn each dimension's range from: all of a small segment."""
+    chosen: Any = slice(None)
+    if len(vectors) > _CODE_POINTS:
+        chosen = np.sort(np.random.default_rng(SEED).choice(len(vectors), _CODE_POINTS, replace=False))
+    return np.ascontiguousarray(vectors[chosen], dtype=np.float32)

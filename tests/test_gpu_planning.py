@@ -1,0 +1,338 @@
+"""What of a GPU build can be shown without one: admission, fallback, the gate, and the graph's conversion.
+
+A stand-in takes the GPU's place behind :class:`indexer.ann.device.Device`: FAISS on the CPU does its searches, and its
+graph is the lowest level of an HNSW built here. What no GPU has shown is said in docs/gpu.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from indexer.ann import build as building
+from indexer.ann import device as devices
+from indexer.ann.admission import CUDA_BYTES, GraphPlan, admitted
+from indexer.ann.build import build_index
+from indexer.ann.device import Cpu, DeviceKind, FaissGpu, Neighbours, Vectors, find_gpu
+from indexer.ann.graph import from_neighbours
+from indexer.errors import BuildError, RecallTooLow
+from indexer.format.vectors import Entries, load_index, save_index
+from indexer.spec import IndexSpec
+
+GIB = 1024**3
+N, DIM = 6_000, 32
+Floats = npt.NDArray[np.float32]
+
+
+class StandIn:
+    """A GPU as far as builders can tell."""
+
+    kind: DeviceKind = "gpu"
+    name = "stand-in"
+
+    def __init__(self, free_bytes: int = 80 * GIB, fails: str = "", graph: Neighbours | None = None) -> None:
+        self._free, self._fails, self._graph = free_bytes, fails, graph
+        self.asked: list[str] = []
+
+    def free_bytes(self) -> int:
+        return self._free
+
+    def flat(self, dim: int, *, half: bool) -> faiss.Index:
+        self._step("flat")
+        return faiss.IndexFlatIP(dim)
+
+    def graph(self, vectors: Vectors, plan: GraphPlan) -> Neighbours:
+        self._step("graph")
+        return lowest_level(vectors, plan.degree) if self._graph is None else self._graph
+
+    def _step(self, name: str) -> None:
+        self.asked.append(name)
+        if name == self._fails:
+            raise RuntimeError("Error in alloc: cudaMalloc error out of memory [2]\n at StandardGpuResources.cpp:512")
+
+
+def lowest_level(vectors: Vectors, degree: int) -> Neighbours:
+    """Return the lowest level of an HNSW graph over ``vectors``, ``(n, degree)``."""
+    index = faiss.IndexHNSWFlat(vectors.shape[1], degree // 2, faiss.METRIC_INNER_PRODUCT)
+    index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+    levels: Any = index.hnsw
+    offsets = faiss.vector_to_array(levels.offsets)[:-1].astype(np.int64)
+    links: Neighbours = faiss.vector_to_array(levels.neighbors)[offsets[:, None] + np.arange(degree)]
+    return links
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Floats:
+    random = np.random.default_rng(20_261_126)
+    centres = random.standard_normal((60, DIM))
+    made = centres[random.integers(0, 60, N)] + 0.8 * random.standard_normal((N, DIM))
+    unit: Floats = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+@pytest.fixture(scope="module")
+def converted(vectors: Floats) -> faiss.IndexHNSW:
+    return from_neighbours(lowest_level(vectors, 32), vectors)
+
+
+class TestAdmission:
+    """What is predicted before anything is allocated."""
+
+    @pytest.mark.parametrize("kind", ["ivf", "cagra"])
+    @pytest.mark.parametrize(("n", "dim"), [(1_000_000, 384), (1_000_000, 768), (10_000_000, 384)])
+    def test_an_h100_takes_what_the_benchmark_builds(self, kind: Any, n: int, dim: int) -> None:
+        plan = admitted(n, dim, IndexSpec(kind=kind), StandIn(), host_bytes=128 * GIB)
+
+        assert plan.device == "gpu"
+        assert CUDA_BYTES < plan.device_bytes + CUDA_BYTES <= 80 * GIB * 0.9
+
+    @pytest.mark.parametrize("kind", ["ivf", "cagra"])
+    def test_predictions_grow_with_what_is_built(self, kind: Any) -> None:
+        sizes = [
+            admitted(n, 384, IndexSpec(kind=kind), StandIn(), host_bytes=512 * GIB).device_bytes
+            for n in (100_000, 1_000_000, 10_000_000)
+        ]
+
+        assert sizes == sorted(sizes)
+        assert len(set(sizes)) == 3
+
+    def test_a_smaller_device_gets_smaller_blocks(self) -> None:
+        blocks = [
+            admitted(1_000_000, 384, IndexSpec(kind="ivf"), StandIn(free), host_bytes=64 * GIB).block
+            for free in (80 * GIB, 2 * GIB, int(1.35 * GIB))
+        ]
+
+        assert blocks == sorted(blocks, reverse=True)
+        assert len(set(blocks)) == 3
+        assert all(block & (block - 1) == 0 for block in blocks)
+
+    def test_a_segment_larger_than_the_device_is_still_taken_in_blocks(self) -> None:
+        whole = 50_000_000 * 384 * 4
+        plan = admitted(50_000_000, 384, IndexSpec(kind="ivf"), StandIn(16 * GIB), host_bytes=256 * GIB)
+
+        assert plan.device_bytes < 16 * GIB < whole
+
+    def test_the_graphs_algorithm_and_batch_are_chosen_to_fit(self) -> None:
+        def chosen(free: int) -> tuple[str, int]:
+            plan = admitted(4_000_000, 384, IndexSpec(kind="cagra"), StandIn(free), host_bytes=256 * GIB)
+            assert plan.graph is not None
+            return plan.graph.algorithm, plan.graph.search_batch
+
+        assert chosen(80 * GIB) == ("nn_descent", 0)
+        assert chosen(6 * GIB) == ("ivf_pq", 1_024)
+        assert chosen(4 * GIB) == ("ivf_pq", 512)
+
+    def test_cuvs_own_search_batch_would_not_fit_where_ours_does(self) -> None:
+        plan = admitted(4_000_000, 384, IndexSpec(kind="cagra"), StandIn(6 * GIB), host_bytes=256 * GIB)
+
+        assert plan.graph is not None
+        assert plan.graph.search_batch < 4_096
+        assert plan.device_bytes < 6 * GIB < 12_800_000_000
+
+    @pytest.mark.parametrize("kind", ["ivf", "cagra"])
+    def test_what_fits_nowhere_is_refused_with_the_numbers(self, kind: Any) -> None:
+        with pytest.raises(
+            BuildError, match=r"over 10,000,000 vectors of 384 needs [\d.]+ GiB of stand-in, and [\d.]+ GiB"
+        ):
+            admitted(10_000_000, 384, IndexSpec(kind=kind), StandIn(GIB), host_bytes=256 * GIB)
+
+    @pytest.mark.parametrize("kind", ["ivf", "cagra"])
+    @pytest.mark.parametrize("device", [Cpu(), StandIn()], ids=["cpu", "gpu"])
+    def test_this_machines_memory_is_asked_too(self, kind: Any, device: Any) -> None:
+        with pytest.raises(BuildError, match=r"GiB of this machine's memory, and 0.9 GiB may be used"):
+            admitted(10_000_000, 384, IndexSpec(kind=kind), device, host_bytes=GIB)
+
+    def test_the_host_prediction_covers_what_a_build_takes(self) -> None:
+        plan = admitted(100_000, 384, IndexSpec(kind="ivf"), Cpu(), host_bytes=64 * GIB)
+
+        assert plan.host_bytes > 100_000 * (384 // 8 + 8)
+
+
+class TestChoice:
+    """Which device a segment is built on, and what its record says of it."""
+
+    def test_a_large_segment_goes_to_the_gpu_unasked(self, vectors: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(building, "GPU_MIN_CHUNKS", N)
+        gpu = StandIn()
+
+        _, record = build_index(vectors, IndexSpec(kind="ivf"), gpu=lambda: gpu)
+
+        assert (record.kind, record.device) == ("ivf", "gpu")
+        assert record.reason == "the spec asks for ivf; built on stand-in"
+        assert "flat" in gpu.asked
+
+    def test_a_small_segment_does_not(self, vectors: Floats) -> None:
+        _, record = build_index(vectors, IndexSpec(kind="ivf"), gpu=StandIn)
+        assert record.device == "cpu"
+
+    def test_a_gpu_that_is_asked_for_and_missing_is_named(self, vectors: Floats) -> None:
+        with pytest.raises(
+            BuildError, match=r"index\.device is 'gpu' and FAISS sees none here: install Grebe's extra 'gpu'"
+        ):
+            build_index(vectors, IndexSpec(kind="ivf", device="gpu"), gpu=lambda: None)
+
+    def test_the_cpu_that_is_asked_for_is_taken(self, vectors: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(building, "GPU_MIN_CHUNKS", 1)
+        _, record = build_index(vectors, IndexSpec(kind="ivf", device="cpu"), gpu=StandIn)
+        assert record.device == "cpu"
+
+    def test_where_there_is_no_gpu_hnsw_stands_in_for_cagra(
+        self, vectors: Floats, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(building, "GPU_MIN_CHUNKS", 1)
+        index, record = build_index(vectors, IndexSpec(kind="cagra"), gpu=lambda: None)
+        assert isinstance(index, faiss.IndexHNSW)
+        assert (record.kind, record.device) == ("hnsw", "cpu")
+        assert record.reason == "the spec asks for cagra; no GPU: HNSW stands in for CAGRA"
+
+    def test_an_index_of_a_gpu_is_that_of_a_cpu(self, vectors: Floats, tmp_path: Path) -> None:
+        for device, spec in (("cpu", IndexSpec(kind="ivf")), ("gpu", IndexSpec(kind="ivf", device="gpu"))):
+            index, _ = build_index(vectors, spec, gpu=StandIn)
+            assert index is not None
+            save_index(index, tmp_path / device)
+        assert (tmp_path / "cpu").read_bytes() == (tmp_path / "gpu").read_bytes()
+
+    def test_without_cuvs_a_gpu_is_refused_by_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+        with pytest.raises(BuildError, match=r"has no cuVS: install Grebe's extra 'gpu' \(faiss-gpu-cuvs\)"):
+            find_gpu()
+
+    def test_this_faiss_sees_no_gpu(self) -> None:
+        if faiss.get_num_gpus():
+            assert isinstance(find_gpu(), FaissGpu)
+        else:
+            assert find_gpu() is None
+
+
+class TestFallback:
+    """A GPU that gives up half-way costs time and nothing else."""
+
+    @pytest.mark.parametrize(("kind", "step"), [("ivf", "flat"), ("cagra", "flat"), ("cagra", "graph")])
+    def test_the_cpu_takes_over_and_the_record_says_why(self, vectors: Floats, kind: Any, step: str) -> None:
+        gpu = StandIn(fails=step)
+
+        index, record = build_index(vectors, IndexSpec(kind=kind, device="gpu"), gpu=lambda: gpu)
+
+        assert index is not None
+        assert index.ntotal == N
+        assert record.device == "cpu"
+        assert record.reason == (
+            f"the spec asks for {kind}; stand-in: Error in alloc: cudaMalloc error out of memory [2]; built on the CPU"
+        )
+        assert float(record.parameters["recall_at_10"]) >= 0.95
+        assert gpu.asked.count(step) == 1
+
+    def test_a_gpu_that_is_too_small_is_not_even_asked(self, vectors: Floats) -> None:
+        gpu = StandIn(free_bytes=GIB)
+
+        _, record = build_index(vectors, IndexSpec(kind="cagra", device="gpu"), gpu=lambda: gpu)
+
+        assert record.device == "cpu"
+        assert "GiB of stand-in" in record.reason
+        assert "graph" not in gpu.asked
+
+    def test_an_error_of_ours_is_no_failure_of_a_device(self) -> None:
+        with pytest.raises(RuntimeError, match="ours"), devices.failing_over(Cpu()):
+            raise RuntimeError("ours")
+
+
+class TestGate:
+    """An index that finds too little is not kept."""
+
+    def test_a_graph_that_leads_nowhere_is_built_again_and_then_on_the_cpu(self, vectors: Floats) -> None:
+        nowhere = np.repeat(np.arange(N, dtype=np.int32)[:, None], 32, axis=1)
+        gpu = StandIn(graph=nowhere)
+
+        _, record = build_index(vectors, IndexSpec(kind="cagra", device="gpu"), gpu=lambda: gpu)
+
+        assert gpu.asked.count("graph") == 2
+        assert record.device == "cpu"
+        assert "at strength 0 on the GPU; recall@10 was" in record.reason
+        assert float(record.parameters["recall_at_10"]) >= 0.95
+
+    def test_what_no_attempt_reaches_fails_by_name(self, vectors: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(building, "recall_of", lambda *_: 0.5)
+        with pytest.raises(
+            RecallTooLow, match=r"must find 0.95 of the nearest ten \(index.min_recall\): recall@10 was 0.5"
+        ):
+            build_index(vectors, IndexSpec(kind="ivf"))
+
+    def test_queries_that_the_index_serves_badly_count(self, vectors: Floats) -> None:
+        far = np.random.default_rng(1).standard_normal((2_000, DIM)).astype(np.float32)
+        far /= np.linalg.norm(far, axis=1, keepdims=True)
+
+        _, plain = build_index(vectors, IndexSpec(kind="ivf", min_recall=0.5))
+        _, asked = build_index(vectors, IndexSpec(kind="ivf", min_recall=0.5), queries=far)
+
+        assert float(asked.parameters["recall_at_10"]) < float(plain.parameters["recall_at_10"])
+
+    def test_texts_that_repeat_are_no_loss_of_recall(self) -> None:
+        few = np.random.default_rng(2).standard_normal((40, DIM)).astype(np.float32)
+        few /= np.linalg.norm(few, axis=1, keepdims=True)
+
+        _, record = build_index(np.repeat(few, 100, axis=0), IndexSpec(kind="ivf"))
+
+        assert float(record.parameters["recall_at_10"]) >= 0.95
+
+    @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+    @pytest.mark.parametrize("n", [32, 33, 40, 300])
+    def test_the_smallest_indexes_pass(self, vectors: Floats, kind: Any, n: int) -> None:
+        _, record = build_index(vectors[:n], IndexSpec(kind=kind))
+        assert record.kind == kind
+
+    def test_vectors_of_half_precision_pass(self, vectors: Floats) -> None:
+        _, record = build_index(vectors.astype(np.float16), IndexSpec(kind="hnsw"))
+        assert float(record.parameters["recall_at_10"]) >= 0.95
+
+
+class TestConversion:
+    """A table of neighbours becomes what a CPU searches."""
+
+    def test_it_finds_what_a_native_graph_finds(self, vectors: Floats, converted: faiss.IndexHNSW) -> None:
+        truth = faiss.knn(vectors[:500], vectors, 10, metric=faiss.METRIC_INNER_PRODUCT)[1]
+
+        found = Entries.of(vectors).walk(converted, np.ascontiguousarray(vectors[:500]), 20, 64)
+
+        recall = (found[:, :, None] == truth[:, None, :]).any(axis=1).mean()
+        assert recall >= 0.95
+
+    def test_it_is_a_cagra_of_the_lowest_level_over_codes(self, converted: Any) -> None:
+        assert isinstance(converted, faiss.IndexHNSWCagra)  # type: ignore[attr-defined]
+        assert converted.base_level_only
+        assert isinstance(faiss.downcast_index(converted.storage), faiss.IndexScalarQuantizer)
+        with pytest.raises(RuntimeError, match="base_level_only"):
+            converted.add(np.zeros((1, DIM), dtype=np.float32))
+
+    def test_it_survives_its_file(self, vectors: Floats, converted: Any, tmp_path: Path) -> None:
+        save_index(converted, tmp_path / "vectors.faiss")
+        opened: Any = load_index(tmp_path / "vectors.faiss")
+        entries, queries = Entries.of(vectors), np.ascontiguousarray(vectors[:100])
+
+        assert opened.base_level_only
+        assert np.array_equal(entries.walk(opened, queries, 10, 48), entries.walk(converted, queries, 10, 48))
+
+    def test_its_answers_do_not_depend_on_who_else_asks(self, vectors: Floats, converted: faiss.IndexHNSW) -> None:
+        entries, queries = Entries.of(vectors), np.ascontiguousarray(vectors[:64])
+
+        together = entries.walk(converted, queries, 10, 48)
+        alone = [entries.walk(converted, np.ascontiguousarray(query[None]), 10, 48)[0] for query in queries]
+
+        assert np.array_equal(together, alone)
+
+    @pytest.mark.parametrize("shape", [(N - 1, 32), (N, 31), (0, 32)])
+    def test_a_table_that_fits_no_graph_is_refused(self, vectors: Floats, shape: tuple[int, int]) -> None:
+        with pytest.raises(ValueError, match="do not make a graph"):
+            from_neighbours(np.zeros(shape, dtype=np.int32), vectors[: shape[0] or N] if shape[0] == N else vectors)
+
+    def test_what_a_gpu_built_is_recorded_and_searched(self, vectors: Floats) -> None:
+        index, record = build_index(vectors, IndexSpec(kind="cagra", device="gpu"), gpu=StandIn)
+
+        assert isinstance(index, faiss.IndexHNSWCagra)  # type: ignore[attr-defined]
+        assert (record.kind, record.device) == ("hnsw", "gpu")
+        assert record.parameters["factory"] == "HNSW16,SQ8 of CAGRA"
+        assert float(record.parameters["recall_at_10"]) >= 0.95
