@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -11,9 +12,11 @@ from api.attention import duration, held_answer, retention_used, warnings_of
 from api.freshness import age_seconds, known_complete_at
 from api.models import HeldAnswer
 from indexer.catalog import Catalog
+from indexer.format.records import IndexKind, SegmentRecord
 from indexer.letters import read_letters
 
 COLUMNS = ("collection", "version", "source", "rows", "chunks", "segments", "MiB", "set aside", "reads", "age")
+INDEX_COLUMNS = ("segment", "chunks", "index", "built on", "recall@10", "why")
 LETTER_COLUMNS = ("key", "reason", "source version", "row")
 LETTERS_SHOWN = 20
 ROW_CHARS = 80
@@ -39,11 +42,28 @@ class Letter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuiltIndex:
+    """The index of one segment that has one: where it was built, why so, and the recall that its gate measured."""
+
+    segment: str
+    chunks: int
+    kind: IndexKind
+    device: Literal["cpu", "gpu"]
+    recall_at_10: float | None
+    reason: str
+
+    def as_row(self) -> tuple[object, ...]:
+        """Return the cells under :data:`INDEX_COLUMNS`."""
+        return self.segment, self.chunks, self.kind, self.device.upper(), self.recall_at_10, self.reason
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """The newest version's state; ``rows`` and ``chunks`` count what can be found.
 
     ``age_seconds`` is None before the first load; ``reads`` (how syncs follow the source) and ``retention_seconds``
-    are so until one found nothing newer. ``retention_used`` is a share of 1. ``warnings`` are sentences.
+    are so until one found nothing newer. ``retention_used`` is a share of 1. ``warnings`` are sentences. ``indexes``
+    are those of the segments that are not scanned exactly, the largest first.
     """
 
     name: str
@@ -62,10 +82,12 @@ class Status:
     retention_used: float | None
     held: HeldAnswer | None
     warnings: list[str]
+    indexes: list[BuiltIndex]
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields by name."""
-        return {**vars(self), "held": self.held.model_dump() if self.held else None}
+        held, indexes = self.held, self.indexes
+        return {**vars(self), "held": held.model_dump() if held else None, "indexes": [vars(each) for each in indexes]}
 
     def as_row(self) -> tuple[object, ...]:
         """Return the cells under :data:`COLUMNS`."""
@@ -100,7 +122,23 @@ def status_of(catalog: Catalog, *, now: datetime | None = None) -> Status:
         retention_used=retention_used(state, heartbeat, now),
         held=held_answer(state),
         warnings=warnings_of(state, heartbeat, now),
+        indexes=_indexes(state.segments),
     )
+
+
+def _indexes(segments: Iterable[SegmentRecord]) -> list[BuiltIndex]:
+    built = [segment for segment in segments if segment.index.kind != "exact"]
+    return [
+        BuiltIndex(
+            segment=f"{segment.number:010x}",
+            chunks=segment.n_chunks,
+            kind=segment.index.kind,
+            device=segment.index.device,
+            recall_at_10=recall if isinstance(recall := segment.index.parameters.get("recall_at_10"), float) else None,
+            reason=segment.index.reason,
+        )
+        for segment in sorted(built, key=lambda segment: (-segment.n_chunks, segment.number))
+    ]
 
 
 def letters_of(catalog: Catalog) -> list[Letter]:

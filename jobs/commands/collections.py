@@ -87,13 +87,13 @@ def status(
     store: StoreOption = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show what is in the store, how old it is, and what waits for a person; of one collection, its dead letters too.
+    """Show what is in the store, how old it is, and what waits for a person; of one, its indexes and dead letters too.
 
     grebe status advisories --output json
     """
     from indexer.catalog import Catalog
     from indexer.format.store import Store
-    from jobs.status import COLUMNS, letters_of, status_of
+    from jobs.status import COLUMNS, INDEX_COLUMNS, letters_of, status_of
 
     root = Store.at(Settings.read(store=store).store)
     catalogs = [Catalog.open(root, each) for each in ([name] if name else Catalog.names(root))]
@@ -109,6 +109,9 @@ def status(
     stdout().print(table(COLUMNS, [state.as_row() for state in states]))
     for warning in (warning for state in states for warning in state.warnings):
         stdout().print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if name and states[0].indexes:
+        stdout().print("")
+        stdout().print(table(INDEX_COLUMNS, [index.as_row() for index in states[0].indexes]))
     if name and letters:
         _show_letters(name, letters, states[0].dead_letters)
 

@@ -9,6 +9,7 @@ import pytest
 
 from indexer.catalog import Catalog
 from indexer.format.store import Store
+from indexer.spec import IndexSpec
 from tests.api.library import Library, book
 from tests.indexer.parts import TEXTS, publish, upsert
 from tests.jobs.command import Grebe, grebe_on
@@ -87,3 +88,21 @@ def test_the_first_rows_that_were_set_aside_are_shown_with_their_total_and_what_
     assert said[5].split()[:2] == ["[10]", "the"]
     assert said[5].endswith(" ...")
     assert len(said) == 25
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_the_indexes_of_one_collection_are_shown_with_where_and_why_they_were_built(
+    tmp_path: Path, grebe: Grebe, kind: str
+) -> None:
+    spec = TEXTS.model_copy(update={"index": IndexSpec.model_validate({"kind": kind})})
+    catalog = Catalog.create(Store.at(str(tmp_path / "store")), spec)
+    publish(catalog, tmp_path / "cache", 7, *(upsert(number, 7, body=f"text {number}") for number in range(40)))
+
+    found = grebe("status", "texts", "-o", "json").json["indexes"]
+    said = grebe("status", "texts").out.splitlines()
+
+    assert [(index["kind"], index["device"], index["chunks"]) for index in found] == [(kind, "cpu", 40)]
+    assert found[0]["recall_at_10"] >= 0.95
+    assert said[3].split()[:4] == ["segment", "chunks", "index", "built"]
+    assert said[4].endswith(f"the spec asks for {kind}")
+    assert grebe("status", "-o", "json").json["collections"][0]["indexes"] == found
