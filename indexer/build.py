@@ -42,9 +42,6 @@ from indexer.netting import ROW_HASH, NetChanges, dense, net_changes
 from indexer.reuse import known_vectors, same_rows
 from indexer.spec import CollectionSpec
 
-EMBED_STEP = 512
-"""Texts between two words about progress: some seconds' work on a CPU."""
-
 QUERIES, QUERY_WORDS = 100, 8
 """What an index is asked before it is taken, beside its own vectors: so many queries of so many words."""
 
@@ -310,10 +307,11 @@ def _embed(
     texts = chunked["embed_text"].to_pylist()
     known, vectors = known_vectors(gone, touched_at, column_hashes(chunks["_hash"]), embedder.dim, job.store, job.cache)
     new = np.flatnonzero(~known & np.fromiter((bool(text) for text in texts), dtype=bool, count=len(texts)))
-    for start in range(0, len(new), EMBED_STEP):
+    new = new[np.argsort([-len(texts[i]) for i in new], kind="stable")]  # the like-sized together: less padding
+    for start in range(0, len(new), embedder.step):
         if progress:
             progress("embedding", start, len(new))
-        at = new[start : start + EMBED_STEP]
+        at = new[start : start + embedder.step]
         vectors[at] = embedder.documents([texts[i] for i in at])
     if progress:
         progress("embedding", len(new), len(new))

@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from indexer.ann.device import task_gpu
 from indexer.errors import EmbeddingError
 from indexer.spec import VectorSpec
 
@@ -37,6 +38,9 @@ SHORTEST_WINDOW = 16
 BATCH = 16
 """Texts in one forward pass: on a CPU larger ones only add padding; a GPU takes BATCH_CUDA."""
 BATCH_CUDA = 256
+STEP, STEP_CUDA = 512, 16_384
+"""Texts in one call, which are sorted by length there: some seconds' work, after which there is a word about progress.
+"""
 TOKENIZER_BATCH = 1024
 """Texts in one call of the tokenizer: enough for its threads, and few of its large encodings held at once."""
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
@@ -74,6 +78,10 @@ class Embedder(Tokenizer, Protocol):
     def dim(self) -> int:
         """Width of the vectors."""
 
+    @property
+    def step(self) -> int:
+        """How many texts a call of :meth:`documents` should have: some seconds' work."""
+
     def documents(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of ``texts``, ``(n_texts, dim) float32``, in their order; raises EmbeddingError."""
 
@@ -105,6 +113,7 @@ class HashEmbedder:
     """
 
     max_tokens = LONGEST_WINDOW
+    step = STEP
 
     def __init__(self, dim: int) -> None:
         if dim < 1:
@@ -145,7 +154,8 @@ class SentenceTransformerEmbedder:
         self._prompts = {"query": spec.query_prompt or None, "document": spec.document_prompt or None}
         self._model = _load_model(spec, device, threads)
         self.dim = int(self._model.get_embedding_dimension())
-        self._batch = BATCH_CUDA if self._model.device.type == "cuda" else BATCH
+        on_gpu = self._model.device.type == "cuda"
+        self._batch, self.step = (BATCH_CUDA, STEP_CUDA) if on_gpu else (BATCH, STEP)
         self._tokenizer = self._plain_tokenizer()
         self.max_tokens = self._room_for_text()
 
@@ -277,13 +287,13 @@ def _load_model(spec: VectorSpec, device: Device, threads: int | None) -> Any:
             raise EmbeddingError(f"{name}: device 'cuda' was asked for and torch sees none; use 'auto' or 'cpu'")
         if threads is not None:
             torch.set_num_threads(threads)
-        place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+        place = f"cuda:{task_gpu()}" if device != "cpu" and torch.cuda.is_available() else "cpu"
         try:
             with _progress_bars_off():
                 model = transformers.SentenceTransformer(_location(spec), revision=spec.revision, device=place)
         except Exception as error:  # vendors raise OSError, ValueError, RuntimeError, KeyError and errors of their own
             raise EmbeddingError(_advice(name, error)) from error
-    return model.half() if place == "cuda" else model
+    return model.half() if place != "cpu" else model
 
 
 def _location(spec: VectorSpec) -> str:

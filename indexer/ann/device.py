@@ -7,6 +7,7 @@ searches), a graph of neighbours, and how much memory is free. The rest of a bui
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,9 +137,8 @@ def find_gpu() -> FaissGpu | None:
 
 def task_gpu() -> int:
     """Return the number of the GPU that Spark gave this task; 0 outside of one, or where Spark gives none."""
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
+    spark: Any = sys.modules.get("pyspark")  # not there, no task: a server has no need of it
+    context = spark.TaskContext.get() if spark else None
     given = context.resources().get("gpu") if context else None
     return int(given.addresses[0]) if given and given.addresses else 0
 

@@ -1,0 +1,276 @@
+"""Building an index: vectors a second to a saved file, beside hnswlib and FAISS' HNSW on the same cores.
+
+The vectors are seeded clusters. A build is timed with what serving needs of it: calibration, the gate and the file.
+Peers are built with M=16 and efConstruction=100 on all cores, and given the least ``ef`` at which they reach the recall
+that is asked of ours. A graph that a GPU built, or here the lowest level of one that a CPU built, is converted and
+searched on one thread beside the native graph. Where there is a GPU, a million vectors and ten are built on it, the
+model embeds beside sentence-transformers' own ``encode``, and a flat scan is held against a copy on the device.
+
+    .venv/bin/python -m benchmarks.build [--quick] [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import hnswlib
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.corpus import clustered, sentences
+from benchmarks.harness import SEED, Goal, Report, run
+from indexer.ann.build import build_index
+from indexer.ann.device import FaissGpu, find_gpu
+from indexer.ann.graph import from_neighbours
+from indexer.format.vectors import Entries, save_index
+from indexer.spec import IndexSpec
+
+SIZES, QUICK_SIZES = ((100_000, 384),), ((20_000, 384),)
+GPU_SIZES, QUICK_GPU_SIZES = ((1_000_000, 384), (10_000_000, 384), (1_000_000, 768)), ((200_000, 384),)
+QUERIES = 200
+K, RECALL = 10, 0.95
+M, CONSTRUCTION = 16, 100
+EFS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+EMBEDDED = 20_000
+ROUNDS = 5
+
+raw_faiss: Any = faiss
+"""What FAISS' type stubs do not know."""
+
+Vectors = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+
+
+class Built(NamedTuple):
+    """A build's seconds and the recall@10 that its index reaches."""
+
+    seconds: float
+    recall: float
+
+
+def timed(build: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds that ``build`` takes, and what it returns."""
+    started = time.perf_counter()
+    built = build()
+    return time.perf_counter() - started, built
+
+
+def ours(vectors: Vectors, spec: IndexSpec) -> Built:
+    """Build, convert and serialise as a segment's index is."""
+
+    def build() -> Any:
+        index, record = build_index(vectors, spec)
+        assert index is not None
+        with tempfile.TemporaryDirectory() as folder:
+            save_index(index, Path(folder) / "vectors.faiss")
+        return record
+
+    seconds, record = timed(build)
+    assert record.device == spec.device, record.reason
+    return Built(seconds, float(record.parameters["recall_at_10"]))
+
+
+def hnswlib_built(vectors: Vectors, queries: Vectors, truth: Ids) -> Built:
+    """hnswlib, on all cores."""
+
+    def build() -> Any:
+        index = hnswlib.Index(space="ip", dim=vectors.shape[1])
+        index.init_index(max_elements=len(vectors), M=M, ef_construction=CONSTRUCTION, random_seed=SEED)
+        index.add_items(vectors)
+        return index
+
+    seconds, index = timed(build)
+
+    def found(ef: int) -> Ids:
+        index.set_ef(ef)
+        return np.asarray(index.knn_query(queries, k=K)[0], dtype=np.int64)
+
+    return Built(seconds, least_enough(found, truth)[1])
+
+
+def faiss_hnsw_built(vectors: Vectors, queries: Vectors, truth: Ids) -> Built:
+    """FAISS' HNSW over whole vectors, on all cores."""
+
+    def build() -> Any:
+        index = faiss.IndexHNSWFlat(vectors.shape[1], M, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = CONSTRUCTION
+        index.add(vectors)
+        return index
+
+    seconds, index = timed(build)
+    return Built(seconds, least_enough(lambda ef: index.search(queries, K, params=hnsw_effort(ef))[1], truth)[1])
+
+
+def hnsw_effort(ef: int) -> Any:
+    """FAISS' parameters of a graph's search."""
+    return raw_faiss.SearchParametersHNSW(efSearch=ef)
+
+
+def least_enough(found: Callable[[int], Ids], truth: Ids) -> tuple[int, float]:
+    """Return the least ef of the sweep that reaches the recall, or the largest, and its recall."""
+    for ef in EFS:
+        reached = recall(found(ef), truth)
+        if reached >= RECALL:
+            break
+    return ef, reached
+
+
+def recall(found: Ids, truth: Ids) -> float:
+    """Return recall@10 of ``(n, k)`` ids."""
+    return float((found[:, :, None] == truth[:, None, :]).any(axis=1).mean())
+
+
+def add_build_rows(report: Report, vectors: Vectors, queries: Vectors, gpu: FaissGpu | None) -> None:
+    """Ours on each device beside both peers, whose faster one is what a ratio is to."""
+    size = f"{len(vectors):,} × {vectors.shape[1]}"
+    truth = faiss.knn(queries, vectors, K, metric=faiss.METRIC_INNER_PRODUCT)[1]
+    peers = {
+        "hnswlib": hnswlib_built(vectors, queries, truth),
+        "FAISS HNSW": faiss_hnsw_built(vectors, queries, truth),
+    }
+    fastest = min(peer.seconds for peer in peers.values())
+    for kind in ("ivf", "cagra") if gpu else ("ivf", "hnsw"):
+        built = ours(vectors, IndexSpec.model_validate({"kind": kind, "device": "gpu" if gpu else "cpu"}))
+        ratio = fastest / built.seconds
+        # A graph on the same cores costs what a graph costs: only lists are expected to be quicker there.
+        least = 8.0 if gpu else {"ivf": 2.0}.get(kind)
+        report.add(
+            f"{size}, {kind} on the {'GPU' if gpu else 'CPU'}",
+            f"{len(vectors) / built.seconds:,.0f}",
+            built.recall,
+            f"{ratio:.2f}",
+            value=ratio if built.recall >= RECALL else 0.0,
+            goal=None if least is None else Goal(least=least),
+        )
+        report.add(f"{size}, {kind}: recall", "", built.recall, "", value=built.recall, goal=Goal(least=RECALL))
+    for name, peer in peers.items():
+        report.add(
+            f"{size}, {name}", f"{len(vectors) / peer.seconds:,.0f}", peer.recall, f"{fastest / peer.seconds:.2f}"
+        )
+
+
+def add_conversion_rows(report: Report, vectors: Vectors, queries: Vectors, gpu: FaissGpu | None) -> None:
+    """A converted graph beside a native one over the same codes, one query at a time on one thread."""
+    native = raw_faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, M, faiss.METRIC_INNER_PRODUCT)
+    native.hnsw.efConstruction = CONSTRUCTION
+    native.train(vectors[:65_536])
+    native.add(vectors)
+    if gpu:
+        from indexer.ann.admission import admitted
+
+        plan = admitted(len(vectors), vectors.shape[1], IndexSpec(kind="cagra"), gpu)
+        assert plan.graph is not None
+        neighbours = gpu.graph(vectors, plan.graph)
+    else:
+        levels = native.hnsw
+        starts = faiss.vector_to_array(levels.offsets)[:-1].astype(np.int64)
+        neighbours = faiss.vector_to_array(levels.neighbors)[starts[:, None] + np.arange(2 * M)]
+    converted, entries = from_neighbours(neighbours, vectors), Entries.of(vectors)
+    truth = faiss.knn(queries, vectors, K, metric=faiss.METRIC_INNER_PRODUCT)[1]
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        own_ef, own = least_enough(lambda ef: native.search(queries, K, params=hnsw_effort(ef))[1], truth)
+        ef, reached = least_enough(lambda ef: entries.walk(converted, queries, K, ef), truth)
+        ratios, rates = [], []
+        for _ in range(ROUNDS):
+            ours_qps = qps(lambda query: entries.walk(converted, query, K, ef), queries)
+            theirs = qps(lambda query: native.search(query, K, params=hnsw_effort(own_ef)), queries)
+            ratios.append(ours_qps / theirs)
+            rates.append((ours_qps, theirs))
+    finally:
+        faiss.omp_set_num_threads(threads)
+    ratio = float(np.median(ratios))
+    name = f"converted graph of {'CAGRA' if gpu else 'a CPU'}, {len(vectors):,} × {vectors.shape[1]}"
+    report.add(f"{name}: recall", "", reached, "", value=reached, goal=Goal(least=RECALL))
+    median = np.median(rates, axis=0)
+    report.add(f"{name}: QPS", f"{median[0]:,.0f}", reached, f"{ratio:.2f}", value=ratio, goal=Goal(least=0.9))
+    report.add("native graph: QPS", f"{median[1]:,.0f}", own, "1.00")
+
+
+def qps(search: Callable[[Vectors], object], queries: Vectors) -> float:
+    """Queries a second, one after the other."""
+    each = [np.ascontiguousarray(query[None]) for query in queries]
+    started = time.perf_counter()
+    for query in each:
+        search(query)
+    return len(each) / (time.perf_counter() - started)
+
+
+def add_embedding_row(report: Report, gpu: FaissGpu) -> None:
+    """Sentences a second by our embedder and by sentence-transformers as it comes, on the same GPU."""
+    from sentence_transformers import SentenceTransformer
+
+    from indexer.embedding import _bundled_folder, load_embedder
+
+    texts = sentences(EMBEDDED)
+    embedder = load_embedder("bundled:all-MiniLM-L6-v2")
+    theirs = SentenceTransformer(str(_bundled_folder()), device="cuda")
+    for embed in (embedder.documents, theirs.encode):
+        embed(texts[:256])
+    own, _ = timed(lambda: embedder.documents(texts))
+    peer, _ = timed(lambda: theirs.encode(texts, show_progress_bar=False))
+    report.add(
+        f"embedding on {gpu.name}, sentences/s",
+        f"{len(texts) / own:,.0f}",
+        "",
+        f"{peer / own:.2f}",
+        value=peer / own,
+        goal=Goal(least=1.5),
+    )
+    report.add("sentence-transformers' encode, sentences/s", f"{len(texts) / peer:,.0f}", "", "1.00")
+
+
+def add_scan_row(report: Report, vectors: Vectors, queries: Vectors, gpu: FaissGpu) -> None:
+    """Bytes of vectors that a flat scan reads a second, beside those that a copy on the device reads."""
+    import torch
+
+    flat = gpu.flat(vectors.shape[1], half=False)
+    flat.add(vectors)
+    query = np.ascontiguousarray(queries[:1])
+    flat.search(query, K)
+    seconds = min(timed(lambda: flat.search(query, K))[0] for _ in range(20))
+    source = torch.empty(vectors.nbytes // 4, dtype=torch.float32, device="cuda")
+    target = torch.empty_like(source)
+
+    def copied() -> None:
+        target.copy_(source)
+        torch.cuda.synchronize()
+
+    copied()
+    copy_seconds = min(timed(copied)[0] for _ in range(20))
+    ratio = copy_seconds / 2 / seconds  # a copy reads and writes each byte
+    name = f"flat scan on {gpu.name}, GB/s"
+    report.add(name, f"{vectors.nbytes / seconds / 1e9:,.0f}", 1.0, f"{ratio:.2f}", value=ratio, goal=Goal(least=0.7))
+
+
+def measure(arguments: argparse.Namespace) -> Report:
+    """Run every row that this machine can."""
+    gpu = find_gpu()
+    sizes = (QUICK_GPU_SIZES if arguments.quick else GPU_SIZES) if gpu else QUICK_SIZES if arguments.quick else SIZES
+    report = Report(
+        title=f"Building indexes{f' on {gpu.name}' if gpu else ': no GPU here, CPU rows only'}",
+        columns=("vectors/s", "recall@10", "to the faster peer"),
+        packages=("hnswlib", "numpy", "faiss-gpu-cuvs" if gpu else "faiss-cpu"),
+    )
+    for n, dim in sizes:
+        everything = clustered(n + QUERIES, dim)
+        vectors, queries = everything[:n], np.ascontiguousarray(everything[n:])
+        add_build_rows(report, vectors, queries, gpu)
+        if (n, dim) == sizes[0]:
+            add_conversion_rows(report, vectors, queries, gpu)
+            if gpu:
+                add_scan_row(report, vectors, queries, gpu)
+    if gpu:
+        add_embedding_row(report, gpu)
+    return report
+
+
+if __name__ == "__main__":
+    run(__doc__ or "", measure)
