@@ -18,8 +18,12 @@ from api.metrics import Metrics
 from api.models import StatusAnswer
 from api.pool import SearchPool
 from api.settings import ServeSettings
+from indexer.ann.device import find_gpu
+from indexer.errors import BuildError
 from indexer.format.store import Store
 from retrieval.cache import LocalCache
+from retrieval.errors import GpuUntrusted
+from retrieval.gpu import GpuSearch
 from retrieval.snapshot import Snapshot
 
 
@@ -31,6 +35,7 @@ class Service:
         self.log = log or open_log()
         self.metrics = Metrics()
         self.embedders = Embedders(self.log)
+        self.gpu = _gpu(settings, self.log)
         self.pool = SearchPool(threads=settings.search.threads, queue=settings.search.queue)
         self.collections = Collections(
             Store.at(settings.store),
@@ -54,8 +59,11 @@ class Service:
         self.pool.close()
         self.collections.stop()
         self.embedders.close()
+        if self.gpu is not None:
+            self.gpu.close()
 
     def _warm(self, snapshot: Snapshot) -> None:
+        snapshot.gpu = self.gpu
         if snapshot.spec.vector.model is not None:
             self.embedders.warm(snapshot.spec.vector)
 
@@ -90,6 +98,22 @@ def service_of(request: Request) -> Service:
     """Return the service that ``request`` came to."""
     service: Service = request.app.state.service
     return service
+
+
+def _gpu(settings: ServeSettings, log: Logger) -> GpuSearch | None:
+    """Return the GPU that the settings ask for, once it has shown that it obeys filters."""
+    if settings.serving.device == "cpu":
+        return None
+    try:
+        device = find_gpu()
+        if device is None:
+            raise SettingsError(
+                "serving.device: FAISS sees no GPU here: install Grebe's extra 'gpu' on a machine with one, "
+                "or leave it at 'cpu'"
+            )
+        return GpuSearch(device, report=lambda sentence: log.error("gpu", error=sentence))
+    except (BuildError, GpuUntrusted) as error:
+        raise SettingsError(f"serving.device: {error}") from error
 
 
 def _cache(settings: ServeSettings) -> LocalCache:

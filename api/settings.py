@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from api.errors import SettingsError
 from api.problems import did_you_mean
+from indexer.ann.device import DeviceKind
 from retrieval.cache import DEFAULT_MAX_BYTES
 
 DEFAULT_PORT = 8080
@@ -61,6 +62,14 @@ class SearchSettings(BaseModel):
     deadline_ms: int = Field(default=DEFAULT_DEADLINE_MS, ge=1, le=MAX_DEADLINE_MS)
 
 
+class ServingSettings(BaseModel):
+    """Where vectors are searched: on this machine's processor, or on a GPU that holds them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: DeviceKind = "cpu"
+
+
 class ServeSettings(BaseSettings):
     """Settings of ``grebe serve``.
 
@@ -89,6 +98,7 @@ class ServeSettings(BaseSettings):
     drain_seconds: float = Field(default=1.0, ge=0, le=600)
     shutdown_seconds: int = Field(default=30, ge=0, le=600)
     search: SearchSettings = SearchSettings()
+    serving: ServingSettings = ServingSettings()
 
     @property
     def answered_hosts(self) -> frozenset[str]:
@@ -150,6 +160,7 @@ def _read(file: Path) -> Mapping[str, Any]:
 def _sentence(item: Any) -> str:
     field = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        known = SearchSettings.model_fields if field.startswith("search.") else ServeSettings.model_fields
+        parts: dict[str, type[BaseModel]] = {"search": SearchSettings, "serving": ServingSettings}
+        known = parts.get(field.partition(".")[0] if "." in field else "", ServeSettings).model_fields
         return f"{field}: there is no such setting{did_you_mean(str(item['loc'][-1]), known)}"
     return f"{field}: {item['msg'].removeprefix('Value error, ')}"

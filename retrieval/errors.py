@@ -6,6 +6,7 @@
     ├── FilterError           a filter is wrong; it knows the place in the SQL text
     ├── RequestError          a search request is wrong; it names the field
     ├── DeadlineExceeded      the answer could not be had in the time given
+    ├── GpuUntrusted          a GPU returned what a filter forbids, so none of its answers is taken
     └── SnapshotError         a version of the index could not be opened
         ├── SnapshotStale     no version open here is as new as the request wants
         └── SnapshotClosed    a newer version has taken its place; use that one
@@ -37,6 +38,10 @@ class SnapshotClosed(SnapshotError):
 
 class DeadlineExceeded(RetrievalError):
     """The answer could not be had before the request's deadline; trying again may help."""
+
+
+class GpuUntrusted(RetrievalError):
+    """A GPU returned a row that a filter forbids."""
 
 
 class RequestError(RetrievalError):

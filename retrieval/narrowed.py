@@ -71,6 +71,7 @@ def narrowed(index: Any, plain: PlainCodes, bits: Bitmap) -> Any:
     made = raw_faiss.IndexIVFPQFastScan(
         index.quantizer, index.d, index.nlist, index.pq.M, index.pq.nbits, index.metric_type, BLOCK
     )
+    made.implem = index.implem
     made.pq, made.by_residual, made.is_trained, made.ntotal = index.pq, index.by_residual, True, len(ids)
     for number in np.flatnonzero(counts).tolist():
         at = pointer(ids[bounds[number] :]), pointer(blocks[first_block[number] :])

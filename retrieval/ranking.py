@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from retrieval.segments import Key, SegmentView, keys_of
 
 ROW_BITS = 24
 """A row of a snapshot as one number: the segment's place in it, then the row's ordinal in the segment."""
+
+FEW = 64
+"""Up to here a list is sorted sooner than an array is."""
 
 Positions = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
@@ -81,7 +85,12 @@ def rank(candidates: Sequence[Candidates], views: Sequence[SegmentView], spec: C
         places = np.concatenate([np.full(len(part.positions), part.place) for part in candidates])
         positions = np.concatenate([part.positions for part in candidates])
         scores = np.concatenate([part.scores for part in candidates])
-    if all(views[part.place].segment.one_chunk_rows for part in candidates):
+    single = all(views[part.place].segment.one_chunk_rows for part in candidates)
+    if single and places is None and len(scores) <= FEW:
+        few = _few(candidates[0], k)
+        if few is not None:
+            return few
+    if single:
         order = (-scores).argsort(kind="stable")
     else:
         every = np.full(len(positions), candidates[0].place) if places is None else places
@@ -97,6 +106,17 @@ def rank(candidates: Sequence[Candidates], views: Sequence[SegmentView], spec: C
     order = order[:k]
     named = [candidates[0].place] * len(order) if places is None else places[order].tolist()
     return Ranked(named, positions[order].tolist(), scores[order].tolist())
+
+
+def _few(found: Candidates, k: int) -> Ranked | None:
+    """Rank a few candidates of one segment in plain Python; None where a tie needs their keys."""
+    scores, positions = found.scores.tolist(), found.positions.tolist()
+    order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+    best = [scores[at] for at in order[: k + 1]]
+    if any(map(operator.eq, best, best[1:])):
+        return None
+    order = order[:k]
+    return Ranked([found.place] * len(order), [positions[at] for at in order], best[:k])
 
 
 def row_ids(ranked: Ranked, views: Sequence[SegmentView]) -> list[int]:

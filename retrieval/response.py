@@ -100,6 +100,8 @@ class Hits(Sequence[Hit]):
     def keys(self) -> list[Key]:
         """Return the keys alone, best first: cheaper than the whole hits."""
         places, positions = self._ranked.places, self._ranked.positions
+        if len(set(places)) == 1:
+            return keys_of(self._views[places[0]].segment, self._spec, positions)
         keys: list[Key] = [()] * len(places)
         for place in set(places):
             mine = [index for index, other in enumerate(places) if other == place]

@@ -91,7 +91,9 @@ def _run_legs(
     if mode in ("hybrid", "vector"):
         found: Sequence[Candidates] = ()
         if vector is not None:
-            found, segments = search_vectors(passing, vector, depth, snapshot.caches, deadline=request.deadline)
+            found, segments = search_vectors(
+                passing, vector, depth, snapshot.caches, gpu=snapshot.gpu, deadline=request.deadline
+            )
         legs["vector"] = rank(found, snapshot.views, snapshot.spec, depth)
         watch.lap("vector")
     if mode in ("hybrid", "keyword"):

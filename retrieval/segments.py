@@ -37,6 +37,9 @@ START_PREFIX = "start."
 
 Key = tuple[Any, ...]
 
+ONE_BY_ONE = 11
+"""FAISS' way through the lists that packs a query's table once and not for each list: a sixth quicker for one query."""
+
 
 class OpenSegment:
     """A segment's files, open for reading; safe to share between threads.
@@ -56,6 +59,8 @@ class OpenSegment:
         self.vectors_at: Any = pointer(self.vectors) if self.vectors.dtype == np.float32 and self.n else None
         self.index = files.index
         self.is_graph = isinstance(self.index, raw_faiss.IndexHNSW)
+        if isinstance(self.index, raw_faiss.IndexIVFPQFastScan):
+            self.index.implem = ONE_BY_ONE
         self.row_of_chunk = files.row_of_chunk
         self.chunks_per_row = -(-record.n_chunks // max(1, record.n_rows))
         self.one_chunk_rows = record.n_rows == record.n_chunks
@@ -187,6 +192,9 @@ class SegmentView:
 def keys_of(segment: OpenSegment, spec: CollectionSpec, positions: Sequence[int]) -> list[Key]:
     """Return the key of each chunk's row, as a tuple in spec order."""
     readers = [segment.reader(COLUMN_PREFIX + name) for name in spec.key]
+    if len(readers) == 1:
+        read = readers[0]
+        return [(read(position),) for position in positions]
     return list(zip(*([read(position) for position in positions] for read in readers), strict=True))
 
 

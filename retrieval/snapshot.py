@@ -26,6 +26,7 @@ from indexer.spec import CollectionSpec
 from retrieval.cache import LocalCache, ScratchFolder
 from retrieval.errors import SnapshotClosed
 from retrieval.filter import CompiledFilter, FilterSchema, schema_of
+from retrieval.gpu import GpuSearch
 from retrieval.keyword_leg import KeywordLeg
 from retrieval.keyword_query import KeywordQueries
 from retrieval.passing import Passing, SearchCaches, selection_of
@@ -36,7 +37,7 @@ class Snapshot:
     """An open version. Made by :func:`open_snapshot`; safe to share between threads.
 
     ``version`` is the catalog's; ``epoch`` and ``source_version`` name the source position (None before the first
-    load) and ``source_committed_at`` (UTC) is when the source committed it.
+    load) and ``source_committed_at`` (UTC) is when the source committed it. ``gpu`` proposes candidates if it is given.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Snapshot:
         self.spec: CollectionSpec = state.spec
         self.views = views
         self.caches = caches
+        self.gpu: GpuSearch | None = None
         self._scratch = scratch
         self._lock = threading.Lock()
         self._users = 0

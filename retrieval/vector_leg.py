@@ -12,13 +12,15 @@ from typing import Literal
 
 import numpy as np
 
+from indexer.ann.device import DeviceKind
 from retrieval import bitmap
 from retrieval.errors import DeadlineExceeded
+from retrieval.gpu import GpuSearch
 from retrieval.lru import ByteLru
 from retrieval.passing import Passing, SearchCaches
 from retrieval.ranking import Candidates, best_rows, top
 from retrieval.scores import Buffers, Floats, Positions, Scratch, pointer, raw_faiss, score_block, score_picked
-from retrieval.vector_plan import PLAIN_SHARE, THIN, Gathered, PlanToken, VectorPlan, all_of, all_within
+from retrieval.vector_plan import EXACT_FLOATS, PLAIN_SHARE, THIN, Gathered, PlanToken, VectorPlan, all_of, all_within
 
 How = Literal["exact", "approximate", "exhausted"]
 
@@ -52,10 +54,17 @@ class SegmentSearch:
     refined: int
     lists: int | None = None
     breadth: int | None = None
+    device: DeviceKind = "cpu"
 
 
 def search_vectors(
-    passing: Passing, query: Floats, k: int, caches: SearchCaches, *, deadline: float | None = None
+    passing: Passing,
+    query: Floats,
+    k: int,
+    caches: SearchCaches,
+    *,
+    gpu: GpuSearch | None = None,
+    deadline: float | None = None,
 ) -> tuple[list[Candidates], list[SegmentSearch]]:
     """Return candidates among which the best ``k`` distinct rows are, and how each segment was searched.
 
@@ -69,21 +78,32 @@ def search_vectors(
         plan = selection.vector_plan
         if plan.kind == "none":
             continue
-        found, search = search_segment(plan, query, k, caches.blocks, place)
+        found, search = search_segment(plan, query, k, caches.blocks, place, gpu)
         candidates.append(found)
         searches.append(search)
     return candidates, searches
 
 
 def search_segment(
-    plan: VectorPlan, query: Floats, k: int, kept: ByteLru[PlanToken, Gathered], place: int
+    plan: VectorPlan,
+    query: Floats,
+    k: int,
+    kept: ByteLru[PlanToken, Gathered],
+    place: int,
+    gpu: GpuSearch | None = None,
 ) -> tuple[Candidates, SegmentSearch]:
-    """Search one segment as ``plan`` says; see :func:`search_vectors`."""
+    """Search one segment as ``plan`` says, on the GPU if that is worth a scan there; see :func:`search_vectors`."""
+    if gpu is not None and plan.passing * plan.segment.vectors.shape[1] > EXACT_FLOATS:
+        proposed = gpu.propose(plan, query, k * plan.segment.chunks_per_row)
+        if proposed is not None:
+            positions, scores = _rescored(plan, query, k, proposed)
+            if _enough(plan, positions, k) or len(proposed) == plan.passing:
+                return Candidates(place, positions, scores), _search(plan, "exact", len(proposed), device="gpu")
     how: How = "exact"
     if plan.kind == "approximate":
-        proposed = _walk if plan.segment.is_graph else _probe
+        attempt = _walk if plan.segment.is_graph else _probe
         for effort in ROUNDS:
-            tried = proposed(plan, query, k, effort, kept)
+            tried = attempt(plan, query, k, effort, kept)
             if tried is None:
                 break
             positions, scores, spent, refined = tried
@@ -94,7 +114,16 @@ def search_segment(
     return Candidates(place, positions, scores), _search(plan, how, plan.passing)
 
 
-def _search(plan: VectorPlan, how: How, refined: int, spent: int | None = None) -> SegmentSearch:
+def _rescored(plan: VectorPlan, query: Floats, k: int, proposed: Positions) -> tuple[Positions, Floats]:
+    """Score what a GPU proposed from the stored vectors and return the best rows' chunks."""
+    scores = score_picked(query, plan.segment.vectors, proposed)
+    best = _best(plan, proposed, scores, k)
+    return proposed[best], scores[best]
+
+
+def _search(
+    plan: VectorPlan, how: How, refined: int, spent: int | None = None, device: DeviceKind = "cpu"
+) -> SegmentSearch:
     segment = plan.segment
     return SegmentSearch(
         segment=segment.number,
@@ -104,6 +133,7 @@ def _search(plan: VectorPlan, how: How, refined: int, spent: int | None = None) 
         refined=refined,
         lists=None if segment.is_graph else spent,
         breadth=spent if segment.is_graph else None,
+        device=device,
     )
 
 
@@ -225,13 +255,14 @@ def _walk(
 def _nearest_lists(plan: VectorPlan, query: Floats, wanted: int, effort: int) -> tuple[Positions, Floats, int, float]:
     """Choose the lists to probe: the nearest that have passing chunks, until they hold enough of them.
 
-    Return the lists, nearest first, with their scores, how many of them to probe, and the k factor for what they hold.
+    Return the lists with their scores, how many of them to probe, and the k factor for what they hold.
     """
     scores = score_block(query, plan.segment.centroids)
-    near = scores.argsort()[::-1]
     if plan.list_counts is None:
-        near = near[: plan.nprobe * effort].copy()
-        return near, scores[near], len(near), plan.k_factor
+        lists = min(plan.nlist, plan.nprobe * effort)
+        near = scores.argpartition(plan.nlist - lists)[plan.nlist - lists :]
+        return near, scores[near], lists, plan.k_factor
+    near = scores.argsort()[::-1]
     counts = plan.list_counts[near]
     boost, k_factor = plan.where(int(counts[: plan.nprobe].sum()) / (plan.nprobe * plan.chunks_per_list))
     if not counts.all():

@@ -22,6 +22,10 @@ def serve(
     port: Annotated[
         int | None, typer.Option("--port", "-p", help="0 takes a free one.  [default: 8080]", show_default=False)
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Where vectors are searched: cpu or gpu.  [default: cpu]", show_default=False),
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="A YAML file of settings.")] = None,
     store: StoreOption = None,
 ) -> None:
@@ -38,4 +42,5 @@ def serve(
     def started(url: str) -> None:
         note(f"Serving on {url} (Ctrl-C stops it)")
 
-    run_server(ServeSettings.load(config, store=store, host=host, port=port), started=started)
+    serving = {"device": device} if device else None
+    run_server(ServeSettings.load(config, store=store, host=host, port=port, serving=serving), started=started)
