@@ -28,8 +28,9 @@ from benchmarks.harness import SEED, Goal, Report, run
 from indexer.ann.build import build_index
 from indexer.ann.device import FaissGpu, find_gpu
 from indexer.ann.graph import from_neighbours
-from indexer.format.vectors import Entries, save_index
+from indexer.format.vectors import Entries, save_index, within
 from indexer.spec import IndexSpec
+from retrieval.scores import pointer, score_block
 
 SIZES, QUICK_SIZES = ((100_000, 384),), ((20_000, 384),)
 GPU_SIZES, QUICK_GPU_SIZES = ((1_000_000, 384), (10_000_000, 384), (1_000_000, 768)), ((200_000, 384),)
@@ -104,12 +105,7 @@ def faiss_hnsw_built(vectors: Vectors, queries: Vectors, truth: Ids) -> Built:
         return index
 
     seconds, index = timed(build)
-    return Built(seconds, least_enough(lambda ef: index.search(queries, K, params=hnsw_effort(ef))[1], truth)[1])
-
-
-def hnsw_effort(ef: int) -> Any:
-    """FAISS' parameters of a graph's search."""
-    return raw_faiss.SearchParametersHNSW(efSearch=ef)
+    return Built(seconds, least_enough(lambda ef: index.search(queries, K, params=within(ef))[1], truth)[1])
 
 
 def least_enough(found: Callable[[int], Ids], truth: Ids) -> tuple[int, float]:
@@ -176,12 +172,12 @@ def add_conversion_rows(report: Report, vectors: Vectors, queries: Vectors, gpu:
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        own_ef, own = least_enough(lambda ef: native.search(queries, K, params=hnsw_effort(ef))[1], truth)
+        own_ef, own = least_enough(lambda ef: native.search(queries, K, params=within(ef))[1], truth)
         ef, reached = least_enough(lambda ef: entries.walk(converted, queries, K, ef), truth)
         ratios, rates = [], []
         for _ in range(ROUNDS):
-            ours_qps = qps(lambda query: entries.walk(converted, query, K, ef), queries)
-            theirs = qps(lambda query: native.search(query, K, params=hnsw_effort(own_ef)), queries)
+            ours_qps = qps(walked(converted, entries, ef), queries)
+            theirs = qps(searched(native, own_ef), queries)
             ratios.append(ours_qps / theirs)
             rates.append((ours_qps, theirs))
     finally:
@@ -192,6 +188,27 @@ def add_conversion_rows(report: Report, vectors: Vectors, queries: Vectors, gpu:
     median = np.median(rates, axis=0)
     report.add(f"{name}: QPS", f"{median[0]:,.0f}", reached, f"{ratio:.2f}", value=ratio, goal=Goal(least=0.9))
     report.add("native graph: QPS", f"{median[1]:,.0f}", own, "1.00")
+
+
+def walked(converted: Any, entries: Entries, ef: int) -> Callable[[Vectors], None]:
+    """A search of the converted graph as a server makes it: FAISS' own call, into memory that is there."""
+    found, scores = np.empty(K, dtype=np.int64), np.empty(K, dtype=np.float32)
+    at, at_scores, effort = pointer(found), pointer(scores), within(ef)
+
+    def search(query: Vectors) -> None:
+        near = score_block(query[0], entries.vectors)
+        begin = int(near.argmax())
+        first, its_score = entries.positions[begin : begin + 1], near[begin : begin + 1]
+        converted.search_level_0(1, pointer(query), K, pointer(first), pointer(its_score), at_scores, at, 1, 1, effort)
+
+    return search
+
+
+def searched(native: Any, ef: int) -> Callable[[Vectors], None]:
+    """The same of the native graph, all of its levels."""
+    found, scores = np.empty(K, dtype=np.int64), np.empty(K, dtype=np.float32)
+    at, at_scores, effort = pointer(found), pointer(scores), within(ef)
+    return lambda query: native.search_c(1, pointer(query), K, at_scores, at, effort)
 
 
 def qps(search: Callable[[Vectors], object], queries: Vectors) -> float:

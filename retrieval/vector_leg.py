@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from indexer.ann.device import DeviceKind
+from indexer.format.vectors import within
 from retrieval import bitmap
 from retrieval.errors import DeadlineExceeded
 from retrieval.gpu import GpuSearch
@@ -20,7 +21,7 @@ from retrieval.lru import ByteLru
 from retrieval.passing import Passing, SearchCaches
 from retrieval.ranking import Candidates, best_rows, top
 from retrieval.scores import Buffers, Floats, Positions, Scratch, pointer, raw_faiss, score_block, score_picked
-from retrieval.vector_plan import EXACT_FLOATS, PLAIN_SHARE, THIN, Gathered, PlanToken, VectorPlan, all_of, all_within
+from retrieval.vector_plan import EXACT_FLOATS, PLAIN_SHARE, THIN, Gathered, PlanToken, VectorPlan, all_of
 
 How = Literal["exact", "approximate", "exhausted"]
 
@@ -245,7 +246,7 @@ def _walk(
         return buffers
 
     if plan.share < PLAIN_SHARE:
-        around = step(AROUND, all_within(AROUND)).labels
+        around = step(AROUND, within(AROUND)).labels
         if bitmap.contains(plan.bits, around[around >= 0]).mean() < THIN * plan.share:
             return None
     breadth = max(n, math.ceil(plan.breadth * max(1.0, wanted / MEASURED_K)))

@@ -207,12 +207,6 @@ def all_of(nprobe: int) -> Any:
     return raw_faiss.SearchParametersIVF(nprobe=nprobe)
 
 
-@functools.lru_cache(maxsize=64)
-def all_within(breadth: int) -> Any:
-    """Return FAISS' parameters for ``efSearch`` in a graph without a selector; shared, never changed."""
-    return raw_faiss.SearchParametersHNSW(efSearch=breadth)
-
-
 def _growth(tenth: float | str | None, plain: float, default: float) -> float:
     """The exponent by which an effort grows as the passing share falls, from its values at all and at a tenth.
 

@@ -8,6 +8,7 @@ chunks needs more.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 Positions = npt.NDArray[np.int64]
 
-_ENTRIES = 256
-"""A graph's fixed entry points; scoring them costs as much as a few dozen steps."""
+_ENTRIES = 64
+"""A graph's fixed entry points; scoring them costs as much as a few steps."""
 
 
 class Entries(NamedTuple):
@@ -56,8 +57,7 @@ class Entries(NamedTuple):
         graph: Any = index
         scores = queries @ self.vectors.T
         nearest = scores.argmax(axis=1)
-        begin = self.positions[nearest]
-        begin_scores = np.take_along_axis(scores, nearest[:, None], axis=1)
+        begin, begin_scores = self.positions[nearest], scores[np.arange(len(queries)), nearest]
         found = np.empty((len(queries), width), dtype=np.int64)
         distances = np.empty((len(queries), width), dtype=np.float32)
         graph.search_level_0(
@@ -70,9 +70,18 @@ class Entries(NamedTuple):
             faiss.swig_ptr(found),
             1,
             1,
-            faiss.SearchParametersHNSW(efSearch=breadth, sel=selector),
+            within(breadth) if selector is None else faiss.SearchParametersHNSW(efSearch=breadth, sel=selector),
         )
         return found
+
+
+@functools.lru_cache(maxsize=256)
+def within(breadth: int) -> Any:
+    """Return FAISS' parameters for ``efSearch`` in a graph without a selector; shared, never changed."""
+    import faiss as typed
+
+    faiss: Any = typed
+    return faiss.SearchParametersHNSW(efSearch=breadth)
 
 
 def save_index(index: faiss.Index, path: Path) -> None:
