@@ -178,11 +178,14 @@ class SentenceTransformerEmbedder:
         return spans
 
     def _encoded(self, encode: Callable[..., Any], texts: list[str], prompt: str | None) -> Vectors:
-        # The lock: sentence-transformers sets truncation on one shared tokenizer, which fails when two threads do.
         try:
+            # The lock: sentence-transformers sets truncation on one shared tokenizer, which fails when two threads do.
             with self._lock:
                 vectors = encode(texts, prompt=prompt, batch_size=self._batch, show_progress_bar=False)
         except (RuntimeError, ValueError) as error:
+            if "out of memory" in str(error) and self._batch > BATCH:  # a GPU that others use too
+                self._batch //= 2
+                return self._encoded(encode, texts, prompt)
             raise EmbeddingError(f"{self.name}: cannot embed {len(texts)} texts: {error}") from error
         if not np.isfinite(vectors).all():
             raise EmbeddingError(f"{self.name}: gave a vector that is not finite; on a GPU, try device 'cpu'")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Never
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from indexer import embedding
 from indexer.chunking import token_windows
-from indexer.embedding import BUNDLED_NAME, Embedder, load_embedder, normalised
+from indexer.embedding import BUNDLED_NAME, Embedder, SentenceTransformerEmbedder, load_embedder, normalised
 from indexer.errors import EmbeddingError
 from indexer.spec import ChunkSpec, VectorSpec
 
@@ -193,6 +194,29 @@ def test_cuda_that_is_not_there_says_so() -> None:
         pytest.skip("this machine has CUDA")
     with pytest.raises(EmbeddingError, match="device 'cuda' was asked for and torch sees none; use 'auto' or 'cpu'"):
         load_embedder(BUNDLED_NAME, device="cuda")
+
+
+@pytest.mark.parametrize(("fits", "batches"), [(20, [64, 32, 16]), (8, [64, 32, 16])])
+def test_a_device_short_of_memory_is_given_fewer_texts_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, fits: int, batches: list[int]
+) -> None:
+    embedder = SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME), device="cpu")
+    asked: list[int] = []
+
+    def encode(texts: list[str], *, batch_size: int, **_: object) -> npt.NDArray[np.float32]:
+        asked.append(batch_size)
+        if batch_size > fits:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return np.ones((len(texts), embedder.dim), dtype=np.float32)
+
+    monkeypatch.setattr(embedder._model, "encode_document", encode)
+    monkeypatch.setattr(embedder, "_batch", 64)
+    if fits >= embedding.BATCH:
+        assert embedder.documents(TEXTS).shape == (len(TEXTS), embedder.dim)
+    else:
+        with pytest.raises(EmbeddingError, match="CUDA out of memory"):
+            embedder.documents(TEXTS)
+    assert asked == batches
 
 
 def test_threads_of_the_environment_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
