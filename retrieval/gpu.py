@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from indexer.ann.device import Device
+from indexer.ann.device import Device, first_line
 from retrieval import bitmap
 from retrieval.bitmap import Positions
 from retrieval.errors import GpuUntrusted
@@ -30,6 +30,9 @@ from retrieval.vector_plan import VectorPlan
 
 WAIT_SECONDS = 0.002
 """A request waits this long at most for others to share a scan with."""
+
+PATIENCE_SECONDS = 1.0
+"""A request that the device has not answered by then is for the CPU; the first upload of a segment may take as long."""
 
 LARGEST_BATCH = 256
 LARGEST_K = 2_048
@@ -85,7 +88,10 @@ class GpuSearch:
             return None
         request = _Request(plan, query, n)
         self._asked.put(request)
-        return request.answer.result()
+        try:
+            return request.answer.result(PATIENCE_SECONDS)
+        except TimeoutError:  # a device that hangs, or that was closed meanwhile
+            return None
 
     def _run(self) -> None:
         # One thread, so that FAISS' resources need no lock and uploads do not race with scans.
@@ -118,11 +124,11 @@ class GpuSearch:
         try:
             if self._trusted:
                 proposed = [*self._scan(group)]
-        except (RuntimeError, MemoryError) as error:
-            self._report(f"the GPU failed a search, which the CPU answers: {str(error).splitlines()[0]}")
         except GpuUntrusted as error:
             self._trusted = False
             self._report(str(error))
+        except Exception as error:  # whatever it is, the thread must live: requests wait for it
+            self._report(f"the GPU failed a search, which the CPU answers: {first_line(error)}")
         for request, positions in zip(group, proposed, strict=True):
             request.answer.set_result(positions)
 

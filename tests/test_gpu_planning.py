@@ -167,6 +167,8 @@ class TestChoice:
         assert "flat" in gpu.asked
 
     def test_a_small_segment_does_not(self, vectors: Floats) -> None:
+        _, record = build_index(vectors, IndexSpec(kind="cagra"), gpu=StandIn)
+        assert record.reason == "the spec asks for cagra; fewer than 50000: HNSW on the CPU stands in for CAGRA"
         _, record = build_index(vectors, IndexSpec(kind="ivf"), gpu=StandIn)
         assert record.device == "cpu"
 

@@ -94,7 +94,10 @@ def _device(n: int, spec: IndexSpec, gpu: FindGpu) -> tuple[Device, str]:
     if spec.device == "cpu":
         return Cpu(), ""
     if spec.device == "auto" and n < GPU_MIN_CHUNKS:
-        return Cpu(), ""
+        return (
+            Cpu(),
+            f"fewer than {GPU_MIN_CHUNKS}: HNSW on the CPU stands in for CAGRA" if spec.kind == "cagra" else "",
+        )
     found = gpu()
     if found is None:
         if spec.device == "gpu":

@@ -151,7 +151,12 @@ def failing_over(device: Device) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if device.kind == "cpu":
             raise
-        raise DeviceFailed((str(error).strip().splitlines() or [type(error).__name__])[0]) from error
+        raise DeviceFailed(first_line(error)) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says first; FAISS' errors go on with where they were raised."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def free_host_bytes() -> int:

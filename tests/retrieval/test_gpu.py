@@ -37,6 +37,7 @@ class Flat:
         self._index.add(vectors)
 
     def search(self, queries: Vectors, k: int, *, params: Any = None) -> Any:
+        time.sleep(self._device.hangs)
         if self._device.fails:
             raise RuntimeError("CUDA error 700 an illegal memory access was encountered\n at somewhere")
         self._device.scans.append(len(queries))
@@ -49,6 +50,7 @@ class StandIn(Cpu):
     def __init__(self, *, ignores_filters: bool = False, free: int = 1 << 40) -> None:
         self.ignores_filters, self.fails, self.free = ignores_filters, False, free
         self.scans: list[int] = []
+        self.hangs = 0.0
 
     def free_bytes(self) -> int:
         return self.free
@@ -192,6 +194,29 @@ def test_what_the_device_fails_the_cpu_answers(
     assert said == [
         "the GPU failed a search, which the CPU answers: CUDA error 700 an illegal memory access was encountered"
     ]
+    assert found(segment, plan, query, 10, search)[1] == "gpu"
+
+
+def test_a_device_that_hangs_holds_no_request_up(
+    segment: OpenSegment, gpu: Callable[..., GpuSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.gpu.PATIENCE_SECONDS", 0.05)
+    device = StandIn()
+    search, plan, query = gpu(device), plan_of(segment, np.ones(N, dtype=bool)), clustered(1, 2)[0]
+    device.hangs = 0.5
+
+    assert found(segment, plan, query, 10, search)[1] == "cpu"
+
+
+def test_an_error_of_any_kind_is_answered_by_the_cpu(
+    segment: OpenSegment, gpu: Callable[..., GpuSearch], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, plan, query = gpu(StandIn()), plan_of(segment, np.ones(N, dtype=bool)), clustered(1, 2)[0]
+    with monkeypatch.context() as broken:
+        broken.setattr(search, "_scan", lambda group: 1 / 0)
+        assert found(segment, plan, query, 10, search)[1] == "cpu"
+
+    assert said == ["the GPU failed a search, which the CPU answers: division by zero"]
     assert found(segment, plan, query, 10, search)[1] == "gpu"
 
 
