@@ -18,11 +18,9 @@ from api.metrics import Metrics
 from api.models import StatusAnswer
 from api.pool import SearchPool
 from api.settings import ServeSettings
-from indexer.ann.device import find_gpu
-from indexer.errors import BuildError
+from indexer.ann.device import find_gpu, first_line
 from indexer.format.store import Store
 from retrieval.cache import LocalCache
-from retrieval.errors import GpuUntrusted
 from retrieval.gpu import GpuSearch
 from retrieval.snapshot import Snapshot
 
@@ -112,8 +110,10 @@ def _gpu(settings: ServeSettings, log: Logger) -> GpuSearch | None:
                 "or leave it at 'cpu'"
             )
         return GpuSearch(device, report=lambda sentence: log.error("gpu", error=sentence))
-    except (BuildError, GpuUntrusted) as error:
-        raise SettingsError(f"serving.device: {error}") from error
+    except SettingsError:
+        raise
+    except Exception as error:  # CUDA, torch and FAISS have errors of many kinds
+        raise SettingsError(f"serving.device: {first_line(error)}") from error
 
 
 def _cache(settings: ServeSettings) -> LocalCache:

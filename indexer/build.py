@@ -257,7 +257,8 @@ def _write_segments(
         vectors = normalised(vectors)
     if progress:
         progress("building", 0, len(chunks))
-    queries = _queries(chunked, embedder, job.spec) if embedder and not _is_scanned(len(chunks), job.spec) else None
+    asked = embedder is not None and index_kind(pc.sum(has_vector).as_py() or 0, job.spec.index) != "exact"
+    queries = _queries(chunked, embedder, job.spec) if embedder and asked else None
     segments = tuple(
         _write_segment(chunks.slice(start, stop - start), vectors[start:stop], job, shard, queries)
         for start, stop in cuts(chunks["_row"].to_numpy())
@@ -348,15 +349,14 @@ def cuts(row_of_chunk: npt.NDArray[np.uint32]) -> list[tuple[int, int]]:
     return cuts
 
 
-def _is_scanned(n: int, spec: CollectionSpec) -> bool:
-    return index_kind(n, spec.index) == "exact"
-
-
-def _queries(chunked: pa.Table, embedder: Embedder, spec: CollectionSpec) -> npt.NDArray[np.float32]:
+def _queries(chunked: pa.Table, embedder: Embedder, spec: CollectionSpec) -> npt.NDArray[np.float32] | None:
     """Embed the beginnings of some chunks, spread over all, as queries: so are asked what people ask, a few words."""
     at = np.unique(np.linspace(0, len(chunked) - 1, QUERIES).astype(np.int64))
     texts = (" ".join(text.split()[:QUERY_WORDS]) for text in chunked["embed_text"].take(pa.array(at)).to_pylist())
-    vectors = np.stack([embedder.query(text) for text in texts if text])
+    embedded = [embedder.query(text) for text in texts if text]
+    if not embedded:
+        return None
+    vectors = np.stack(embedded)
     return normalised(vectors) if spec.vector.metric == "cosine" else vectors
 
 

@@ -233,17 +233,19 @@ def load_embedder(
         query_prompt=spec.query_prompt,
         document_prompt=spec.document_prompt,
     )
-    key = (deciding, device, threads if threads is not None else _threads_of_environment())
+    gpu = 0 if device == "cpu" else task_gpu()
+    key = (deciding, device, threads if threads is not None else _threads_of_environment(), gpu)
     loaded = _loaded.get(key)
     if loaded is None:
         with _lock_of(key):  # who wants another model does not wait, nor who wants one that is there
             loaded = _loaded.get(key)
             if loaded is None:
-                loaded = _loaded[key] = _load(*key)
+                loaded = _loaded[key] = _load(*key[:3])
     return loaded
 
 
-_Key = tuple[VectorSpec, Device, int | None]
+_Key = tuple[VectorSpec, Device, int | None, int]
+"""The last is the GPU that Spark gave the task: a worker serves one task after the other."""
 _loaded: dict[_Key, HashEmbedder | SentenceTransformerEmbedder] = {}
 """As many as the process's collections name: none is dropped while a search could need it."""
 _locks: dict[_Key, threading.Lock] = {}

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from pyroaring import BitMap
 
-from indexer.ann.build import index_kind
+from indexer.ann.build import is_as_asked
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import with_tombstones
 from indexer.errors import BuildError, CommitConflict, ObjectNotFound
@@ -69,7 +69,7 @@ def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[Segme
             continue
         live = live_chunks(state, segment)
         mostly_dead = live < segment.n_chunks * (1 - DEAD_RATIO)
-        if mostly_dead or segment.index.kind != index_kind(segment.n_embedded, state.spec.index):
+        if mostly_dead or not is_as_asked(segment.index, segment.n_embedded, state.spec.index):
             return (segment,)
         tiers[tier(live), segment.shard].append(segment)
     for _, segments in sorted(tiers.items()):

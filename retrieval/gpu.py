@@ -1,9 +1,10 @@
 """Search on a GPU: segments' vectors resident on it in flat indexes, and requests gathered into batches.
 
 A flat index is exact, so that who else asks cannot change an answer: what it proposes is scored again from the stored
-vectors and ordered by that. (A graph on a GPU draws its entry points by a query's place in the batch.) Filters go along
-as FAISS selectors only where a probe has shown that the device obeys them, and every answer is held against its bitmap
-once more: a row that does not pass is never returned, and a device that proposes one is not asked again.
+vectors and ordered by that, and where the last places tie, the CPU decides. (A graph on a GPU draws its entry points by
+a query's place in the batch.) Filters go along as FAISS selectors only where a probe has shown that the device obeys
+them, and every answer is held against its bitmap once more: a row that does not pass is never returned, and a device
+that proposes one is not asked again. As many segments are resident as fit; the CPU searches the others.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
@@ -23,7 +26,6 @@ from indexer.ann.device import Device, first_line
 from retrieval import bitmap
 from retrieval.bitmap import Positions
 from retrieval.errors import GpuUntrusted
-from retrieval.lru import ByteLru
 from retrieval.scores import Floats, raw_faiss
 from retrieval.segments import OpenSegment
 from retrieval.vector_plan import VectorPlan
@@ -47,12 +49,22 @@ RESIDENT_SHARE = 0.8
 _PROBE_N, _PROBE_DIM, _PROBE_K = 2_000, 64, 100
 
 
-@dataclass(frozen=True)
-class _Request:
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One request for ``n`` candidates of a segment, and the answer to come: None if the CPU is to find them."""
+
     plan: VectorPlan
     query: Floats
     n: int
     answer: Future[Positions | None] = field(default_factory=Future)
+
+    def wait(self, deadline: float | None = None) -> Positions | None:
+        """Return the candidates' positions, in no order; None as well if the device takes too long."""
+        left = PATIENCE_SECONDS if deadline is None else min(PATIENCE_SECONDS, deadline - time.monotonic())
+        try:
+            return self.answer.result(max(0.0, left))
+        except TimeoutError:  # a device that hangs or uploads, or that was closed meanwhile
+            return None
 
 
 class GpuSearch:
@@ -65,9 +77,10 @@ class GpuSearch:
     def __init__(self, device: Device, *, report: Callable[[str], object], wait_seconds: float = WAIT_SECONDS) -> None:
         probe(device)
         self._device, self._report, self._wait = device, report, wait_seconds
-        self._resident: ByteLru[int, Any] = ByteLru(max_bytes=int(device.free_bytes() * RESIDENT_SHARE))
-        self._largest = int(device.free_bytes() * RESIDENT_SHARE)
-        self._asked: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._room = int(device.free_bytes() * RESIDENT_SHARE)
+        self._resident: WeakKeyDictionary[OpenSegment, Any] = WeakKeyDictionary()
+        self._refused: WeakSet[OpenSegment] = WeakSet()
+        self._asked: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
         self._trusted = True
         self._thread = threading.Thread(target=self._run, name="gpu", daemon=True)
         self._thread.start()
@@ -78,31 +91,25 @@ class GpuSearch:
         self._asked.put(None)
         self._thread.join()
 
-    def propose(self, plan: VectorPlan, query: Floats, wanted: int) -> Positions | None:
-        """Return the positions of the ``wanted`` or more best passing chunks, in no order; None: ask the CPU.
+    def ask(self, plan: VectorPlan, query: Floats, wanted: int) -> Asked | None:
+        """Ask for the ``wanted`` best passing chunks and a few more, or all that pass; None: the CPU is to find them.
 
-        ``query`` is ``(dim,) float32``. All that passes comes if it is less.
+        ``query`` is ``(dim,) float32``. Ask for all segments of a search before waiting for the first answer.
         """
-        n = min(wanted + SPARE, plan.segment.n)
-        if not self._trusted or n > LARGEST_K or _bytes_of(plan.segment) > self._largest:
+        n = min(wanted + SPARE, plan.passing)
+        if not self._trusted or n > LARGEST_K or plan.segment in self._refused:
             return None
-        request = _Request(plan, query, n)
-        self._asked.put(request)
-        try:
-            return request.answer.result(PATIENCE_SECONDS)
-        except TimeoutError:  # a device that hangs, or that was closed meanwhile
-            return None
+        asked = Asked(plan, query, n)
+        self._asked.put(asked)
+        return asked
 
     def _run(self) -> None:
         # One thread, so that FAISS' resources need no lock and uploads do not race with scans.
         while (first := self._asked.get()) is not None:
             for group in self._gathered(first):
                 self._answer(group)
-        while not self._asked.empty():
-            if left := self._asked.get():
-                left.answer.set_result(None)
 
-    def _gathered(self, first: _Request) -> list[list[_Request]]:
+    def _gathered(self, first: Asked) -> list[list[Asked]]:
         """Return what came within the wait, by the vectors that are scanned and the filter."""
         batch, until = [first], time.monotonic() + self._wait
         while len(batch) < LARGEST_BATCH and (left := until - time.monotonic()) > 0:
@@ -114,41 +121,55 @@ class GpuSearch:
                 self._asked.put(None)
                 break
             batch.append(another)
-        groups: dict[tuple[int, int], list[_Request]] = defaultdict(list)
-        for request in batch:
-            groups[request.plan.token].append(request)
+        groups: dict[tuple[int, int], list[Asked]] = defaultdict(list)
+        for asked in batch:
+            groups[asked.plan.token].append(asked)
         return list(groups.values())
 
-    def _answer(self, group: list[_Request]) -> None:
+    def _answer(self, group: list[Asked]) -> None:
         proposed: list[Positions | None] = [None] * len(group)
         try:
             if self._trusted:
                 proposed = [*self._scan(group)]
         except GpuUntrusted as error:
             self._trusted = False
-            self._report(str(error))
+            self._tell(str(error))
         except Exception as error:  # whatever it is, the thread must live: requests wait for it
-            self._report(f"the GPU failed a search, which the CPU answers: {first_line(error)}")
-        for request, positions in zip(group, proposed, strict=True):
-            request.answer.set_result(positions)
+            self._tell(f"the GPU failed a search, which the CPU answers: {first_line(error)}")
+        for asked, positions in zip(group, proposed, strict=True):
+            asked.answer.set_result(positions)
 
-    def _scan(self, group: list[_Request]) -> list[Positions]:
+    def _tell(self, sentence: str) -> None:
+        with suppress(Exception):
+            self._report(sentence)
+
+    def _scan(self, group: list[Asked]) -> list[Positions | None]:
         plan = group[0].plan
         index = self._index_of(plan.segment)
+        if index is None:
+            return [None] * len(group)
         parameters = None
         if plan.passing < plan.segment.n:
-            selector = raw_faiss.IDSelectorBitmap(plan.bits)
-            parameters = raw_faiss.SearchParameters(sel=selector)
-        queries = np.stack([request.query for request in group])
-        _, found = index.search(queries, max(request.n for request in group), params=parameters)
-        return [_checked(plan, ids[: request.n]) for request, ids in zip(group, found, strict=True)]
+            parameters = raw_faiss.SearchParameters(sel=raw_faiss.IDSelectorBitmap(plan.bits))
+        queries = np.stack([asked.query for asked in group])
+        _, found = index.search(queries, max(asked.n for asked in group), params=parameters)
+        return [_checked(plan, ids[: asked.n]) for asked, ids in zip(group, found, strict=True)]
 
-    def _index_of(self, segment: OpenSegment) -> Any:
-        index = self._resident.get(segment.number)
+    def _index_of(self, segment: OpenSegment) -> Any | None:
+        """Return the segment's resident index, made now if there is room; it goes when the segment is closed."""
+        index = self._resident.get(segment)
         if index is None:
-            index = self._device.flat(segment.vectors.shape[1], half=False)
-            index.add(np.ascontiguousarray(segment.vectors, dtype=np.float32))
-            self._resident.put(segment.number, index, size_bytes=_bytes_of(segment))
+            held = sum(_bytes_of(other) for other in self._resident)
+            if held + _bytes_of(segment) > self._room:
+                self._refused.add(segment)
+                return None
+            try:
+                index = self._device.flat(segment.vectors.shape[1], half=False)
+                index.add(np.ascontiguousarray(segment.vectors, dtype=np.float32))
+            except Exception:
+                self._refused.add(segment)
+                raise
+            self._resident[segment] = index
         return index
 
 
@@ -174,8 +195,8 @@ def probe(device: Device) -> None:
 
 
 def _checked(plan: VectorPlan, found: Positions) -> Positions:
-    positions = found[found >= 0]
-    if not bitmap.contains(plan.bits, positions).all():
+    positions: Positions = found[found >= 0]
+    if (positions >= plan.segment.n).any() or not bitmap.contains(plan.bits, positions).all():
         raise GpuUntrusted("the GPU proposed a row that the filter forbids: it is not asked again until a restart")
     return positions
 

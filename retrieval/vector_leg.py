@@ -16,7 +16,7 @@ from indexer.ann.device import DeviceKind
 from indexer.format.vectors import within
 from retrieval import bitmap
 from retrieval.errors import DeadlineExceeded
-from retrieval.gpu import GpuSearch
+from retrieval.gpu import Asked, GpuSearch
 from retrieval.lru import ByteLru
 from retrieval.passing import Passing, SearchCaches
 from retrieval.ranking import Candidates, best_rows, top
@@ -73,13 +73,15 @@ def search_vectors(
     """
     candidates: list[Candidates] = []
     searches: list[SegmentSearch] = []
+    asked = [_ask(gpu, selection.vector_plan, query, k) for selection in passing.selections] if gpu else []
     for place, selection in enumerate(passing.selections):
         if deadline is not None and time.monotonic() > deadline:
             raise DeadlineExceeded("the deadline passed during the vector search; give it more time or filter more")
         plan = selection.vector_plan
         if plan.kind == "none":
             continue
-        found, search = search_segment(plan, query, k, caches.blocks, place, gpu)
+        proposed = waiting.wait(deadline) if asked and (waiting := asked[place]) else None
+        found, search = search_segment(plan, query, k, caches.blocks, place, proposed)
         candidates.append(found)
         searches.append(search)
     return candidates, searches
@@ -91,15 +93,13 @@ def search_segment(
     k: int,
     kept: ByteLru[PlanToken, Gathered],
     place: int,
-    gpu: GpuSearch | None = None,
+    proposed: Positions | None = None,
 ) -> tuple[Candidates, SegmentSearch]:
-    """Search one segment as ``plan`` says, on the GPU if that is worth a scan there; see :func:`search_vectors`."""
-    if gpu is not None and plan.passing * plan.segment.vectors.shape[1] > EXACT_FLOATS:
-        proposed = gpu.propose(plan, query, k * plan.segment.chunks_per_row)
-        if proposed is not None:
-            positions, scores = _rescored(plan, query, k, proposed)
-            if _enough(plan, positions, k) or len(proposed) == plan.passing:
-                return Candidates(place, positions, scores), _search(plan, "exact", len(proposed), device="gpu")
+    """Search one segment as ``plan`` says, or take what a GPU ``proposed``; see :func:`search_vectors`."""
+    if proposed is not None:
+        taken = _taken(plan, query, k, proposed)
+        if taken is not None:
+            return Candidates(place, *taken), _search(plan, "exact", len(proposed), device="gpu")
     how: How = "exact"
     if plan.kind == "approximate":
         attempt = _walk if plan.segment.is_graph else _probe
@@ -115,10 +115,23 @@ def search_segment(
     return Candidates(place, positions, scores), _search(plan, how, plan.passing)
 
 
-def _rescored(plan: VectorPlan, query: Floats, k: int, proposed: Positions) -> tuple[Positions, Floats]:
-    """Score what a GPU proposed from the stored vectors and return the best rows' chunks."""
+def _ask(gpu: GpuSearch, plan: VectorPlan, query: Floats, k: int) -> Asked | None:
+    """Ask the GPU where more passes than is scanned here in no time."""
+    if plan.passing * plan.segment.vectors.shape[1] <= EXACT_FLOATS:
+        return None
+    return gpu.ask(plan, query, k * plan.segment.chunks_per_row)
+
+
+def _taken(plan: VectorPlan, query: Floats, k: int, proposed: Positions) -> tuple[Positions, Floats] | None:
+    """Score what a GPU proposed from the stored vectors and return the best rows' chunks.
+
+    None where it is too few rows, or where chunks that were left out may score as much as the last of them.
+    """
     scores = score_picked(query, plan.segment.vectors, proposed)
     best = _best(plan, proposed, scores, k)
+    all_of_it = len(proposed) == plan.passing
+    if not all_of_it and (not _enough(plan, proposed[best], k) or scores[best].min() <= scores.min()):
+        return None
     return proposed[best], scores[best]
 
 

@@ -6,6 +6,8 @@ graph is the lowest level of an HNSW built here. What no GPU has shown is said i
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from indexer.ann import build as building
 from indexer.ann import device as devices
 from indexer.ann.admission import CUDA_BYTES, GraphPlan, admitted
-from indexer.ann.build import build_index
+from indexer.ann.build import build_index, is_as_asked
 from indexer.ann.device import Cpu, DeviceKind, FaissGpu, Neighbours, Vectors, find_gpu
 from indexer.ann.graph import from_neighbours
 from indexer.errors import BuildError, RecallTooLow
@@ -27,6 +29,7 @@ from indexer.spec import IndexSpec
 GIB = 1024**3
 N, DIM = 6_000, 32
 Floats = npt.NDArray[np.float32]
+Graph = Callable[[Vectors, int], Neighbours]
 
 
 class StandIn:
@@ -35,7 +38,7 @@ class StandIn:
     kind: DeviceKind = "gpu"
     name = "stand-in"
 
-    def __init__(self, free_bytes: int = 80 * GIB, fails: str = "", graph: Neighbours | None = None) -> None:
+    def __init__(self, free_bytes: int = 80 * GIB, fails: str = "", graph: Graph | None = None) -> None:
         self._free, self._fails, self._graph = free_bytes, fails, graph
         self.asked: list[str] = []
 
@@ -48,7 +51,7 @@ class StandIn:
 
     def graph(self, vectors: Vectors, plan: GraphPlan) -> Neighbours:
         self._step("graph")
-        return lowest_level(vectors, plan.degree) if self._graph is None else self._graph
+        return (self._graph or lowest_level)(vectors, plan.degree)
 
     def _step(self, name: str) -> None:
         self.asked.append(name)
@@ -64,6 +67,11 @@ def lowest_level(vectors: Vectors, degree: int) -> Neighbours:
     offsets = faiss.vector_to_array(levels.offsets)[:-1].astype(np.int64)
     links: Neighbours = faiss.vector_to_array(levels.neighbors)[offsets[:, None] + np.arange(degree)]
     return links
+
+
+def to_itself(vectors: Vectors, degree: int) -> Neighbours:
+    """Return a graph in which each vector knows itself alone."""
+    return np.repeat(np.arange(len(vectors), dtype=np.int32)[:, None], degree, axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +132,8 @@ class TestAdmission:
             return plan.graph.algorithm, plan.graph.search_batch
 
         assert chosen(80 * GIB) == ("nn_descent", 0)
-        assert chosen(6 * GIB) == ("ivf_pq", 1_024)
-        assert chosen(4 * GIB) == ("ivf_pq", 512)
+        assert chosen(8 * GIB) == ("ivf_pq", 512)
+        assert chosen(6 * GIB) == ("ivf_pq", 256)
 
     def test_cuvs_own_search_batch_would_not_fit_where_ours_does(self) -> None:
         plan = admitted(4_000_000, 384, IndexSpec(kind="cagra"), StandIn(6 * GIB), host_bytes=256 * GIB)
@@ -147,10 +155,9 @@ class TestAdmission:
         with pytest.raises(BuildError, match=r"GiB of this machine's memory, and 0.9 GiB may be used"):
             admitted(10_000_000, 384, IndexSpec(kind=kind), device, host_bytes=GIB)
 
-    def test_the_host_prediction_covers_what_a_build_takes(self) -> None:
-        plan = admitted(100_000, 384, IndexSpec(kind="ivf"), Cpu(), host_bytes=64 * GIB)
-
-        assert plan.host_bytes > 100_000 * (384 // 8 + 8)
+    def test_too_few_vectors_for_a_graph_are_the_cpus(self) -> None:
+        with pytest.raises(BuildError, match="60 vectors are too few for a CAGRA graph of degree 32"):
+            admitted(60, 384, IndexSpec(kind="cagra"), StandIn(), host_bytes=GIB)
 
 
 class TestChoice:
@@ -190,7 +197,7 @@ class TestChoice:
         index, record = build_index(vectors, IndexSpec(kind="cagra"), gpu=lambda: None)
         assert isinstance(index, faiss.IndexHNSW)
         assert (record.kind, record.device) == ("hnsw", "cpu")
-        assert record.reason == "the spec asks for cagra; no GPU: HNSW stands in for CAGRA"
+        assert record.reason == "the spec asks for cagra; no GPU: HNSW on the CPU stands in for CAGRA"
 
     def test_an_index_of_a_gpu_is_that_of_a_cpu(self, vectors: Floats, tmp_path: Path) -> None:
         for device, spec in (("cpu", IndexSpec(kind="ivf")), ("gpu", IndexSpec(kind="ivf", device="gpu"))):
@@ -213,6 +220,46 @@ class TestChoice:
 
 class TestFallback:
     """A GPU that gives up half-way costs time and nothing else."""
+
+    @pytest.mark.parametrize(
+        "error", [RuntimeError("CUDA driver version is insufficient\n at x"), AssertionError("no CUDA")]
+    )
+    def test_a_gpu_that_cannot_be_opened_is_left_alone_unless_it_is_asked_for(
+        self, vectors: Floats, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        monkeypatch.setattr(building, "GPU_MIN_CHUNKS", 1)
+
+        def gpu() -> StandIn:
+            raise error
+
+        _, record = build_index(vectors, IndexSpec(kind="ivf"), gpu=gpu)
+
+        said = str(error).splitlines()[0]
+        assert (record.device, record.reason) == ("cpu", f"the spec asks for ivf; the GPU cannot be used: {said}")
+        with pytest.raises(BuildError, match=f"index.device is 'gpu' and it cannot be used: {said}"):
+            build_index(vectors, IndexSpec(kind="ivf", device="gpu"), gpu=gpu)
+
+    def test_a_graph_of_another_degree_is_a_failure_of_the_device(self, vectors: Floats) -> None:
+        gpu = StandIn(graph=lambda vectors, degree: lowest_level(vectors, degree - 2))
+
+        _, record = build_index(vectors, IndexSpec(kind="cagra", device="gpu"), gpu=lambda: gpu)
+
+        assert record.device == "cpu"
+        assert "a graph of the shape (6000, 30) came instead of degree 32" in record.reason
+
+    @pytest.mark.parametrize("n", [32, 40, 64, 65, 128])
+    def test_the_smallest_segments_are_built_somewhere(self, vectors: Floats, n: int) -> None:
+        _, record = build_index(vectors[:n], IndexSpec(kind="cagra", device="gpu"), gpu=StandIn)
+        assert record.kind == "hnsw"
+
+    def test_a_plan_counts_the_chunks_that_are_in_the_graph(self, vectors: Floats) -> None:
+        embedded = np.arange(N) % 30 == 0
+        zeroed = np.where(embedded[:, None], vectors, 0).astype(np.float32)
+
+        index, record = build_index(zeroed, IndexSpec(kind="cagra", device="gpu"), embedded=embedded, gpu=StandIn)
+
+        assert index is not None
+        assert (index.ntotal, record.device) == (N, "gpu")
 
     @pytest.mark.parametrize(("kind", "step"), [("ivf", "flat"), ("cagra", "flat"), ("cagra", "graph")])
     def test_the_cpu_takes_over_and_the_record_says_why(self, vectors: Floats, kind: Any, step: str) -> None:
@@ -247,14 +294,17 @@ class TestGate:
     """An index that finds too little is not kept."""
 
     def test_a_graph_that_leads_nowhere_is_built_again_and_then_on_the_cpu(self, vectors: Floats) -> None:
-        nowhere = np.repeat(np.arange(N, dtype=np.int32)[:, None], 32, axis=1)
-        gpu = StandIn(graph=nowhere)
+        gpu = StandIn(graph=to_itself)
 
         _, record = build_index(vectors, IndexSpec(kind="cagra", device="gpu"), gpu=lambda: gpu)
 
         assert gpu.asked.count("graph") == 2
         assert record.device == "cpu"
-        assert "at strength 0 on the GPU; recall@10 was" in record.reason
+        assert re.fullmatch(
+            r"the spec asks for cagra; recall@10 was 0\.\d+ at strength 0 of cagra on the GPU; "
+            r"recall@10 was 0\.\d+ at strength 1 of cagra on the GPU; built on the CPU",
+            record.reason,
+        )
         assert float(record.parameters["recall_at_10"]) >= 0.95
 
     def test_what_no_attempt_reaches_fails_by_name(self, vectors: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,13 +323,40 @@ class TestGate:
 
         assert float(asked.parameters["recall_at_10"]) < float(plain.parameters["recall_at_10"])
 
-    def test_texts_that_repeat_are_no_loss_of_recall(self) -> None:
-        few = np.random.default_rng(2).standard_normal((40, DIM)).astype(np.float32)
+    @pytest.mark.parametrize("kind", ["ivf", "hnsw", "cagra"])
+    def test_texts_that_repeat_are_no_loss_of_recall(self, kind: Any) -> None:
+        random = np.random.default_rng(2)
+        few = random.standard_normal((150, 64)).astype(np.float32)
         few /= np.linalg.norm(few, axis=1, keepdims=True)
+        spec = IndexSpec(kind=kind)
 
-        _, record = build_index(np.repeat(few, 100, axis=0), IndexSpec(kind="ivf"))
+        _, record = build_index(few[random.permutation(np.repeat(np.arange(150), 80))], spec)
 
         assert float(record.parameters["recall_at_10"]) >= 0.95
+        assert is_as_asked(record, 12_000, spec)
+
+    @pytest.mark.parametrize("length", [1.0, 100.0])
+    @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+    def test_neighbours_that_are_all_equally_far_are_all_right(self, kind: Any, length: float) -> None:
+        turned = np.linalg.qr(np.random.default_rng(4).standard_normal((400, 400)))[0].astype(np.float32)
+
+        _, record = build_index(np.ascontiguousarray(turned * length), IndexSpec(kind=kind))
+
+        assert float(record.parameters["recall_at_10"]) >= 0.95
+
+    def test_where_a_graph_falls_apart_lists_stand_in(self, vectors: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            building, "_graph", lambda *_: (from_neighbours(to_itself(vectors, 32), vectors), {"factory": "none"})
+        )
+        spec = IndexSpec(kind="hnsw")
+
+        index, record = build_index(vectors, spec)
+
+        assert isinstance(index, faiss.IndexIVF)
+        assert record.kind == "ivf"
+        assert record.reason.endswith("at strength 1 of hnsw on the CPU; IVF stands in for a graph")
+        assert is_as_asked(record, N, spec)
+        assert not is_as_asked(record, N, IndexSpec(kind="ivf"))
 
     @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
     @pytest.mark.parametrize("n", [32, 33, 40, 300])

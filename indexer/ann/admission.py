@@ -2,7 +2,8 @@
 
 The formulas for CAGRA are those of cuVS' documentation ("CAGRA, memory footprint"): the graph's optimisation holds
 ``n * (4 + 5 * intermediate_degree)`` bytes on the device; the search for neighbours by IVF-PQ holds the codes, and a
-workspace that grows with its batch: 12.8 GB at cuVS' default of 4,096 queries, so that the batch is set here.
+workspace that grows with its batch: 12.8 GB at cuVS' default of 4,096 queries, so that the batch is set here. Versions
+differ in whether they bring the vectors to the device then, so they are counted.
 NN-descent holds all vectors in float16 and its lists of candidates. Predictions err upwards, and an allocation that
 fails all the same makes the segment fall back to the CPU.
 """
@@ -149,6 +150,8 @@ def _graph_on_gpu(n: int, dim: int, strength: int, name: str, free: int, room: i
     """NN-descent where it fits, which is the faster one; else IVF-PQ with the largest search batch that fits."""
     degree = 2 * graph_links(strength)
     intermediate = 2 * degree
+    if n <= intermediate:
+        raise BuildError(f"{n} vectors are too few for a CAGRA graph of degree {degree}")
     host = n * (dim * 4 + dim + 4 * degree + 8 * degree + 4 * intermediate)
     if host > room:
         raise _refusal("cagra", n, dim, "this machine's memory", host, room)
@@ -184,7 +187,8 @@ def _graph_on_gpu(n: int, dim: int, strength: int, name: str, free: int, room: i
 def _search_bytes(n: int, dim: int, graph: GraphPlan) -> int:
     if graph.algorithm == "nn_descent":
         return n * (dim * 2 + NN_DESCENT_BYTES_PER_EDGE * graph.intermediate_degree)
-    return n * (graph.pq_dim + 8) + graph.n_lists * dim * 4 + graph.search_batch * WORKSPACE_BYTES_PER_QUERY
+    uploaded = n * dim * (2 if graph.half else 4)
+    return uploaded + n * (graph.pq_dim + 8) + graph.n_lists * dim * 4 + graph.search_batch * WORKSPACE_BYTES_PER_QUERY
 
 
 def _train_bytes(n: int, dim: int, graph: GraphPlan) -> int:

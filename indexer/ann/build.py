@@ -7,13 +7,13 @@ stronger parameters, then by the CPU's. The segment's record says how it went.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.ann.admission import GPU_MIN_CHUNKS, Plan, admitted
-from indexer.ann.device import Cpu, Device, DeviceFailed, Vectors, failing_over, find_gpu
+from indexer.ann.device import Cpu, Device, DeviceFailed, Vectors, failing_over, find_gpu, first_line
 from indexer.ann.effort import Searcher, calibrate
 from indexer.ann.gate import Questions, questions, recall_of
 from indexer.ann.graph import build_graph
@@ -33,6 +33,9 @@ FEWEST_TRAINABLE = 32
 """An index cannot be trained on fewer vectors: 4-bit codes have 16 centroids."""
 
 STRENGTHS = (0, 1)
+
+INSTEAD_OF = "instead_of"
+"""The parameter of a record that names the kind which did not find enough."""
 
 FindGpu = Callable[[], Device | None]
 Parameters = dict[str, int | float | str]
@@ -58,7 +61,12 @@ def build_index(
         return None, IndexRecord(kind="exact", reason=reason)
     with threads(spare_threads()):
         device, why = _device(len(present), spec, gpu)
-        return _first_that_passes(vectors, present, spec, queries, device, [_why_approximate(len(present), spec), why])
+        return _first_that_passes(vectors, present, spec, queries, device, why)
+
+
+def is_as_asked(record: IndexRecord, n_embedded: int, spec: IndexSpec) -> bool:
+    """Say whether an index is of the kind that the spec asks for, or stands in for it."""
+    return record.parameters.get(INSTEAD_OF, record.kind) == index_kind(n_embedded, spec)
 
 
 def index_kind(n_embedded: int, spec: IndexSpec) -> IndexKind:
@@ -90,23 +98,43 @@ def _why_approximate(n: int, spec: IndexSpec) -> str:
 
 
 def _device(n: int, spec: IndexSpec, gpu: FindGpu) -> tuple[Device, str]:
-    """Return where to build, and why there; an empty reason where no other place was thinkable."""
+    """Return where to build, and what is to be said of that; nothing where no other place was thinkable."""
+    hnsw = "HNSW on the CPU stands in for CAGRA"
     if spec.device == "cpu":
-        return Cpu(), ""
+        return Cpu(), hnsw if spec.kind == "cagra" else ""
     if spec.device == "auto" and n < GPU_MIN_CHUNKS:
-        return (
-            Cpu(),
-            f"fewer than {GPU_MIN_CHUNKS}: HNSW on the CPU stands in for CAGRA" if spec.kind == "cagra" else "",
-        )
-    found = gpu()
-    if found is None:
+        return Cpu(), f"fewer than {GPU_MIN_CHUNKS}: {hnsw}" if spec.kind == "cagra" else ""
+    try:
+        found = gpu()
+    except Exception as error:  # CUDA, torch and FAISS have errors of many kinds
         if spec.device == "gpu":
-            raise BuildError(
-                "index.device is 'gpu' and FAISS sees none here: install Grebe's extra 'gpu' on a machine with one, "
-                "give the task one (spark.task.resource.gpu.amount), or set index.device to 'auto'"
-            )
-        return Cpu(), "no GPU: HNSW stands in for CAGRA" if spec.kind == "cagra" else ""
-    return found, f"built on {found.name}"
+            raise BuildError(f"index.device is 'gpu' and it cannot be used: {first_line(error)}") from error
+        return Cpu(), f"the GPU cannot be used: {first_line(error)}"
+    if found is None and spec.device == "gpu":
+        raise BuildError(
+            "index.device is 'gpu' and FAISS sees none here: install Grebe's extra 'gpu' on a machine with one, "
+            "give the task one (spark.task.resource.gpu.amount), or set index.device to 'auto'"
+        )
+    if found is None:
+        return Cpu(), f"no GPU: {hnsw}" if spec.kind == "cagra" else ""
+    return found, ""
+
+
+class _Attempt(NamedTuple):
+    spec: IndexSpec
+    device: Device
+    strength: int
+    note: str = ""
+
+
+def _attempts(spec: IndexSpec, device: Device) -> list[_Attempt]:
+    """Return what to try in turn: the device, the CPU, and lists where a graph falls apart, as over repeated texts."""
+    places = [device, Cpu()] if device.kind == "gpu" else [device]
+    attempts = [_Attempt(spec, place, strength) for place in places for strength in STRENGTHS]
+    if spec.kind in ("hnsw", "cagra"):
+        lists = spec.model_copy(update={"kind": "ivf"})
+        attempts += [_Attempt(lists, Cpu(), strength, "IVF stands in for a graph") for strength in STRENGTHS]
+    return attempts
 
 
 def _first_that_passes(
@@ -115,44 +143,48 @@ def _first_that_passes(
     spec: IndexSpec,
     queries: npt.NDArray[np.float32] | None,
     device: Device,
-    reasons: list[str],
+    why: str,
 ) -> tuple[faiss.Index, IndexRecord]:
-    """Try stronger and stronger parameters on the device, then on the CPU."""
-    attempts = [(on, strength) for on in _places(device) for strength in STRENGTHS]
+    """Return the first index that finds enough, and its record."""
     asked: Questions | None = None
+    attempts, notes = _attempts(spec, device), [_why_approximate(len(present), spec), why]
     shortfalls: list[str] = []
     while attempts:
-        on, strength = attempts.pop(0)
+        attempt = attempts.pop(0)
+        on = attempt.device
         try:
             with failing_over(on):
                 asked = asked or questions(vectors, present, queries, on, seed=SEED + 3)
-                index, parameters, recall = _attempt(vectors, present, spec, asked, on, strength)
+                index, parameters, recall = _built(vectors, present, attempt, asked)
         except (DeviceFailed, BuildError) as error:
             if on.kind == "cpu":
-                raise
-            reasons[-1] = f"{on.name}: {error}; built on the CPU"
-            attempts = [attempt for attempt in attempts if attempt[0].kind == "cpu"]
+                raise BuildError("; ".join([*shortfalls, str(error)])) from error
+            notes.append(f"{on.name}: {error}")
+            attempts = [later for later in attempts if later.device.kind == "cpu"]
             continue
         if recall >= spec.min_recall:
-            reason = "; ".join(reason for reason in (*reasons, *shortfalls) if reason)
-            kind = index_kind(len(present), spec)
+            place = f"built on {on.name}" if on.kind == "gpu" else "built on the CPU" if device.kind == "gpu" else ""
+            reason = "; ".join(note for note in (*notes, *shortfalls, attempt.note, place) if note)
+            kind = index_kind(len(present), attempt.spec)
+            if attempt.note:
+                parameters |= {INSTEAD_OF: index_kind(len(present), spec)}
             return index, IndexRecord(kind=kind, reason=reason, parameters=parameters, device=on.kind)
-        shortfalls.append(f"recall@10 was {recall:.3f} at strength {strength} on the {on.kind.upper()}")
+        shortfalls.append(
+            f"recall@10 was {recall:.3f} at strength {attempt.strength} of {attempt.spec.kind} on the {on.kind.upper()}"
+        )
     raise RecallTooLow(
         f"an index over {len(present):,} vectors must find {spec.min_recall:g} of the nearest ten (index.min_recall): "
         f"{'; '.join(shortfalls)}; set index.kind to 'exact', or min_recall to what the search can do without"
     )
 
 
-def _places(device: Device) -> list[Device]:
-    return [device, Cpu()] if device.kind == "gpu" else [device]
-
-
-def _attempt(
-    vectors: Vectors, present: Positions, spec: IndexSpec, asked: Questions, device: Device, strength: int
+def _built(
+    vectors: Vectors, present: Positions, attempt: _Attempt, asked: Questions
 ) -> tuple[faiss.Index, Parameters, float]:
     """Return an index, what its record says of it, and the recall@10 that the gate measured."""
-    plan = admitted(len(present), int(vectors.shape[1]), spec, device, strength=strength)
+    spec, device = attempt.spec, attempt.device
+    n = len(present) if spec.kind in ("auto", "ivf") else len(vectors)  # a graph has all chunks
+    plan = admitted(n, int(vectors.shape[1]), spec, device, strength=attempt.strength)
     if plan.kind == "ivf":
         index, parameters = _ivf(vectors, present, plan, device)
     else:

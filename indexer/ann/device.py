@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import BuildError
+from indexer.errors import BuildError, IndexerError
 
 if TYPE_CHECKING:
     import faiss
@@ -118,7 +118,7 @@ class FaissGpu:
         index = f.GpuIndexCagra(self._resources, vectors.shape[1], f.METRIC_INNER_PRODUCT, config)
         index.train(vectors, numeric_type=f.Float16 if plan.half else f.Float32)
         table: npt.NDArray[np.int64] = f.vector_to_array(index.get_knngraph())
-        return table.reshape(len(vectors), plan.degree).astype(np.int32)
+        return table.reshape(len(vectors), -1).astype(np.int32)
 
 
 def find_gpu() -> FaissGpu | None:
@@ -140,15 +140,18 @@ def task_gpu() -> int:
     spark: Any = sys.modules.get("pyspark")  # not there, no task: a server has no need of it
     context = spark.TaskContext.get() if spark else None
     given = context.resources().get("gpu") if context else None
-    return int(given.addresses[0]) if given and given.addresses else 0
+    address = given.addresses[0] if given and given.addresses else "0"
+    return int(address) if address.isdecimal() else 0  # a UUID names the one device that the process sees
 
 
 @contextmanager
 def failing_over(device: Device) -> Iterator[None]:
-    """Raise :class:`DeviceFailed` for what FAISS, CUDA and cuVS raise on a GPU; on a CPU nothing is changed."""
+    """Raise :class:`DeviceFailed` for what FAISS, cuVS, torch and CUDA raise on a GPU; on a CPU nothing is changed."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except IndexerError:
+        raise
+    except Exception as error:
         if device.kind == "cpu":
             raise
         raise DeviceFailed(first_line(error)) from error

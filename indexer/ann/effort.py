@@ -92,7 +92,7 @@ class Searcher:
         import faiss
 
         bits = self._bits(self._present if passing is None else passing)
-        selector = None if bits is None else faiss.IDSelectorBitmap(self._n, faiss.swig_ptr(bits))
+        selector = None if bits is None else faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
         if self._entries is not None:
             return self._entries.walk(self._index, queries, width, breadth, selector)
         effort = faiss.SearchParametersIVF()

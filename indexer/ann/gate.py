@@ -25,18 +25,18 @@ OWN_QUERIES = 500
 _BLOCK = 65_536
 _QUERY_BLOCK = 100
 _SAME = 1e-5
-"""Scores this near are the same: exact scans on two devices differ by rounding."""
+"""Scores this near, as a part of the two lengths' product, are the same: two exact scans differ by rounding."""
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Questions:
-    """Queries ``(n, dim)``, the position that each is of (-1: of none), and the least score among its best ten."""
+    """Queries ``(n, dim)``, the position that each is of (-1: of none), and the score that is among its best ten."""
 
     vectors: Floats
     own: Positions
-    least: Floats
+    enough: Floats
     wanted: int
 
 
@@ -52,26 +52,29 @@ def questions(vectors: Vectors, present: Positions, queries: Floats | None, devi
         own = np.concatenate([own, np.full(len(queries), -1, dtype=np.int64)])
     wanted = min(K, len(present) - 1)
     best = np.full((len(asked), wanted), -np.inf, dtype=np.float32)
-    flat = device.flat(vectors.shape[1], half=False)
+    flat, longest = device.flat(vectors.shape[1], half=False), 0.0
     for start in range(0, len(present), _BLOCK):
         block = present[start : start + _BLOCK]
+        own_vectors = np.ascontiguousarray(vectors[block], dtype=np.float32)
+        longest = max(longest, float(np.einsum("ij,ij->i", own_vectors, own_vectors).max()) ** 0.5)
         flat.reset()
-        flat.add(np.ascontiguousarray(vectors[block], dtype=np.float32))
+        flat.add(own_vectors)
         scores, at = flat.search(asked, min(wanted + 1, len(block)))
         scores[block[at] == own[:, None]] = -np.inf
         best = -np.sort(-np.concatenate([best, scores], axis=1), axis=1)[:, :wanted]
-    return Questions(vectors=asked, own=own, least=best[:, -1], wanted=wanted)
+    tolerance = _SAME * longest * np.linalg.norm(asked, axis=1)
+    return Questions(vectors=asked, own=own, enough=best[:, -1] - tolerance, wanted=wanted)
 
 
 def recall_of(searcher: Searcher, effort: Effort, vectors: Vectors, asked: Questions) -> float:
     """Return the mean recall@10 at ``effort``, its candidates rescored exactly as a search does."""
-    found, width = [], min(int(K * effort.k_factor), searcher.widest(effort.breadth))
+    found, width = [], min(int(K * effort.k_factor) + 1, searcher.widest(effort.breadth))
     for start in range(0, len(asked.vectors), _QUERY_BLOCK):
         some = slice(start, start + _QUERY_BLOCK)
-        queries, least = asked.vectors[some], asked.least[some]
+        queries, enough = asked.vectors[some], asked.enough[some]
         ids = searcher.candidates(queries, effort.breadth, width)
         scores = np.einsum("qd,qcd->qc", queries, np.asarray(vectors[ids], dtype=np.float32))
-        right = (scores >= least[:, None] - _SAME * np.abs(least)[:, None]) & (ids >= 0)
+        right = (scores >= enough[:, None]) & (ids >= 0)
         right &= ids != asked.own[some, None]
         found.append(np.minimum(right.sum(axis=1), asked.wanted) / asked.wanted)
     return float(np.concatenate(found).mean())

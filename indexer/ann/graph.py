@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indexer.ann.admission import Plan, graph_links
-from indexer.ann.device import Device, Neighbours, Vectors
+from indexer.ann.device import Device, DeviceFailed, Neighbours, Vectors
 from indexer.ann.ivf import SEED
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ def build_graph(vectors: Vectors, plan: Plan, device: Device) -> tuple[faiss.Ind
     links = graph_links(plan.strength)
     if device.kind == "gpu":
         assert plan.graph is not None
-        return from_neighbours(device.graph(vectors, plan.graph), vectors), f"HNSW{links},SQ8 of CAGRA"
+        neighbours = device.graph(vectors, plan.graph)
+        if neighbours.shape != (len(vectors), plan.graph.degree):
+            raise DeviceFailed(f"a graph of the shape {neighbours.shape} came instead of degree {plan.graph.degree}")
+        return from_neighbours(neighbours, vectors), f"HNSW{links},SQ8 of CAGRA"
     return _hnsw(vectors, links, _CONSTRUCTION[plan.strength]), f"HNSW{links},SQ8"
 
 

@@ -41,6 +41,7 @@ def build_ivf(vectors: Vectors, present: Positions, plan: Plan, device: Device) 
     sample = _sample(vectors, present, lists * POINTS_PER_LIST)
     index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     assert isinstance(index, faiss.IndexIVF)
+    index.by_residual = False
     coarse = device.flat(dim, half=plan.half)
     centres = _centres(sample, lists, coarse)
     index.quantizer.add(centres)

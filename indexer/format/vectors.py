@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 Positions = npt.NDArray[np.int64]
 
+_MAPPED = 1 << 9
+"""``faiss.IO_FLAG_MMAP_IFC``: map what can be mapped."""
+
 _ENTRIES = 64
 """A graph's fixed entry points; scoring them costs as much as a few steps."""
 
@@ -106,7 +109,3 @@ def load_index(path: Path) -> faiss.Index:
     if not isinstance(index, faiss.IndexIVF | faiss.IndexHNSW):
         raise CorruptFile(f"{path}: expected an IVF index or a graph, found {type(index).__name__}")
     return index
-
-
-_MAPPED = 1 << 9
-"""``faiss.IO_FLAG_MMAP_IFC``: map what can be mapped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from retrieval.lru import ByteLru
 from retrieval.segments import OpenSegment
 from retrieval.vector_leg import search_segment
 from retrieval.vector_plan import Gathered, PlanToken, VectorPlan
-from tests.retrieval.test_vector_leg import N, Vectors, clustered, make_segment, truth
+from tests.retrieval.test_vector_leg import WIDTH, N, Vectors, clustered, make_segment, truth
 
 
 class Flat:
@@ -35,13 +36,15 @@ class Flat:
 
     def add(self, vectors: Vectors) -> None:
         self._index.add(vectors)
+        self._device.added += len(vectors) == N
 
     def search(self, queries: Vectors, k: int, *, params: Any = None) -> Any:
         time.sleep(self._device.hangs)
         if self._device.fails:
             raise RuntimeError("CUDA error 700 an illegal memory access was encountered\n at somewhere")
         self._device.scans.append(len(queries))
-        return self._index.search(queries, k, params=None if self._device.ignores_filters else params)
+        scores, ids = self._index.search(queries, k, params=None if self._device.ignores_filters else params)
+        return scores, ids + self._device.shift
 
 
 class StandIn(Cpu):
@@ -50,7 +53,7 @@ class StandIn(Cpu):
     def __init__(self, *, ignores_filters: bool = False, free: int = 1 << 40) -> None:
         self.ignores_filters, self.fails, self.free = ignores_filters, False, free
         self.scans: list[int] = []
-        self.hangs = 0.0
+        self.hangs, self.shift, self.added = 0.0, 0, 0
 
     def free_bytes(self) -> int:
         return self.free
@@ -94,7 +97,8 @@ def found(
     segment: OpenSegment, plan: VectorPlan, query: Vectors, k: int, gpu: GpuSearch | None
 ) -> tuple[list[int], str]:
     kept: ByteLru[PlanToken, Gathered] = ByteLru(max_bytes=1 << 20)
-    candidates, search = search_segment(plan, query, k, kept, 0, gpu)
+    asked = vector_leg._ask(gpu, plan, query, k) if gpu else None
+    candidates, search = search_segment(plan, query, k, kept, 0, asked.wait() if asked else None)
     rows = segment.row_of_chunk[candidates.positions[np.argsort(-candidates.scores, kind="stable")]]
     return list(dict.fromkeys(rows.tolist()))[:k], search.device
 
@@ -173,7 +177,9 @@ def test_a_device_that_forgets_filters_later_returns_no_forbidden_row_and_is_not
     device.ignores_filters = True
 
     for query in clustered(3, 2):
-        candidates, how = search_segment(plan, query, 10, ByteLru(max_bytes=1 << 20), 0, search)
+        asked = search.ask(plan, query, 10)
+        proposed = asked.wait() if asked else None
+        candidates, how = search_segment(plan, query, 10, ByteLru(max_bytes=1 << 20), 0, proposed)
         assert mask[candidates.positions].all()
         assert how.device == "cpu"
 
@@ -225,6 +231,62 @@ def test_a_segment_that_does_not_fit_is_searched_by_the_cpu(
 ) -> None:
     search = gpu(StandIn(free=1 << 20))
     assert found(segment, plan_of(segment, np.ones(N, dtype=bool)), clustered(1, 2)[0], 10, search)[1] == "cpu"
+
+
+def test_as_many_segments_are_resident_as_fit_and_go_when_they_are_closed(
+    tmp_path: Path, gpu: Callable[..., GpuSearch]
+) -> None:
+    segments = [make_segment(tmp_path / str(number), 1, "auto") for number in range(3)]
+    device = StandIn(free=int(2.5 * N * WIDTH * 4 / 0.8))
+    search, query = gpu(device), clustered(1, 2)[0]
+    every = np.ones(N, dtype=bool)
+
+    where = [found(segment, plan_of(segment, every), query, 10, search)[1] for segment in segments * 2]
+
+    assert where == ["gpu", "gpu", "cpu"] * 2
+    assert device.added == 2
+    for segment in segments:
+        segment.release()
+    del segments, segment
+    gc.collect()
+    another = make_segment(tmp_path / "another", 1, "auto")
+    assert found(another, plan_of(another, every), query, 10, search)[1] == "gpu"
+    another.release()
+
+
+def test_a_tie_at_the_last_place_is_for_the_cpu(tmp_path: Path, gpu: Callable[..., GpuSearch]) -> None:
+    segment = make_segment(tmp_path, 1, "exact", vectors=np.repeat(clustered(N // 500, 1), 500, axis=0))
+    search, plan = gpu(StandIn()), plan_of(segment, np.ones(N, dtype=bool))
+
+    for query in clustered(3, 2):
+        rows, where = found(segment, plan, query, 10, search)
+        assert (rows, where) == (found(segment, plan, query, 10, None)[0], "cpu")
+    segment.release()
+
+
+def test_an_id_that_there_is_not_is_as_bad_as_a_forbidden_one(
+    segment: OpenSegment, gpu: Callable[..., GpuSearch], said: list[str]
+) -> None:
+    device = StandIn()
+    search, plan = gpu(device), plan_of(segment, np.arange(N) % 2 == 0)
+    device.shift = N
+
+    assert found(segment, plan, clustered(1, 2)[0], 10, search)[1] == "cpu"
+    assert said == ["the GPU proposed a row that the filter forbids: it is not asked again until a restart"]
+
+
+def test_a_report_that_fails_ends_nothing(segment: OpenSegment) -> None:
+    def report(sentence: str) -> None:
+        raise OSError(sentence)
+
+    device = StandIn()
+    search = GpuSearch(device, report=report)
+    plan, query = plan_of(segment, np.ones(N, dtype=bool)), clustered(1, 2)[0]
+    device.fails = True
+    assert found(segment, plan, query, 10, search)[1] == "cpu"
+    device.fails = False
+    assert found(segment, plan, query, 10, search)[1] == "gpu"
+    search.close()
 
 
 def test_after_its_end_the_cpu_answers(segment: OpenSegment) -> None:

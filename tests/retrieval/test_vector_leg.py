@@ -36,7 +36,7 @@ def clustered(n: int, seed: int) -> Vectors:
     return unit
 
 
-def make_segment(folder: Path, chunks_per_row: int, kind: str) -> OpenSegment:
+def make_segment(folder: Path, chunks_per_row: int, kind: str, vectors: Vectors | None = None) -> OpenSegment:
     spec = CollectionSpec.model_validate(
         {
             "name": "wide",
@@ -64,7 +64,9 @@ def make_segment(folder: Path, chunks_per_row: int, kind: str) -> OpenSegment:
             "_embedded": np.arange(N) % 50 != 7,
         }
     )
-    written = write_segment(folder / "s", table, clustered(N, 1), spec, number=5, shard=0, dim=WIDTH)
+    folder.mkdir(exist_ok=True)
+    given = clustered(N, 1) if vectors is None else vectors
+    written = write_segment(folder / "s", table, given, spec, number=5, shard=0, dim=WIDTH)
     record = SegmentRecord(
         number=5,
         shard=0,
