@@ -4,7 +4,8 @@ The vectors are seeded clusters. A build is timed with what serving needs of it:
 Peers are built with M=16 and efConstruction=100 on all cores, and given the least ``ef`` at which they reach the recall
 that is asked of ours. A graph that a GPU built, or here the lowest level of one that a CPU built, is converted and
 searched on one thread beside the native graph. Where there is a GPU, a million vectors and ten are built on it, the
-model embeds beside sentence-transformers' own ``encode``, and a flat scan is held against a copy on the device.
+model embeds beside sentence-transformers' own ``encode``, a flat scan is held against a copy on the device, and
+filtered searches go through it.
 
     .venv/bin/python -m benchmarks.build [--quick] [--check]
 """
@@ -15,6 +16,8 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +28,13 @@ import numpy.typing as npt
 
 from benchmarks.corpus import clustered, sentences
 from benchmarks.harness import SEED, Goal, Report, run
+from benchmarks.search import BUCKETS, WIDTHS, Corpus, Grebe, build_grebe
 from indexer.ann.build import build_index
-from indexer.ann.device import FaissGpu, find_gpu
+from indexer.ann.device import Device, FaissGpu, find_gpu
 from indexer.ann.graph import from_neighbours
 from indexer.format.vectors import Entries, save_index, within
 from indexer.spec import IndexSpec
+from retrieval.gpu import GpuSearch
 from retrieval.scores import pointer, score_block
 
 SIZES, QUICK_SIZES = ((100_000, 384),), ((20_000, 384),)
@@ -39,6 +44,8 @@ K, RECALL = 10, 0.95
 M, CONSTRUCTION = 16, 100
 EFS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 EMBEDDED = 20_000
+ANSWERS, QUICK_ANSWERS, ASKING = 250_000, 20_000, 64
+"""Answers of each filter on each device: four filters make a million; so many threads ask at once."""
 ROUNDS = 5
 
 raw_faiss: Any = faiss
@@ -267,6 +274,47 @@ def add_scan_row(report: Report, vectors: Vectors, queries: Vectors, gpu: FaissG
     report.add(name, f"{vectors.nbytes / seconds / 1e9:,.0f}", 1.0, f"{ratio:.2f}", value=ratio, goal=Goal(least=0.7))
 
 
+def add_filtered_rows(report: Report, vectors: Vectors, queries: Vectors, gpu: Device, answers: int) -> None:
+    """Filtered searches from many threads, by the GPU and by the CPU alone, and the forbidden rows among all answers."""
+    n = len(vectors)
+    buckets = np.random.default_rng(SEED).permutation(n).astype(np.int32) % BUCKETS
+    corpus = Corpus(["word"] * n, vectors, [""] * len(queries), queries, buckets)
+    numbers = np.resize(np.arange(len(queries)), answers // K)
+    forbidden = 0
+    with tempfile.TemporaryDirectory() as folder:
+        build_grebe(corpus, Path(folder))
+        grebe, on_gpu = Grebe(corpus, Path(folder)), GpuSearch(gpu, report=print)
+        for label, width in list(WIDTHS.items())[1:]:
+            assert width is not None
+            asked = partial(grebe.search, mode="vector", width=width, lows=None)
+            rates = {}
+            for where in (None, on_gpu):
+                grebe.snapshot.gpu = where
+                rates[where], found = asked_by_many(asked, numbers)
+                forbidden += sum(int((buckets[ids] >= width).sum()) for ids in found)
+            truth = corpus.truth(None, width)
+            reached = float(np.mean([len(true.intersection(ids)) / K for true, ids in zip(truth, found, strict=False)]))
+            report.add(
+                f"{n:,} × {vectors.shape[1]}, {label} passing, {ASKING} asking: QPS by {gpu.name}",
+                f"{rates[on_gpu]:,.0f}",
+                reached,
+                f"{rates[on_gpu] / rates[None]:.2f} of the CPU's",
+                value=reached,
+                goal=Goal(least=RECALL),
+            )
+        report.add("forbidden rows among the answers", forbidden, "", "", value=forbidden, goal=Goal(most=0))
+        on_gpu.close()
+        grebe.snapshot.close()
+
+
+def asked_by_many(search: Callable[[int], list[int]], numbers: Ids) -> tuple[float, list[list[int]]]:
+    """Return the QPS of so many threads and the ids that each query found."""
+    search(0)
+    with ThreadPoolExecutor(ASKING) as pool:
+        seconds, found = timed(lambda: list(pool.map(search, numbers.tolist())))
+    return len(numbers) / seconds, found
+
+
 def measure(arguments: argparse.Namespace) -> Report:
     """Run every row that this machine can."""
     gpu = find_gpu()
@@ -284,6 +332,7 @@ def measure(arguments: argparse.Namespace) -> Report:
             add_conversion_rows(report, vectors, queries, gpu)
             if gpu:
                 add_scan_row(report, vectors, queries, gpu)
+                add_filtered_rows(report, vectors, queries, gpu, QUICK_ANSWERS if arguments.quick else ANSWERS)
     if gpu:
         add_embedding_row(report, gpu)
     return report
