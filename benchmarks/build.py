@@ -275,7 +275,7 @@ def add_scan_row(report: Report, vectors: Vectors, queries: Vectors, gpu: FaissG
 
 
 def add_filtered_rows(report: Report, vectors: Vectors, queries: Vectors, gpu: Device, answers: int) -> None:
-    """Filtered searches from many threads, by the GPU and by the CPU alone, and the forbidden rows among all answers."""
+    """Filtered searches from many threads, by the GPU and by the CPU, and the forbidden rows among the answers."""
     n = len(vectors)
     buckets = np.random.default_rng(SEED).permutation(n).astype(np.int32) % BUCKETS
     corpus = Corpus(["word"] * n, vectors, [""] * len(queries), queries, buckets)
