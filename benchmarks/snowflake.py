@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.corpus import clustered, sentences
-from benchmarks.freshness import NAME, Lags, Writer, stream
+from benchmarks.freshness import NAME, QUICK_WARM_UP_COMMITS, WARM_UP_COMMITS, Lags, Writer, stream
 from benchmarks.harness import SEED, Goal, Report, run
 from tests.connectors.signing_in import connections_file
 from tests.snowflake.server import SnowflakeServer, snowflake_server
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from connectors.snowflake_source import SnowflakeSource
     from indexer.spec import CollectionSpec
 
-ROWS, QUICK_ROWS = 100_000, 5_000
+ROWS, QUICK_ROWS = 100_000, 2_000
 RATE = 200
-SECONDS, QUICK_SECONDS = 60, 8
+SECONDS, QUICK_SECONDS = 60, 3
 ROUNDS = 3
 DIM = 384
 POOL = 20_000
@@ -143,11 +143,13 @@ def measure(arguments: argparse.Namespace) -> Report:
     report.add("first sync, rows/s", rows / synced)
     p50, p95, lost = lags.quantile(0.5), lags.quantile(0.95), lags.written - lags.served
     report.add(f"lag at {RATE} rows/s: p50, s", p50)
-    report.add(f"lag at {RATE} rows/s: p95, s", p95, value=p95, goal=Goal(most=TRAIL_SECONDS + 3))
+    report.add(
+        f"lag at {RATE} rows/s: p95, s", p95, value=p95, goal=None if arguments.quick else Goal(most=TRAIL_SECONDS + 3)
+    )
     report.add("rows written while it streamed", lags.written - rows)
     report.add("rows lost", lost, value=lost, goal=Goal(most=0))
     if arguments.quick:
-        report.notes = ["--quick reads too few rows for a goal: starting Spark's planner and signing in weigh more"]
+        report.notes = ["--quick reads too few rows for a goal, and ends before Java has compiled what it runs"]
     return report
 
 
@@ -171,7 +173,9 @@ def measure_account(
     with account.connect(paramstyle="qmark") as connection:
         reads = time_reads(source, connection, rows)
         synced = time_first_sync(source, spec, folder, rows)
-        lags = stream(folder, spec, SnowflakeWriter(connection, RATE, first=rows), source, seconds)
+        writer = SnowflakeWriter(connection, RATE, first=rows)
+        warm_up = WARM_UP_COMMITS if seconds == SECONDS else QUICK_WARM_UP_COMMITS
+        lags = stream(folder, spec, writer, source, seconds, warm_up)
     spark.stop()
     return reads, synced, lags
 
