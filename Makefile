@@ -14,7 +14,7 @@ demo: $(VENV)  ## search the documentation of this Python, live; ARGS=--exit end
 	@HF_HUB_OFFLINE=1 .venv/bin/grebe demo $(ARGS)
 
 test: $(VENV)  ## run the tests (those of the house are in check), two at a time; ARGS="-k word" picks some
-	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not soak" --ignore=tests/house -n 2 --dist loadgroup $(ARGS)
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not soak" --ignore=tests/house -n 2 --dist worksteal $(ARGS)
 
 check: $(VENV)  ## lint, format, types, arrows between rooms, the wheel, the documents' examples
 	@$(PY) -m ruff check .

@@ -27,14 +27,6 @@ SHORT_RUNS = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of the session's Spark to one process, first: a second JVM would have all to compile anew."""
-    ours = [item for item in items if "spark" in getattr(item, "fixturenames", ())]
-    for item in ours:
-        item.add_marker(pytest.mark.xdist_group("spark"))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-
-
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """Yield a small local session with Delta; the first test that asks for it starts the JVM."""
