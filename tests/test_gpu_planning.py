@@ -20,10 +20,10 @@ from indexer.ann import build as building
 from indexer.ann import device as devices
 from indexer.ann.admission import CUDA_BYTES, GraphPlan, admitted
 from indexer.ann.build import build_index, is_as_asked
-from indexer.ann.device import Cpu, DeviceKind, FaissGpu, Neighbours, Vectors, find_gpu
+from indexer.ann.device import Cpu, DeviceKind, FaissGpu, Neighbours, find_gpu
 from indexer.ann.graph import from_neighbours
 from indexer.errors import BuildError, RecallTooLow
-from indexer.format.vectors import Entries, load_index, save_index
+from indexer.format.vectors import Entries, Vectors, load_index, save_index
 from indexer.spec import IndexSpec
 
 GIB = 1024**3

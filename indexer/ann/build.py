@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.ann.admission import GPU_MIN_CHUNKS, Plan, admitted
-from indexer.ann.device import Cpu, Device, DeviceFailed, Vectors, failing_over, find_gpu, first_line
+from indexer.ann.device import Cpu, Device, DeviceFailed, failing_over, find_gpu, first_line
 from indexer.ann.effort import Searcher, calibrate
 from indexer.ann.gate import Questions, questions, recall_of
 from indexer.ann.graph import build_graph
-from indexer.ann.ivf import SEED, Positions, build_ivf
+from indexer.ann.ivf import SEED, build_ivf
 from indexer.ann.threads import spare_threads, threads
 from indexer.errors import BuildError, RecallTooLow
 from indexer.format.records import IndexKind, IndexRecord
+from indexer.format.vectors import Positions, Vectors
 from indexer.spec import IndexSpec
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import BuildError, IndexerError
+from indexer.format.vectors import Vectors
 
 if TYPE_CHECKING:
     import faiss
@@ -25,11 +26,9 @@ if TYPE_CHECKING:
 
 DeviceKind = Literal["cpu", "gpu"]
 Neighbours = npt.NDArray[np.int32]
-Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 _TEMPORARY_BYTES = 512 * 1024 * 1024
 """FAISS' own scratch memory on a GPU; by default it takes up to 1.5 GiB of whatever is there."""
-
 
 _CGROUP = Path("/sys/fs/cgroup")
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from indexer.ann.device import Vectors
-from indexer.ann.ivf import SEED, Positions
-from indexer.format.vectors import Entries
+from indexer.ann.ivf import SEED
+from indexer.format.vectors import Entries, Positions, Vectors
 
 if TYPE_CHECKING:
     import faiss
@@ -56,7 +55,8 @@ class Searcher:
     def __init__(self, index: faiss.Index, vectors: Vectors, present: Positions) -> None:
         import faiss
 
-        self._index, self._n, self._present = index, len(vectors), present
+        self._index, self._n = index, len(vectors)
+        self._present = self.bits(present)
         self._ivf = index if isinstance(index, faiss.IndexIVF) else None
         self._entries = None if self._ivf else Entries.of(vectors)
 
@@ -86,12 +86,12 @@ class Searcher:
         return min(most, self._index.ntotal) if self._ivf else min(most, self._index.ntotal, breadth)
 
     def candidates(
-        self, queries: npt.NDArray[np.float32], breadth: int, width: int, passing: Positions | None = None
+        self, queries: npt.NDArray[np.float32], breadth: int, width: int, bits: Bits | None = None
     ) -> Positions:
-        """Return up to ``width`` positions among those ``passing`` for each query, -1 where there are fewer."""
+        """Return up to ``width`` positions of embedded chunks, or of ``bits``, for each query; -1 for none left."""
         import faiss
 
-        bits = self._bits(self._present if passing is None else passing)
+        bits = self._present if bits is None else bits
         selector = None if bits is None else faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
         if self._entries is not None:
             return self._entries.walk(self._index, queries, width, breadth, selector)
@@ -100,7 +100,8 @@ class Searcher:
         found: Positions = self._index.search(queries, width, params=effort)[1]
         return found
 
-    def _bits(self, passing: Positions) -> Bits | None:
+    def bits(self, passing: Positions) -> Bits | None:
+        """Return the bitmap of positions; None for all that the index has."""
         if len(passing) == self._index.ntotal:
             return None
         mask = np.zeros(self._n, dtype=bool)
@@ -135,12 +136,13 @@ class _Trial:
     def cheapest(self, passing: Positions, aim: float) -> Effort:
         """Return the cheapest effort that reaches the recall ``aim`` among ``passing`` chunks, or the best tried."""
         truth = _exact_neighbours(self._queries, self._own, self._vectors, passing)
+        bits = self._searcher.bits(passing)
         best, tried = None, Effort(0.0, 0, 0, -1.0)
         cost = self._searcher.cost
         for breadth in self._searcher.breadths:
             if best and cost(breadth, self._searcher.k_factors[0]) >= best.cost:
                 break
-            found = self._found(breadth, passing, truth)
+            found = self._found(breadth, bits, truth)
             for k_factor in self._searcher.k_factors:
                 recalls = found[:, min(int(K * k_factor), found.shape[1] - 1)]
                 recall = float(recalls.mean())
@@ -151,7 +153,7 @@ class _Trial:
                     break
         return best or tried
 
-    def _found(self, breadth: int, passing: Positions, truth: Positions) -> npt.NDArray[np.float64]:
+    def _found(self, breadth: int, bits: Bits | None, truth: Positions) -> npt.NDArray[np.float64]:
         """Return each query's recall by the number of candidates that are rescored (and one more, for its own chunk).
 
         Rescoring is exact, so that a true neighbour among the candidates is among the best ten of them.
@@ -160,7 +162,7 @@ class _Trial:
         recalls = np.empty((len(truth), width))
         for start in range(0, len(truth), _TRIAL_QUERIES):
             some = slice(start, start + _TRIAL_QUERIES)
-            candidates = self._searcher.candidates(self._queries[some], breadth, width, passing)
+            candidates = self._searcher.candidates(self._queries[some], breadth, width, bits)
             found = (candidates[:, :, None] == truth[some, None, :]).any(axis=2)
             recalls[some] = found.cumsum(axis=1) / truth.shape[1]
         return recalls

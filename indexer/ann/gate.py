@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from indexer.ann.device import Device, Vectors
-from indexer.ann.ivf import Positions
+from indexer.ann.device import Device
+from indexer.format.vectors import Positions, Vectors
 
 if TYPE_CHECKING:
     from indexer.ann.effort import Effort, Searcher

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indexer.ann.admission import Plan, graph_links
-from indexer.ann.device import Device, DeviceFailed, Neighbours, Vectors
+from indexer.ann.device import Device, DeviceFailed, Neighbours
 from indexer.ann.ivf import SEED
+from indexer.format.vectors import Vectors
 
 if TYPE_CHECKING:
     import faiss

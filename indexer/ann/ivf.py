@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.ann.admission import POINTS_PER_LIST, Plan, n_lists
-from indexer.ann.device import Device, Vectors
+from indexer.ann.device import Device
 from indexer.ann.threads import threads
+from indexer.format.vectors import Positions, Vectors
 
 if TYPE_CHECKING:
     import faiss
@@ -28,8 +29,6 @@ SEED = 20_240_229
 _LIST_ITERATIONS = 10
 _CODE_POINTS = 4096
 _CODE_ITERATIONS = 8
-
-Positions = npt.NDArray[np.int64]
 
 
 def build_ivf(vectors: Vectors, present: Positions, plan: Plan, device: Device) -> tuple[faiss.IndexIVF, str]:
