@@ -114,26 +114,25 @@ class Grebe:
         from indexer.catalog import Catalog
         from indexer.format.store import Store
         from retrieval.cache import LocalCache
+        from retrieval.request import SearchRequest
+        from retrieval.search import search
         from retrieval.snapshot import open_snapshot
 
-        self._corpus = corpus
+        self._corpus, self._request, self._search = corpus, SearchRequest, search
         catalog = Catalog.open(Store.at(str(folder / "store")), NAME)
         self.snapshot = open_snapshot(catalog, LocalCache(folder / "cache"))
 
     def search(self, number: int, mode: str, width: int | None, lows: Ids | None) -> list[int]:
         """Search with query ``number``; ``lows`` gives each query a filter value of its own."""
-        from retrieval.request import SearchRequest
-        from retrieval.search import search
-
         low = 0 if lows is None else int(lows[number])
-        request = SearchRequest(
+        request = self._request(
             query=None if mode == "vector" else self._corpus.queries[number],
             vector=None if mode == "keyword" else self._corpus.query_vectors[number],
             mode=mode,  # type: ignore[arg-type]
             filter=None if width is None else "bucket >= :low AND bucket < :high",
             params={} if width is None else {"low": low, "high": low + width},
         )
-        return [key[0] for key in search(self.snapshot, request).results.keys()]  # noqa: SIM118
+        return [key[0] for key in self._search(self.snapshot, request).results.keys()]  # noqa: SIM118
 
 
 class Faiss:

@@ -1,9 +1,9 @@
 """A fast-scan index narrowed to the chunks that pass a filter: the same codes in the same lists, without the others.
 
 A selector makes FAISS score every code of a list and then ask whether it counts. A filter that is asked again and again
-is worth an index of its own, which is made by copying: a list's codes lie in blocks of 32 vectors, their nibbles
-interleaved (``pq4_pack_codes`` in FAISS' ``pq4_fast_scan.cpp``), so they are laid out plainly once for each segment,
-chosen from, and interleaved again.
+is worth an index of its own, which is made by copying: a list's codes lie in blocks of 32 vectors or a multiple, their
+nibbles interleaved (``pq4_pack_codes`` in FAISS' ``pq4_fast_scan.cpp``), so they are laid out plainly once for each
+segment, chosen from, and interleaved again, in blocks of 32: a filter leaves short lists.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ class PlainCodes:
 
 def plain_codes(index: Any) -> PlainCodes | None:
     """Return the codes of ``index``; None if it is no fast-scan index or lays them out in another way."""
-    if not isinstance(index, raw_faiss.IndexIVFPQFastScan) or index.bbs != BLOCK:
+    if not isinstance(index, raw_faiss.IndexIVFPQFastScan):
         return None
-    lists, width = raw_faiss.downcast_InvertedLists(index.invlists), index.code_size
-    if not _interleaves_as_known(lists.packer):
+    lists, width, block = raw_faiss.downcast_InvertedLists(index.invlists), index.code_size, index.bbs
+    if not (_interleaves_as_known(index, block) and _interleaves_as_known(index, BLOCK)):
         return None
     sizes = np.array([lists.list_size(number) for number in range(index.nlist)], dtype=np.int64)
     ends = np.concatenate([[0], np.cumsum(sizes)])
     codes, ids = np.empty((ends[-1], width), np.uint8), np.empty(ends[-1], np.int64)
     for number in np.flatnonzero(sizes).tolist():
         mine, n = slice(ends[number], ends[number + 1]), int(sizes[number])
-        blocks = -(-n // BLOCK)
-        packed = raw_faiss.rev_swig_ptr(lists.get_codes(number), blocks * BLOCK * width)
-        codes[mine] = _plain(packed.reshape(blocks, width, BLOCK)).reshape(-1, width)[:n]
+        blocks = -(-n // block)
+        packed = raw_faiss.rev_swig_ptr(lists.get_codes(number), blocks * block * width)
+        codes[mine] = _plain(packed.reshape(blocks, width, block)).reshape(-1, width)[:n]
         ids[mine] = raw_faiss.rev_swig_ptr(lists.get_ids(number), n)
     return PlainCodes(codes, ids, ends)
 
@@ -85,32 +85,40 @@ def size_bytes(index: Any) -> int:
 
 
 def _interleaved(blocks: Codes) -> Codes:
-    """Return blocks ``(n, 32, code_size)`` as FAISS keeps them: ``(n, code_size, 32)``.
+    """Return blocks ``(n, block, code_size)`` as FAISS keeps them: ``(n, code_size, block)``.
 
-    A code's byte is about two dimensions of the product; the low nibbles of 32 vectors come first, then the high ones.
+    A code's byte is about two dimensions of the product; of 32 vectors the low nibbles come first, then the high ones.
     """
-    by_byte = blocks.transpose(0, 2, 1)
+    n, block, code_size = blocks.shape
+    by_byte = blocks.transpose(0, 2, 1).reshape(n, code_size, block // BLOCK, BLOCK)
     low, high = by_byte & 15, by_byte >> 4
     out = np.empty(by_byte.shape, np.uint8)
     for half, nibbles in ((out[..., :_HALF], low), (out[..., _HALF:], high)):
         half[...] = nibbles[..., _ORDER] | (nibbles[..., _ORDER + _HALF] << 4)
-    return out
+    return out.reshape(n, code_size, block)
 
 
 def _plain(blocks: Codes) -> Codes:
-    """Return what :func:`_interleaved` made of them: blocks ``(n, 32, code_size)``."""
-    by_byte = np.empty(blocks.shape, np.uint8)
-    low, high = blocks[..., :_HALF], blocks[..., _HALF:]
+    """Return what :func:`_interleaved` made of them: blocks ``(n, block, code_size)``."""
+    n, code_size, block = blocks.shape
+    parts = blocks.reshape(n, code_size, block // BLOCK, BLOCK)
+    by_byte = np.empty(parts.shape, np.uint8)
+    low, high = parts[..., :_HALF], parts[..., _HALF:]
     by_byte[..., _ORDER] = (low & 15) | (high << 4)
     by_byte[..., _ORDER + _HALF] = (low >> 4) | (high & 240)
-    return by_byte.transpose(0, 2, 1)
+    return by_byte.reshape(blocks.shape).transpose(0, 2, 1)
 
 
-def _interleaves_as_known(packer: Any) -> bool:
-    """Ask FAISS itself: its layout is its own, and another version may have another."""
-    block = np.random.default_rng(0).integers(0, 256, size=(1, BLOCK, packer.code_size), dtype=np.uint8)
-    packed = np.empty(packer.block_size, np.uint8)
-    if (packer.nvec, packed.size) != (BLOCK, block.size):
+def _interleaves_as_known(index: Any, block: int) -> bool:
+    """Ask FAISS itself: its layout is its own, and another version may have another.
+
+    It is asked by adding vectors: ``CodePackerPQ4`` knows blocks of 32 alone (1.15).
+    """
+    if block % BLOCK:
         return False
-    packer.pack_all(pointer(block), pointer(packed))
-    return bool((packed == _interleaved(block).reshape(-1)).all())
+    flat = raw_faiss.IndexPQFastScan(index.d, index.pq.M, index.pq.nbits, index.metric_type, block)
+    flat.pq, flat.is_trained = index.pq, True
+    vectors = np.random.default_rng(0).standard_normal((block, index.d), dtype=np.float32)
+    flat.add(vectors)
+    known = _interleaved(index.pq.compute_codes(vectors)[None]).reshape(-1)
+    return np.array_equal(raw_faiss.rev_swig_ptr(flat.codes.get(), flat.codes.size()), known)

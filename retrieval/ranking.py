@@ -19,6 +19,9 @@ ROW_BITS = 24
 FEW = 64
 """Up to here a list is sorted sooner than an array is."""
 
+SOON_SORTED = 512
+"""Up to here an array is sorted sooner than it is copied, partitioned and compared."""
+
 Positions = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 
@@ -49,11 +52,16 @@ NOTHING = Ranked([], [], [])
 
 def top(scores: Scores, n: int) -> Positions:
     """Return the indices of the ``n`` best ``scores`` and of all that tie with the last of them, in any order."""
-    if len(scores) <= n:
+    kth = len(scores) - n
+    if kth <= 0:
         return np.arange(len(scores))
+    if len(scores) <= SOON_SORTED:
+        order = scores.argsort()
+        if scores[order[kth]] > scores[order[kth - 1]]:
+            return order[kth:]
     ordered = scores.copy()
-    ordered.partition(len(scores) - n)
-    best: Positions = (scores >= ordered[len(scores) - n]).nonzero()[0]
+    ordered.partition(kth)
+    best: Positions = (scores >= ordered[kth]).nonzero()[0]
     return best
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from indexer.ann.device import DeviceKind
 from indexer.format.vectors import within
@@ -201,27 +202,31 @@ def _probe(
     None when that would cost as much as scoring all that passes.
     """
     wanted = k * effort * plan.segment.chunks_per_row
-    near, near_scores, lists, k_factor = _nearest_lists(plan, query, wanted, effort)
+    near: Positions | None = None
+    lists, k_factor = min(plan.nlist, plan.nprobe * effort), plan.k_factor
+    if plan.list_counts is not None:
+        near, near_scores, k_factor = _nearest_lists(plan, plan.list_counts, query, wanted, effort)
+        lists = len(near)
     n = math.ceil(wanted * k_factor)
     if n * WORTH_PROBING > plan.passing:
         return None
-    index, parameters = plan.index, plan.parameters(lists)
-    if plan.list_counts is not None:
-        own = plan.narrowed_index(kept)
-        if own is not None:
-            index, parameters = own, all_of(lists)
     query_at, buffers = pointer(query), _candidates.buffers(n)
-    index.search_preassigned_c(
-        1,
-        query_at,
-        n,
-        pointer(near),
-        pointer(near_scores),
-        buffers.distances_at,
-        buffers.labels_at,
-        False,
-        parameters,
-    )
+    if near is None:
+        plan.index.search_c(1, query_at, n, buffers.distances_at, buffers.labels_at, plan.parameters(lists))
+    else:
+        own = plan.narrowed_index(kept)
+        index, parameters = (plan.index, plan.parameters(lists)) if own is None else (own, all_of(lists))
+        index.search_preassigned_c(
+            1,
+            query_at,
+            n,
+            pointer(near),
+            pointer(near_scores),
+            buffers.distances_at,
+            buffers.labels_at,
+            False,
+            parameters,
+        )
     return *_refined(plan, query, query_at, k, buffers), lists, n
 
 
@@ -266,18 +271,16 @@ def _walk(
     return *_refined(plan, query, query_at, k, step(n, plan.parameters(breadth))), breadth, n
 
 
-def _nearest_lists(plan: VectorPlan, query: Floats, wanted: int, effort: int) -> tuple[Positions, Floats, int, float]:
+def _nearest_lists(
+    plan: VectorPlan, holds: npt.NDArray[np.int64], query: Floats, wanted: int, effort: int
+) -> tuple[Positions, Floats, float]:
     """Choose the lists to probe: the nearest that have passing chunks, until they hold enough of them.
 
-    Return the lists with their scores, how many of them to probe, and the k factor for what they hold.
+    ``holds`` says how many each list has. Return the lists with their scores, and the k factor for what they hold.
     """
     scores = score_block(query, plan.segment.centroids)
-    if plan.list_counts is None:
-        lists = min(plan.nlist, plan.nprobe * effort)
-        near = scores.argpartition(plan.nlist - lists)[plan.nlist - lists :]
-        return near, scores[near], lists, plan.k_factor
     near = scores.argsort()[::-1]
-    counts = plan.list_counts[near]
+    counts = holds[near]
     boost, k_factor = plan.where(int(counts[: plan.nprobe].sum()) / (plan.nprobe * plan.chunks_per_list))
     if not counts.all():
         holding = counts > 0
@@ -286,7 +289,7 @@ def _nearest_lists(plan: VectorPlan, query: Floats, wanted: int, effort: int) ->
     target = max(plan.target * effort * boost, 2.0 * wanted)
     lists = min(len(near), max(least, int(counts.cumsum().searchsorted(target)) + 1))
     near = near[:lists].copy()
-    return near, scores[near], lists, k_factor
+    return near, scores[near], k_factor
 
 
 def _refined(plan: VectorPlan, query: Floats, query_at: object, k: int, buffers: Buffers) -> tuple[Positions, Floats]:

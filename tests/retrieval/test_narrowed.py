@@ -13,6 +13,7 @@ from indexer.ann.build import build_index
 from indexer.spec import IndexSpec
 from retrieval import bitmap, narrowed
 from retrieval.narrowed import PlainCodes, plain_codes, size_bytes
+from retrieval.segments import ONE_BY_ONE
 
 N, DIM = 12_000, 32
 
@@ -29,6 +30,7 @@ def index(vectors: npt.NDArray[np.float32]) -> Any:
     embedded = np.arange(N) % 50 != 7
     made, _ = build_index(vectors, IndexSpec(), embedded=embedded)
     assert isinstance(made, faiss.IndexIVFPQFastScan)
+    made.implem = ONE_BY_ONE
     return made
 
 
@@ -71,11 +73,22 @@ def test_the_plain_codes_are_those_of_the_vectors(
 
 def test_an_index_of_another_kind_is_not_narrowed(vectors: npt.NDArray[np.float32]) -> None:
     other, _ = build_index(np.ascontiguousarray(vectors[:, :30]), IndexSpec())
-    wide = faiss.index_factory(DIM, "IVF4,PQ8x4fs_64", faiss.METRIC_INNER_PRODUCT)
 
     assert isinstance(other, faiss.IndexIVFScalarQuantizer)
     assert plain_codes(other) is None
-    assert plain_codes(wide) is None
+
+
+@pytest.mark.parametrize("block", [32, 64, 96])
+def test_blocks_may_be_of_any_size(vectors: npt.NDArray[np.float32], index: Any, block: int) -> None:
+    other: Any = faiss.index_factory(DIM, f"IVF4,PQ8x4fs_{block}", faiss.METRIC_INNER_PRODUCT)
+    other.by_residual = False
+    other.train(vectors)
+    other.add(vectors[:1_001])
+
+    plain = plain_codes(other)
+
+    assert plain is not None
+    assert np.array_equal(plain.codes, other.pq.compute_codes(vectors[plain.ids]))
 
 
 def test_a_layout_that_is_not_the_known_one_is_left_alone(index: Any, monkeypatch: pytest.MonkeyPatch) -> None:

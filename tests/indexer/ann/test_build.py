@@ -47,7 +47,7 @@ def test_large_segments_are_indexed_unasked() -> None:
     assert record.kind == "ivf"
     assert record.reason == f"{EXACT_MAX_CHUNKS + 1} vectors: more than {EXACT_MAX_CHUNKS} are searched approximately"
     assert {"factory": record.parameters["factory"], "nlist": record.parameters["nlist"]} == {
-        "factory": "IVF100,PQ8x4fs",
+        "factory": "IVF100,PQ8x4fs_64",
         "nlist": 100,
     }
 
@@ -73,7 +73,7 @@ def test_every_width_is_indexed_saved_and_searched(tmp_path: Path, dim: int) -> 
     vectors = unit_vectors(300, dim)
     index, record = build_index(vectors, IVF)
     assert index is not None
-    assert str(record.parameters["factory"]).endswith("SQ8" if dim % 4 or dim < 32 else f"PQ{dim // 4}x4fs")
+    assert str(record.parameters["factory"]).endswith("SQ8" if dim % 4 or dim < 32 else f"PQ{dim // 4}x4fs_64")
     save_index(index, tmp_path / "vectors.faiss")
     found = search(load_index(tmp_path / "vectors.faiss"), vectors[:5], 300)
     assert [sorted(ids) for ids in found.tolist()] == [list(range(300))] * 5
