@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from connectors.contract import COMMITTED_AT, OP, VERSION
-from indexer.build import BuildJob, build_part
+from indexer.build import BuildJob, Progress, build_part
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import commit_batch
 from indexer.netting import BAD_TEXT, ROW_HASH
@@ -22,22 +22,28 @@ EPOCH = "bench"
 def change_table(
     *,
     ids: npt.NDArray[np.int64],
-    body: Sequence[str],
-    vectors: npt.NDArray[np.float32],
+    body: Sequence[str] | pa.ChunkedArray,
+    vectors: npt.NDArray[np.float32] | None,
     ops: Sequence[str],
     contents: npt.NDArray[np.int64],
     version: int,
     **columns: npt.NDArray[np.generic],
 ) -> pa.Table:
-    """Return changes at one source version: ``vectors`` are ``(n, dim)``, equal ``contents`` mean equal rows."""
-    rows, dim = vectors.shape
-    offsets = np.arange(rows + 1, dtype=np.int32) * dim
+    """Return changes at one source version.
+
+    ``vectors`` are ``(n, dim)``, or None where a model embeds the texts; equal ``contents`` mean equal rows.
+    """
+    rows = len(ids)
+    own = {}
+    if vectors is not None:
+        offsets = np.arange(rows + 1, dtype=np.int32) * vectors.shape[1]
+        own["vector"] = pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))
     return pa.table(
         {
             "id": ids,
             **columns,
             "body": body,
-            "vector": pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1))),
+            **own,
             OP: pa.array(ops, pa.string()),
             VERSION: np.full(rows, version, dtype=np.int64),
             COMMITTED_AT: pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC")), rows),
@@ -47,7 +53,9 @@ def change_table(
     )
 
 
-def publish(catalog: Catalog, changes: pa.Table, version: int, cache: Path) -> CatalogState:
+def publish(
+    catalog: Catalog, changes: pa.Table, version: int, cache: Path, progress: Progress | None = None
+) -> CatalogState:
     """Build ``changes`` (see :func:`change_table`) as one part and commit them; the source is then at ``version``."""
     state = catalog.read()
     job = BuildJob(
@@ -62,7 +70,7 @@ def publish(catalog: Catalog, changes: pa.Table, version: int, cache: Path) -> C
     return commit_batch(
         catalog,
         state,
-        build_part(changes, job),
+        build_part(changes, job, progress=progress),
         end=SourcePosition(epoch=EPOCH, version=version),
         committed_at=datetime.now(UTC),
         cache=cache,

@@ -12,6 +12,7 @@ from connectors.columns import column
 from connectors.contract import COMMITTED_AT, OP, POLL_SECONDS, UPSERT, VERSION, ChangeBatch, Head, Position, Reads
 from connectors.delta_stream import DeltaStream
 from connectors.delta_table import DeltaTable, SchemaChanged
+from connectors.session import for_large_batches
 
 
 class DeltaSource:
@@ -51,7 +52,7 @@ class DeltaSource:
         """Return every row at exactly ``position``, each as an ``upsert`` of that version."""
         self._table.resolve()
         self._table.require_epoch(self._table.head(), position)
-        rows = self._table.at(position.version)
+        rows = self._for_large_batches().at(position.version)
         self._table.require_columns(self._columns, rows.columns)
         committed_at = self._table.committed_at(position.version)
         return rows.select(
@@ -77,7 +78,7 @@ class DeltaSource:
         """
         interval = interval_seconds if continuous else None
         goal = self._checked(start)
-        stream = DeltaStream(self._table, self._columns, start, handle)
+        stream = DeltaStream(self._table if continuous else self._for_large_batches(), self._columns, start, handle)
         if not continuous and goal.position == start:
             return
         self._run(stream, goal, interval, stop)
@@ -105,6 +106,9 @@ class DeltaSource:
         if head.position.version > start.version:
             self._table.require_history(start.version + 1)
         return head
+
+    def _for_large_batches(self) -> DeltaTable:
+        return DeltaTable(for_large_batches(self._table.spark), self._table.named)
 
     def _no_changes(self, version: int) -> DataFrame:
         return self.snapshot(Position(epoch=self.head().position.epoch, version=version)).limit(0)

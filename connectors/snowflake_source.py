@@ -12,6 +12,7 @@ from pyspark.sql.utils import is_remote
 from connectors import snowflake_batches
 from connectors.contract import POLL_SECONDS, ChangeBatch, Head, Position, Reads
 from connectors.errors import BatchLost, SourceError
+from connectors.session import for_large_batches
 from connectors.snowflake_reader import ACTION, FORMAT, Follow
 from connectors.snowflake_session import Session, SignIn
 from connectors.snowflake_signal import ChangeSignal
@@ -105,8 +106,9 @@ class SnowflakeSource:
         facts = self._table.require_epoch(position)
         layout = self._table.layout(self._columns)
         query, query_id = self._ran(f"SELECT {layout.select} FROM ", facts, position.version)
-        register(self._spark)
-        reader = self._spark.read.format(FORMAT).schema(layout.schema).options(**self._session.sign_in.options())
+        spark = for_large_batches(self._spark)
+        register(spark)
+        reader = spark.read.format(FORMAT).schema(layout.schema).options(**self._session.sign_in.options())
         with translated(self._table.named):
             rows = reader.options(named=self._table.named, query=query, queryid=query_id).load()
             return contract_rows(rows, list(self._columns), position.version, action=False)
@@ -141,7 +143,8 @@ class SnowflakeSource:
             max_rows=self._max_rows,
             goal=goal,
         )
-        stream = SnowflakeStream(self._spark, self._session.sign_in, layout.schema, follow, handle, self._learn)
+        spark = self._spark if continuous else for_large_batches(self._spark)
+        stream = SnowflakeStream(spark, self._session.sign_in, layout.schema, follow, handle, self._learn)
         self._run(stream, max(interval_seconds, self._poll) if continuous else None, stop)
 
     def _run(self, stream: SnowflakeStream, interval: float | None, stop: Callable[[], bool] | None) -> None:

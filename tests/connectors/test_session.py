@@ -7,7 +7,15 @@ import pytest
 from pyspark.sql import SparkSession
 
 from connectors.errors import JavaMissing
-from connectors.session import is_s3, java_major, packages, require_java, spark_session
+from connectors.session import (
+    SMALL_BATCHES,
+    for_large_batches,
+    is_s3,
+    java_major,
+    packages,
+    require_java,
+    spark_session,
+)
 
 
 def test_an_active_session_is_reused_as_it_is(spark: SparkSession) -> None:
@@ -16,6 +24,18 @@ def test_an_active_session_is_reused_as_it_is(spark: SparkSession) -> None:
     assert again is spark
     assert again.conf.get("spark.sql.shuffle.partitions") == "2"
     assert again.conf.get("spark.sql.session.timeZone") == "UTC"
+
+
+def test_large_batches_have_a_session_beside_whose_plans_are_compiled(spark: SparkSession) -> None:
+    small = spark.newSession()
+    small.conf.set(SMALL_BATCHES, "true")
+    small.conf.set("spark.sql.codegen.wholeStage", "false")
+
+    large = for_large_batches(small)
+
+    assert (large is for_large_batches(small), for_large_batches(spark) is spark) == (True, True)
+    assert [session.conf.get("spark.sql.codegen.wholeStage") for session in (small, large)] == ["false", "true"]
+    assert large.range(3).count() == 3
 
 
 def test_a_session_litters_no_working_directory(spark: SparkSession) -> None:

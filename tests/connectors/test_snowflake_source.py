@@ -99,6 +99,7 @@ def test_a_window_whose_batches_are_lost_is_planned_anew(table: SnowflakeTableIn
     assert len(windows(table)) == 2
 
 
+@pytest.mark.soak
 def test_a_window_that_is_lost_twice_is_an_error(table: SnowflakeTableInAccount) -> None:
     table.server.rows_per_chunk(1_000)
     start = table.source.head().position

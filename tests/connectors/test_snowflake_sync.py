@@ -127,7 +127,7 @@ def notes(spark: SparkSession, snowflake: SnowflakeServer, schema: str, sign_in:
     return Notes(store, run)
 
 
-@pytest.mark.parametrize("how", ["untracked", "expired", "recreated"])
+@pytest.mark.parametrize("how", ["untracked", pytest.param("expired", marks=pytest.mark.soak), "recreated"])
 def test_what_cannot_be_followed_by_changes_is_compared(
     snowflake: SnowflakeServer, schema: str, notes: Notes, how: str
 ) -> None:
@@ -149,6 +149,7 @@ def test_what_cannot_be_followed_by_changes_is_compared(
     assert second.ledger.upserted == 2
 
 
+@pytest.mark.soak
 def test_deleting_one_of_two_rows_of_a_key_leaves_the_other(snowflake: SnowflakeServer, notes: Notes) -> None:
     snowflake.execute("CREATE TABLE notes (id NUMBER(9, 0), body VARCHAR) CHANGE_TRACKING = TRUE")
     snowflake.execute("INSERT INTO notes VALUES (1, 'a'), (1, 'b'), (2, 'two')")

@@ -140,6 +140,7 @@ def test_rows_that_go_bad_all_at_once_are_held_like_deletes(scene: Scene) -> Non
     assert scene.state.letter_count == 0
 
 
+@pytest.mark.soak
 def test_the_ratio_is_the_specs(scene: Scene) -> None:
     scene.load(ROWS, sync={"max_delete_ratio": 0.9})
     scene.sql("DELETE FROM {t} WHERE id >= 50")

@@ -61,7 +61,7 @@ def test_a_row_that_goes_bad_again_has_one_letter(scene: Scene) -> None:
     assert letters(scene) == [("[1]", "the text is not valid UTF-8")]
 
 
-@pytest.mark.parametrize("gone", ["a", "b"])
+@pytest.mark.parametrize("gone", ["a", pytest.param("b", marks=pytest.mark.soak)])
 def test_deleting_one_of_two_rows_of_a_key_leaves_the_other_and_clears_the_letter(scene: Scene, gone: str) -> None:
     scene.load("(1, 'a', 0), (1, 'b', 0), (2, 'two', 0)")
     assert letters(scene) == [TWIN]
@@ -105,6 +105,7 @@ def test_a_second_row_of_a_key_is_set_aside_whenever_it_comes_and_served_when_th
     assert scene.is_served()
 
 
+@pytest.mark.soak
 def test_a_second_row_that_comes_and_a_first_that_goes_in_one_batch_leave_the_second(scene: Scene) -> None:
     scene.load()
     scene.sql("INSERT INTO {t} VALUES (1, 'another one', 0)")
@@ -116,6 +117,7 @@ def test_a_second_row_that_comes_and_a_first_that_goes_in_one_batch_leave_the_se
     assert scene.is_served()
 
 
+@pytest.mark.soak
 def test_of_three_rows_of_a_key_one_is_served_and_the_choice_is_that_of_a_load(scene: Scene) -> None:
     scene.load("(1, 'a', 0), (1, 'b', 0)")
     scene.sql("INSERT INTO {t} VALUES (1, 'c', 0), (2, 'two', 0)")
@@ -129,6 +131,7 @@ def test_of_three_rows_of_a_key_one_is_served_and_the_choice_is_that_of_a_load(s
     assert is_verified(scene)
 
 
+@pytest.mark.soak
 def test_a_bad_row_beside_a_good_one_of_its_key_keeps_its_letter_and_goes_by_itself(scene: Scene) -> None:
     scene.load("(1, cast(X'ff' AS STRING), 0), (1, 'good', 0)")
     bad = ("[1]", REASONS["bad_utf8"])

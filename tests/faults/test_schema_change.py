@@ -29,7 +29,13 @@ def test_an_added_column_passes(scene: Scene) -> None:
     assert scene.is_served()
 
 
-@pytest.mark.parametrize("statement", ["RENAME COLUMN extra TO other", "DROP COLUMN extra"], ids=["renamed", "dropped"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param("RENAME COLUMN extra TO other", marks=pytest.mark.soak, id="renamed"),
+        pytest.param("DROP COLUMN extra", id="dropped"),
+    ],
+)
 def test_a_column_that_the_spec_does_not_name_may_be_renamed_or_dropped(scene: Scene, statement: str) -> None:
     load(scene)
     scene.sql("UPDATE {t} SET body = 'zwei' WHERE id = 2")

@@ -61,6 +61,7 @@ def test_rows_that_differ_are_named_by_kind_and_a_comparing_sync_puts_them_right
     assert scene.is_served()
 
 
+@pytest.mark.soak
 def test_a_key_that_the_table_has_twice_is_no_difference_as_long_as_one_of_its_rows_is_indexed(scene: Scene) -> None:
     scene.load()
     scene.sql("INSERT INTO {t} VALUES (1, 'another one', 0)")

@@ -217,6 +217,7 @@ def test_text_that_is_not_utf8_is_set_aside_in_any_column(scene: Scene) -> None:
     assert scene.sync().ledger == Ledger(read=2, upserted=1, set_aside=1, embedded=1)
 
 
+@pytest.mark.soak
 def test_a_rebuild_over_another_table_reads_that_table(scene: Scene) -> None:
     scene.create()
     scene.sql("INSERT INTO {t} VALUES (1, 'old table', 0)")
@@ -256,8 +257,10 @@ def test_a_load_beaten_by_another_starts_anew_and_commits_nothing_of_its_own(
 
 @pytest.mark.parametrize(
     ("step", "options"),
-    [("indexer.publish.run_parts", {}), ("indexer.resync.result_of", {"compare": True})],
-    ids=["changes", "a comparison"],
+    [
+        pytest.param("indexer.publish.run_parts", {}, id="changes"),
+        pytest.param("indexer.resync.result_of", {"compare": True}, marks=pytest.mark.soak, id="a comparison"),
+    ],
 )
 def test_a_sync_whose_segments_another_writer_replaced_and_vacuumed_starts_anew(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, step: str, options: dict[str, Any]
@@ -292,6 +295,7 @@ def test_a_segment_that_is_gone_although_nobody_replaced_it_is_an_error(scene: S
         scene.sync()
 
 
+@pytest.mark.soak
 def test_a_plan_older_than_the_catalog_is_not_taken_up_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     french = scene.spec(text={"fields": {"body": 2.0}, "language": "french"})
     scene.create()
