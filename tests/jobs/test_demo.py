@@ -31,7 +31,7 @@ def test_the_demo_gives_its_tour_and_serves_what_its_curl_lines_ask_for(tmp_path
     arguments = ["--source", source, "--rows", str(ROWS), "--folder", str(tmp_path / "demo")]
     demo = subprocess.Popen(
         [sys.executable, "-m", "jobs", "demo", *arguments],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
