@@ -50,11 +50,11 @@ class DeltaSource:
 
     def snapshot(self, position: Position) -> DataFrame:
         """Return every row at exactly ``position``, each as an ``upsert`` of that version."""
-        self._table.resolve()
-        self._table.require_epoch(self._table.head(), position)
-        rows = self._for_large_batches().at(position.version)
+        table = self._for_large_batches()
+        table.require_epoch(table.head(), position)
+        rows = table.at(position.version)
         self._table.require_columns(self._columns, rows.columns)
-        committed_at = self._table.committed_at(position.version)
+        committed_at = table.committed_at(position.version)
         return rows.select(
             *(column(name) for name in self._columns),
             F.lit(UPSERT).alias(OP),
@@ -78,9 +78,9 @@ class DeltaSource:
         """
         interval = interval_seconds if continuous else None
         goal = self._checked(start)
-        stream = DeltaStream(self._table if continuous else self._for_large_batches(), self._columns, start, handle)
         if not continuous and goal.position == start:
             return
+        stream = DeltaStream(self._table if continuous else self._for_large_batches(), self._columns, start, handle)
         self._run(stream, goal, interval, stop)
         if not continuous and stream.position.version < goal.position.version:
             stream.deliver(self._no_changes(goal.position.version), goal.position.version)

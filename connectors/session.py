@@ -35,7 +35,7 @@ SCALA = "2.13"
 MINIMUM_JAVA = 17
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 SMALL_BATCHES = "spark.grebe.smallBatches"
-"""Says of a session that :func:`for_large_batches` has to make another one."""
+"""Says of a session that :func:`for_large_batches` has to copy it."""
 JAVA_HELP = (
     "install it with `sudo apt-get install -y openjdk-17-jre-headless` (macOS: `brew install openjdk@17`), "
     "or point JAVA_HOME at an installed one"
@@ -91,6 +91,8 @@ def spark_session(
     conf.setAll(list(_settings(master, shuffle_partitions, scratch, s3=s3).items()))
     for name, value in (extra_conf or {}).items():
         conf.set(name, f"{conf.get(name)} {value}" if name == JAVA_OPTIONS else value)
+    if _COMPILED.keys() & (extra_conf or {}).keys():
+        conf.set(SMALL_BATCHES, "")
     # Spark's errors reach the caller as exceptions; this logger would print each, stack and all, on the terminal too.
     PySparkLogger.getLogger("SQLQueryContextLogger").setLevel("CRITICAL")
     # Workers must find the packages of this interpreter, also when its environment was never activated.
@@ -98,15 +100,17 @@ def spark_session(
     return _start(conf, scratch / "spark.log")
 
 
-@functools.lru_cache(maxsize=1)
 def for_large_batches(session: SparkSession) -> SparkSession:
-    """Return a session beside ``session`` whose plans are compiled; ``session`` itself if it is not one of ours."""
+    """Return a copy of ``session`` whose plans are compiled; ``session`` itself unless :func:`spark_session` made it.
+
+    The copy has the settings, views and current schema that ``session`` has now.
+    """
     if not session.conf.get(SMALL_BATCHES, None):
         return session
-    beside = session.newSession()
+    copied = SparkSession(session.sparkContext, session._jsparkSession.cloneSession())
     for name, value in _COMPILED.items():
-        beside.conf.set(name, value)
-    return beside
+        copied.conf.set(name, value)
+    return copied
 
 
 def is_s3(table: str) -> bool:
@@ -208,7 +212,11 @@ _INTERPRETED = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
-_COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
+_COMPILED = {
+    SMALL_BATCHES: "",
+    "spark.sql.codegen.wholeStage": "true",
+    "spark.sql.codegen.factoryMode": "FALLBACK",
+}
 
 
 def _s3_settings() -> dict[str, str]:

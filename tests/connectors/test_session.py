@@ -16,6 +16,8 @@ from connectors.session import (
     require_java,
     spark_session,
 )
+from indexer.apply import apply
+from tests.scene import Scene
 
 
 def test_an_active_session_is_reused_as_it_is(spark: SparkSession) -> None:
@@ -26,16 +28,47 @@ def test_an_active_session_is_reused_as_it_is(spark: SparkSession) -> None:
     assert again.conf.get("spark.sql.session.timeZone") == "UTC"
 
 
-def test_large_batches_have_a_session_beside_whose_plans_are_compiled(spark: SparkSession) -> None:
+@pytest.fixture
+def small(spark: SparkSession) -> SparkSession:
+    """A session as one outside the tests is."""
     small = spark.newSession()
     small.conf.set(SMALL_BATCHES, "true")
-    small.conf.set("spark.sql.codegen.wholeStage", "false")
+    return small
+
+
+def test_large_batches_have_a_copy_of_the_session_whose_plans_are_compiled(
+    spark: SparkSession, small: SparkSession
+) -> None:
+    small.conf.set("spark.sql.caseSensitive", "true")
+    small.range(3).createOrReplaceTempView("three")
 
     large = for_large_batches(small)
 
-    assert (large is for_large_batches(small), for_large_batches(spark) is spark) == (True, True)
-    assert [session.conf.get("spark.sql.codegen.wholeStage") for session in (small, large)] == ["false", "true"]
-    assert large.range(3).count() == 3
+    names = ("spark.sql.codegen.wholeStage", "spark.sql.caseSensitive")
+    assert [session.conf.get(name) for session in (small, large) for name in names] == ["false", "true", "true", "true"]
+    assert large.table("three").count() == 3
+    assert [for_large_batches(session) is session for session in (spark, small, large)] == [True, False, True]
+
+
+def test_a_source_reads_and_follows_in_both_sessions(small: SparkSession, tmp_path: Path) -> None:
+    small.sql("CREATE SCHEMA both")
+    small.sql("USE both")
+    try:
+        scene = Scene(small, tmp_path)
+        small.sql(
+            "CREATE TABLE notes (id BIGINT, body STRING, n INT) USING delta "
+            f"LOCATION '{scene.table}' TBLPROPERTIES (delta.enableChangeDataFeed = true)"
+        )
+        scene.sql("INSERT INTO {t} VALUES (1, 'a', 0), (1, 'b', 0), (2, 'two', 0)")
+        apply(scene.store, scene.spec(source={"table": "notes"}))
+        scene.sync()
+        scene.sql("DELETE FROM {t} WHERE body = 'a'")
+
+        scene.sync()
+
+        assert scene.is_served()
+    finally:
+        small.sql("DROP SCHEMA both CASCADE")
 
 
 def test_a_session_litters_no_working_directory(spark: SparkSession) -> None:
