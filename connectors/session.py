@@ -206,7 +206,8 @@ _STREAMING = {
 }
 
 # The Java that Spark writes for a plan is compiled and thrown away before it is warm where batches have hundreds of
-# rows: on two cores, a fifth of the JVM's CPU and a third of a row's lag. Large batches are half as fast without it.
+# rows: on two cores, a sixth of the JVM's CPU and a fifth of a row's lag. Without it large batches take half as long
+# again.
 _INTERPRETED = {
     SMALL_BATCHES: "true",
     "spark.sql.codegen.wholeStage": "false",
