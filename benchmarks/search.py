@@ -118,6 +118,7 @@ class Grebe:
         from retrieval.search import search
         from retrieval.snapshot import open_snapshot
 
+        # Kept, because an import statement takes microseconds of each search.
         self._corpus, self._request, self._search = corpus, SearchRequest, search
         catalog = Catalog.open(Store.at(str(folder / "store")), NAME)
         self.snapshot = open_snapshot(catalog, LocalCache(folder / "cache"))

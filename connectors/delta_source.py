@@ -50,6 +50,7 @@ class DeltaSource:
 
     def snapshot(self, position: Position) -> DataFrame:
         """Return every row at exactly ``position``, each as an ``upsert`` of that version."""
+        self._table.resolve()
         table = self._for_large_batches()
         table.require_epoch(table.head(), position)
         rows = table.at(position.version)

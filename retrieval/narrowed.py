@@ -40,7 +40,7 @@ def plain_codes(index: Any) -> PlainCodes | None:
     if not isinstance(index, raw_faiss.IndexIVFPQFastScan):
         return None
     lists, width, block = raw_faiss.downcast_InvertedLists(index.invlists), index.code_size, index.bbs
-    if not (_interleaves_as_known(index, block) and _interleaves_as_known(index, BLOCK)):
+    if not all(_interleaves_as_known(index, size) for size in {block, BLOCK}):
         return None
     sizes = np.array([lists.list_size(number) for number in range(index.nlist)], dtype=np.int64)
     ends = np.concatenate([[0], np.cumsum(sizes)])

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 # The model comes with a package; no test may wait for a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# Thousands of tiny jobs, each run once: compiling them well costs more than it brings, and no batch is large. What is
-# compiled fills the 48 MB that Java gives to its first compiler alone, and would then be thrown away again.
+# Thousands of tiny jobs, each run once: compiling them well costs more than it brings, and no batch is large (named
+# here, plans are interpreted for loads too). What is compiled fills the 48 MB that Java gives to its first compiler
+# alone, and would then be thrown away again.
 SHORT_RUNS = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m",
     "spark.sql.codegen.wholeStage": "false",

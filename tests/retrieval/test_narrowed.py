@@ -79,7 +79,7 @@ def test_an_index_of_another_kind_is_not_narrowed(vectors: npt.NDArray[np.float3
 
 
 @pytest.mark.parametrize("block", [32, 64, 96])
-def test_blocks_may_be_of_any_size(vectors: npt.NDArray[np.float32], index: Any, block: int) -> None:
+def test_blocks_may_be_of_any_size(vectors: npt.NDArray[np.float32], block: int) -> None:
     other: Any = faiss.index_factory(DIM, f"IVF4,PQ8x4fs_{block}", faiss.METRIC_INNER_PRODUCT)
     other.by_residual = False
     other.train(vectors)
