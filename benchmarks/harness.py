@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -65,8 +66,10 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def add(self, name: str, *cells: object, value: float | None = None, goal: Goal | None = None) -> None:
-        """Append a row."""
-        self.rows.append(Row(name=name, cells=tuple(_text(cell) for cell in cells), value=value, goal=goal))
+        """Append a row, and tell it at once: who waits for the table, or cuts it short, sees what there is."""
+        row = Row(name=name, cells=tuple(_text(cell) for cell in cells), value=value, goal=goal)
+        self.rows.append(row)
+        print(f"{row.name}: {' | '.join(row.cells)}", file=sys.stderr, flush=True)
 
     def show(self, console: Console) -> None:
         """Print the machine, the versions, the seed and the table."""
@@ -92,16 +95,29 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
-def run(description: str, measure: Callable[[argparse.Namespace], Report], *, options: Sequence[str] = ()) -> None:
-    """Parse the command line, measure, print, and exit 1 under ``--check`` if a goal is missed."""
+def gpu_driver() -> str:
+    """Return the version of NVIDIA's driver, as a GPU benchmark's reader wants to know it."""
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+def run(description: str, measure: Callable[[argparse.Namespace], Report], *, parts: Sequence[str] = ()) -> None:
+    """Parse the command line, measure, print, and exit 1 under ``--check`` if a goal is missed.
+
+    Where there are ``parts``, ``--only`` names those to measure: ``arguments.only``, all of them by default.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="under a minute: smaller inputs, the same rows")
     parser.add_argument("--check", action="store_true", help="exit 1, naming the row, if a goal is missed")
-    for option in options:
-        parser.add_argument(f"--{option}", action="store_true")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="write the table to FILE too")
+    if parts:
+        parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="measure these parts alone")
     arguments = parser.parse_args()
     report = measure(arguments)
     report.show(Console(width=None if sys.stdout.isatty() else 160))
+    if arguments.keep:
+        with arguments.keep.open("w") as file:
+            report.show(Console(file=file, width=160))
     missed = [row for row in report.rows if row.missed]
     for row in missed:
         print(f"missed: {row.name}: {row.value:g}, goal {row.goal}" if row.value is not None else f"missed: {row.name}")

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.ann.device import task_gpu
+from indexer.directencoder import DOCUMENT_PROMPTS, TOKENIZER_BATCH, DirectEncoder
 from indexer.errors import EmbeddingError
 from indexer.spec import VectorSpec
 
@@ -41,10 +42,6 @@ BATCH_CUDA = 256
 STEP, STEP_CUDA = 512, 16_384
 """Texts in one call, which are sorted by length there: some seconds' work, after which there is a word about progress.
 """
-TOKENIZER_BATCH = 1024
-"""Texts in one call of the tokenizer: enough for its threads, and few of its large encodings held at once."""
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-"""The names under which a model may keep its own prompt for documents, in sentence-transformers' order."""
 WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 
 
@@ -158,16 +155,17 @@ class SentenceTransformerEmbedder:
         self._batch, self.step = (BATCH_CUDA, STEP_CUDA) if on_gpu else (BATCH, STEP)
         self._tokenizer = self._plain_tokenizer()
         self.max_tokens = self._room_for_text()
+        self._direct = DirectEncoder.of(self._model, self._prompts["document"], self._plain_tokenizer())
 
     def documents(self, texts: Sequence[str]) -> Vectors:
         """Return ``(n_texts, dim) float32``; texts beyond ``max_tokens`` are cut by the model."""
         if not texts:
             return np.zeros((0, self.dim), np.float32)
-        return self._encoded(self._model.encode_document, list(texts), self._prompts["document"])
+        return self._encoded(self._direct or self._encode_documents, list(texts))
 
     def query(self, text: str) -> Vectors:
         """Return ``(dim,) float32``."""
-        return self._encoded(self._model.encode_query, [text], self._prompts["query"]).reshape(-1)
+        return self._encoded(self._encode_queries, [text]).reshape(-1)
 
     def token_spans(self, texts: Sequence[str]) -> list[Spans]:
         """Return the spans of the model's own tokens, by the Rust tokenizer's threads."""
@@ -177,19 +175,29 @@ class SentenceTransformerEmbedder:
             spans += [_span_array(encoding.offsets) for encoding in encodings]
         return spans
 
-    def _encoded(self, encode: Callable[..., Any], texts: list[str], prompt: str | None) -> Vectors:
+    def _encode_documents(self, texts: list[str], batch: int) -> Any:
+        prompt = self._prompts["document"]
+        return self._model.encode_document(texts, prompt=prompt, batch_size=batch, show_progress_bar=False)
+
+    def _encode_queries(self, texts: list[str], batch: int) -> Any:
+        prompt = self._prompts["query"]
+        return self._model.encode_query(texts, prompt=prompt, batch_size=batch, show_progress_bar=False)
+
+    def _encoded(self, encode: Callable[[list[str], int], Any], texts: list[str]) -> Vectors:
         try:
             # The lock: sentence-transformers sets truncation on one shared tokenizer, which fails when two threads do.
             with self._lock:
-                vectors = encode(texts, prompt=prompt, batch_size=self._batch, show_progress_bar=False)
+                vectors = encode(texts, self._batch)
         except (RuntimeError, ValueError) as error:
-            if "out of memory" in str(error) and self._batch > BATCH:  # a GPU that others use too
-                self._batch //= 2
-                return self._encoded(encode, texts, prompt)
-            raise EmbeddingError(f"{self.name}: cannot embed {len(texts)} texts: {error}") from error
-        if not np.isfinite(vectors).all():
-            raise EmbeddingError(f"{self.name}: gave a vector that is not finite; on a GPU, try device 'cpu'")
-        return np.asarray(vectors, np.float32)
+            if "out of memory" not in str(error) or self._batch <= BATCH:
+                raise EmbeddingError(f"{self.name}: cannot embed {len(texts)} texts: {error}") from error
+        else:
+            if not np.isfinite(vectors).all():
+                raise EmbeddingError(f"{self.name}: gave a vector that is not finite; on a GPU, try device 'cpu'")
+            return np.asarray(vectors, np.float32)
+        # A GPU that others use too. Here, and not above, where the error's traceback still holds what was computed.
+        self._batch //= 2
+        return self._encoded(encode, texts)
 
     def _plain_tokenizer(self) -> Any:
         """Return a copy of the model's tokenizer that neither truncates nor pads."""

@@ -191,7 +191,7 @@ def _built(
     else:
         index, parameters = _graph(vectors, plan, device)
     searcher = Searcher(index, vectors, present)
-    effort, tenth = calibrate(searcher, vectors, present, spec.min_recall)
+    effort, tenth = calibrate(searcher, vectors, present, spec.min_recall, device)
     breadth = "nprobe" if plan.kind == "ivf" else "ef_search"
     recall = recall_of(searcher, effort, vectors, asked)
     parameters |= {breadth: effort.breadth, "k_factor": effort.k_factor, "recall_at_10": round(recall, 4)}

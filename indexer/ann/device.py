@@ -6,9 +6,11 @@ searches), a graph of neighbours, and how much memory is free. The rest of a bui
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -29,6 +31,9 @@ Neighbours = npt.NDArray[np.int32]
 
 _TEMPORARY_BYTES = 512 * 1024 * 1024
 """FAISS' own scratch memory on a GPU; by default it takes up to 1.5 GiB of whatever is there."""
+
+_HALVED = 65_536
+"""Vectors converted at a time by one thread."""
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -106,7 +111,7 @@ class FaissGpu:
         config.device, config.store_dataset, config.guarantee_connectivity = self._number, False, True
         config.graph_degree, config.intermediate_graph_degree = plan.degree, plan.intermediate_degree
         if plan.algorithm == "nn_descent":
-            config.build_algo = f.graph_build_algo_NN_DESCENT
+            config.build_algo, config.nn_descent_niter = f.graph_build_algo_NN_DESCENT, plan.rounds
         else:
             config.build_algo = f.graph_build_algo_IVF_PQ
             lists, searched = f.IVFPQBuildCagraConfig(), f.IVFPQSearchCagraConfig()
@@ -115,7 +120,7 @@ class FaissGpu:
             searched.n_probes, searched.max_internal_batch_size = plan.n_probes, plan.search_batch
             config.ivf_pq_params, config.ivf_pq_search_params = lists, searched
         index = f.GpuIndexCagra(self._resources, vectors.shape[1], f.METRIC_INNER_PRODUCT, config)
-        index.train(vectors, numeric_type=f.Float16 if plan.half else f.Float32)
+        index.train(_halved(vectors) if plan.half else vectors, numeric_type=f.Float16 if plan.half else f.Float32)
         table: npt.NDArray[np.int64] = f.vector_to_array(index.get_knngraph())
         return table.reshape(len(vectors), -1).astype(np.int32)
 
@@ -131,7 +136,13 @@ def find_gpu() -> FaissGpu | None:
         return None
     if not getattr(faiss, "GpuIndexCagra", None):
         raise BuildError("this FAISS sees a GPU and has no cuVS: install Grebe's extra 'gpu' (faiss-gpu-cuvs)")
-    return FaissGpu(task_gpu())
+    return _gpu(task_gpu())
+
+
+@functools.cache
+def _gpu(number: int) -> FaissGpu:
+    """Return a process's one handle of a GPU: FAISS keeps the scratch memory of each for good."""
+    return FaissGpu(number)
 
 
 def task_gpu() -> int:
@@ -170,6 +181,18 @@ def free_host_bytes() -> int:
         return min(free, int(limit.read_text()) - int(used.read_text()))
     except (OSError, ValueError):  # no such controller; "max"
         return free
+
+
+def _halved(vectors: Vectors) -> npt.NDArray[np.float16]:
+    """Return ``vectors`` as float16, made by all cores: one takes longer for it than a GPU for the graph."""
+    half = np.empty(vectors.shape, np.float16)
+
+    def convert(start: int) -> None:
+        half[start : start + _HALVED] = vectors[start : start + _HALVED]
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(convert, range(0, len(vectors), _HALVED)))
+    return half
 
 
 def _torch_cuda() -> Any:

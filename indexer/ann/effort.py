@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from indexer.ann.device import Device
 from indexer.ann.ivf import SEED
-from indexer.format.vectors import Entries, Positions, Vectors
+from indexer.ann.nearest import nearest
+from indexer.format.vectors import Entries, Positions, Vectors, taken
 
 if TYPE_CHECKING:
     import faiss
@@ -21,7 +23,6 @@ K = 10
 _QUERIES = 250
 _TRIAL_QUERIES = 100
 """So many are searched with and held in memory at a time."""
-_BLOCK = 65_536
 _NPROBES = (2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256, 384)
 _EFS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 _IVF_K_FACTORS = (4, 6, 8, 10, 12, 16, 24, 32, 64)
@@ -110,18 +111,19 @@ class Searcher:
 
 
 def calibrate(
-    searcher: Searcher, vectors: Vectors, present: Positions, min_recall: float
+    searcher: Searcher, vectors: Vectors, present: Positions, min_recall: float, device: Device
 ) -> tuple[Effort, Effort | None]:
     """Find the cheapest effort whose recall@10 reaches ``min_recall`` on a sample of the segment's own vectors.
 
     Queries are less like the vectors that the index was trained on than those are themselves, and the cheapest of many
     efforts is one that had luck: so the aim is a quarter nearer to 1, and the mean must reach it less its standard
-    error. Each query's own chunk is left out of the truth; the best effort tried stands if none is enough. The second
-    effort is that where a random tenth of the chunks passes; None where a tenth is too few to tell.
+    error. Each query's own chunk is left out of the truth, which ``device`` finds; the best effort tried stands if none
+    is enough. The second effort is that where a random tenth of the chunks passes; None where a tenth is too few to
+    tell.
     """
     aim = 1 - (1 - min_recall) * _NEARER
     ids = np.sort(np.random.default_rng(SEED + 1).choice(present, min(_QUERIES, len(present)), replace=False))
-    trial = _Trial(searcher, vectors, np.ascontiguousarray(vectors[ids], dtype=np.float32), ids)
+    trial = _Trial(searcher, vectors, ids, device)
     tenth = np.sort(np.random.default_rng(SEED + 2).choice(present, len(present) // _FILTERED_SHARE, replace=False))
     enough = len(tenth) > K * max(searcher.k_factors)
     return trial.cheapest(present, aim), trial.cheapest(tenth, aim) if enough else None
@@ -130,12 +132,14 @@ def calibrate(
 class _Trial:
     """Searches an index with queries whose answers are known."""
 
-    def __init__(self, searcher: Searcher, vectors: Vectors, queries: npt.NDArray[np.float32], own: Positions) -> None:
-        self._searcher, self._vectors, self._queries, self._own = searcher, vectors, queries, own
+    def __init__(self, searcher: Searcher, vectors: Vectors, own: Positions, device: Device) -> None:
+        self._searcher, self._vectors, self._own, self._device = searcher, vectors, own, device
+        self._queries = taken(vectors, own)
 
     def cheapest(self, passing: Positions, aim: float) -> Effort:
         """Return the cheapest effort that reaches the recall ``aim`` among ``passing`` chunks, or the best tried."""
-        truth = _exact_neighbours(self._queries, self._own, self._vectors, passing)
+        k = min(K, len(passing) - 1)
+        truth = nearest(self._queries, self._own, self._vectors, passing, k, self._device).positions
         bits = self._searcher.bits(passing)
         best, tried = None, Effort(0.0, 0, 0, -1.0)
         cost = self._searcher.cost
@@ -166,21 +170,3 @@ class _Trial:
             found = (candidates[:, :, None] == truth[some, None, :]).any(axis=2)
             recalls[some] = found.cumsum(axis=1) / truth.shape[1]
         return recalls
-
-
-def _exact_neighbours(
-    queries: npt.NDArray[np.float32], own: Positions, vectors: Vectors, present: Positions
-) -> Positions:
-    """Return each query's nearest chunks other than its own: ``(n_queries, up to 10)``."""
-    scores = np.empty((len(queries), 0), dtype=np.float32)
-    ids = np.empty((len(queries), 0), dtype=np.int64)
-    kth = min(K, len(present) - 1) - 1
-    for start in range(0, len(present), _BLOCK):
-        block = present[start : start + _BLOCK]
-        product = queries @ np.asarray(vectors[block], dtype=np.float32).T
-        product[own[:, None] == block[None, :]] = -np.inf
-        scores = np.concatenate([scores, product], axis=1)
-        ids = np.concatenate([ids, np.broadcast_to(block, product.shape)], axis=1)
-        best = np.argpartition(-scores, kth, axis=1)[:, : kth + 1]
-        scores, ids = np.take_along_axis(scores, best, axis=1), np.take_along_axis(ids, best, axis=1)
-    return ids

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from indexer.ann.device import Device
-from indexer.format.vectors import Positions, Vectors
+from indexer.ann.nearest import Floats, nearest
+from indexer.format.vectors import Positions, Vectors, taken
 
 if TYPE_CHECKING:
     from indexer.ann.effort import Effort, Searcher
@@ -22,12 +22,9 @@ K = 10
 OWN_QUERIES = 500
 """Of the segment's own vectors, so many are asked for; each is left out of its own answer."""
 
-_BLOCK = 65_536
 _QUERY_BLOCK = 100
 _SAME = 1e-5
 """Scores this near, as a part of the two lengths' product, are the same: two exact scans differ by rounding."""
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,27 +40,18 @@ class Questions:
 def questions(vectors: Vectors, present: Positions, queries: Floats | None, device: Device, *, seed: int) -> Questions:
     """Draw queries from the segment, add ``queries`` of people's kind, and find their answers by an exact scan.
 
-    The scan runs on the ``device``, in blocks.
+    The scan runs on the ``device``.
     """
     own = np.sort(np.random.default_rng(seed).choice(present, min(OWN_QUERIES, len(present)), replace=False))
-    asked = np.ascontiguousarray(vectors[own], dtype=np.float32)
+    asked = taken(vectors, own)
     if queries is not None and len(queries):
         asked = np.concatenate([asked, queries])
         own = np.concatenate([own, np.full(len(queries), -1, dtype=np.int64)])
     wanted = min(K, len(present) - 1)
-    best = np.full((len(asked), wanted), -np.inf, dtype=np.float32)
-    flat, longest = device.flat(vectors.shape[1], half=False), 0.0
-    for start in range(0, len(present), _BLOCK):
-        block = present[start : start + _BLOCK]
-        own_vectors = np.ascontiguousarray(vectors[block], dtype=np.float32)
-        longest = max(longest, float(np.einsum("ij,ij->i", own_vectors, own_vectors).max()) ** 0.5)
-        flat.reset()
-        flat.add(own_vectors)
-        scores, at = flat.search(asked, min(wanted + 1, len(block)))
-        scores[block[at] == own[:, None]] = -np.inf
-        best = -np.sort(-np.concatenate([best, scores], axis=1), axis=1)[:, :wanted]
-    tolerance = _SAME * longest * np.linalg.norm(asked, axis=1)
-    return Questions(vectors=asked, own=own, enough=best[:, -1] - tolerance, wanted=wanted)
+    scores, positions = nearest(asked, own, vectors, present, wanted, device)
+    last = np.asarray(vectors[positions[:, -1]], dtype=np.float32)
+    tolerance = _SAME * np.linalg.norm(last, axis=1) * np.linalg.norm(asked, axis=1)
+    return Questions(vectors=asked, own=own, enough=scores[:, -1] - tolerance, wanted=wanted)
 
 
 def recall_of(searcher: Searcher, effort: Effort, vectors: Vectors, asked: Questions) -> float:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from indexer.ann.admission import POINTS_PER_LIST, Plan, n_lists
 from indexer.ann.device import Device
 from indexer.ann.threads import threads
-from indexer.format.vectors import Positions, Vectors
+from indexer.format.vectors import Positions, Vectors, taken
 
 if TYPE_CHECKING:
     import faiss
@@ -51,7 +51,7 @@ def build_ivf(vectors: Vectors, present: Positions, plan: Plan, device: Device) 
     with _assigned_by(index, coarse if device.kind == "gpu" else index.quantizer):
         for start in range(0, len(present), plan.block):
             ids = present[start : start + plan.block]
-            index.add_with_ids(np.ascontiguousarray(vectors[ids], dtype=np.float32), ids)
+            index.add_with_ids(taken(vectors, ids), ids)
     return index, factory
 
 
@@ -75,7 +75,7 @@ def _sample(vectors: Vectors, present: Positions, size: int) -> npt.NDArray[np.f
     chosen = present
     if len(present) > size:
         chosen = np.sort(np.random.default_rng(SEED).choice(present, size, replace=False))
-    return np.ascontiguousarray(vectors[chosen], dtype=np.float32)
+    return taken(vectors, chosen)
 
 
 def _centres(sample: npt.NDArray[np.float32], lists: int, coarse: faiss.Index) -> npt.NDArray[np.float32]:

@@ -87,6 +87,18 @@ def within(breadth: int) -> Any:
     return faiss.SearchParametersHNSW(efSearch=breadth)
 
 
+def taken(vectors: Vectors, positions: Positions) -> npt.NDArray[np.float32]:
+    """Return ``vectors[positions]`` as contiguous float32; ``positions`` ascend, and what is consecutive is not copied.
+
+    >>> vectors = np.arange(8, dtype=np.float32).reshape(4, 2)
+    >>> taken(vectors, np.array([1, 3])).tolist(), taken(vectors, np.array([1, 2])).base is vectors
+    ([[2.0, 3.0], [6.0, 7.0]], True)
+    """
+    first, last = int(positions[0]), int(positions[-1])
+    consecutive = last - first + 1 == len(positions)
+    return np.ascontiguousarray(vectors[first : last + 1] if consecutive else vectors[positions], dtype=np.float32)
+
+
 def save_index(index: faiss.Index, path: Path) -> None:
     """Write an index to ``path``."""
     import faiss

