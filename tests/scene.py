@@ -11,6 +11,7 @@ from indexer.catalog import Catalog, CatalogState
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec, parse_spec
 from indexer.sync import SyncOptions, SyncReport, sync
+from tests import deltars
 from tests.served import served_rows, table_rows
 
 if TYPE_CHECKING:
@@ -27,10 +28,17 @@ class Scene:
         self.store = Store.at(str(folder / "store"))
 
     def create(self, columns: str = "id BIGINT, body STRING, n INT", *more: str) -> None:
+        if not more and deltars.created(self.table, columns):
+            return
         properties = ", ".join(("delta.enableChangeDataFeed = true", *more))
-        self.sql(f"CREATE TABLE {{t}} ({columns}) USING delta TBLPROPERTIES ({properties})")
+        self.by_spark(f"CREATE TABLE {{t}} ({columns}) USING delta TBLPROPERTIES ({properties})")
 
     def sql(self, statement: str) -> None:
+        """Run ``statement`` on the table, ``{t}``; by delta-rs if it is plain."""
+        if not deltars.executed(self.table, statement):
+            self.by_spark(statement)
+
+    def by_spark(self, statement: str) -> None:
         self.spark.sql(statement.format(t=f"delta.`{self.table}`"))
 
     def spec(self, **parts: Any) -> CollectionSpec:

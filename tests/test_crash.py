@@ -25,6 +25,7 @@ from indexer.catalog import Catalog
 from indexer.format.store import Store
 from indexer.spec import parse_spec
 from indexer.sync import sync
+from tests import deltars
 from tests.served import served_rows, table_rows
 
 if TYPE_CHECKING:
@@ -88,14 +89,9 @@ class Scene:
         return Store.at(str(self.folder / "store"))
 
     def prepare(self) -> None:
-        self.spark.sql(
-            f"CREATE TABLE delta.`{self.table}` (id BIGINT, title STRING, body STRING, n INT) USING delta "
-            "TBLPROPERTIES (delta.enableChangeDataFeed = true)"
-        )
-        rows = self.spark.range(240).selectExpr(
-            "id", "concat('title ', id) AS title", "repeat(concat('word', id, ' '), 1 + id % 40) AS body", "0 AS n"
-        )
-        rows.write.format("delta").mode("append").save(str(self.table))
+        deltars.created(self.table, "id BIGINT, title STRING, body STRING, n INT")
+        rows = ", ".join(f"({at}, 'title {at}', '{f'word{at} ' * (1 + at % 40)}', 0)" for at in range(240))
+        deltars.executed(self.table, f"INSERT INTO {{t}} VALUES {rows}")
         apply(
             self.store,
             parse_spec(
@@ -105,10 +101,12 @@ class Scene:
         )
 
     def change(self) -> None:
-        table = f"delta.`{self.table}`"
-        self.spark.sql(f"UPDATE {table} SET body = concat('again ', id), n = n + 1 WHERE id % 7 = 0")
-        self.spark.sql(f"DELETE FROM {table} WHERE id % 11 = 3")
-        self.spark.sql(f"UPDATE {table} SET id = id + 1000 WHERE id % 50 = 4")
+        for statement in (
+            "UPDATE {t} SET body = concat('again ', id), n = n + 1 WHERE id % 7 = 0",
+            "DELETE FROM {t} WHERE id % 11 = 3",
+            "UPDATE {t} SET id = id + 1000 WHERE id % 50 = 4",
+        ):
+            deltars.executed(self.table, statement)
 
     def sync(self) -> None:
         sync(
