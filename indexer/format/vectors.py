@@ -91,7 +91,7 @@ def taken(vectors: Vectors, positions: Positions) -> npt.NDArray[np.float32]:
     """Return ``vectors[positions]`` as contiguous float32; ``positions`` ascend, and what is consecutive is not copied.
 
     >>> vectors = np.arange(8, dtype=np.float32).reshape(4, 2)
-    >>> taken(vectors, np.array([1, 3])).tolist(), taken(vectors, np.array([1, 2])).base is vectors
+    >>> taken(vectors, np.array([1, 3])).tolist(), np.shares_memory(vectors, taken(vectors, np.array([1, 2])))
     ([[2.0, 3.0], [6.0, 7.0]], True)
     """
     first, last = int(positions[0]), int(positions[-1])
