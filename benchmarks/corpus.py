@@ -91,7 +91,7 @@ def topical(count: int, dim: int = 384) -> npt.NDArray[np.float32]:
     """Return ``(count, dim) float32`` unit vectors of seeded documents, each of which mixes three topics.
 
     There is a topic for every 25 documents. The spectrum falls as that of sentences embedded by all-MiniLM-L6-v2 (64 of
-    384 dimensions hold 0.6 of the variance), and 50,000 of these vectors are about as hard as 50,000 of those: HNSW
+    384 dimensions hold 0.6 of the variance), and 50,000 of these vectors are a little easier than 50,000 of those: HNSW
     (M=16, ef=32) finds 0.97 and 0.94 of the nearest ten, IVF needs 48 and 64 of its 223 lists. Clusters
     (:func:`clustered`) are islands, which a graph of nearest neighbours alone does not connect.
     """

@@ -98,7 +98,10 @@ def machine() -> str:
 def gpu_driver() -> str:
     """Return the version of NVIDIA's driver, as a GPU benchmark's reader wants to know it."""
     asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[0]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def run(description: str, measure: Callable[[argparse.Namespace], Report], *, parts: Sequence[str] = ()) -> None:

@@ -91,7 +91,6 @@ def spark_session(
     conf.setAll(list(_settings(master, shuffle_partitions, scratch, s3=s3).items()))
     for name, value in (extra_conf or {}).items():
         conf.set(name, f"{conf.get(name)} {value}" if name == JAVA_OPTIONS else value)
-    conf.set(JAVA_OPTIONS, with_collector(str(conf.get(JAVA_OPTIONS)), master))
     if _COMPILED.keys() & (extra_conf or {}).keys():
         conf.set(SMALL_BATCHES, "")
     # Spark's errors reach the caller as exceptions; this logger would print each, stack and all, on the terminal too.
@@ -112,16 +111,6 @@ def for_large_batches(session: SparkSession) -> SparkSession:
     for name, value in _COMPILED.items():
         copied.conf.set(name, value)
     return copied
-
-
-def with_collector(options: str, master: str) -> str:
-    """Return Java's ``options`` with the serial collector, on one or two cores and where nobody chose another.
-
-    G1 collects beside the work, and there it has no core of its own: a tenth of a row's lag, a third at the worst.
-    """
-    chosen = " ".join([options, *(os.environ.get(name, "") for name in ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS"))])
-    few = master.startswith("local") and _cores(master) <= 2
-    return f"{options} -XX:+UseSerialGC" if few and not re.search(r"-XX:\+Use\w*GC", chosen) else options
 
 
 def is_s3(table: str) -> bool:

@@ -71,18 +71,18 @@ class DirectEncoder:
         vectors[order] = in_order
         return vectors
 
-    def _token_ids(self, texts: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _token_ids(self, texts: list[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Return the token ids of all texts, one after the other, and how many each has."""
         ids, lengths = [], []
         for at in range(0, len(texts), TOKENIZER_BATCH):
             encodings = self._tokenized([self._prompt + text for text in texts[at : at + TOKENIZER_BATCH]])
             lengths.append(np.fromiter(map(len, encodings), np.int64, len(encodings)))
             one_by_one = chain.from_iterable(encoding.ids for encoding in encodings)
-            ids.append(np.fromiter(one_by_one, np.int64, int(lengths[-1].sum())))
+            ids.append(np.fromiter(one_by_one, np.int32, int(lengths[-1].sum())))
         return np.concatenate(ids), np.concatenate(lengths)
 
     def _features(
-        self, ids: npt.NDArray[np.int64], begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+        self, ids: npt.NDArray[np.int32], begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
     ) -> dict[str, npt.NDArray[np.int64]]:
         """Return the model's inputs for the texts whose tokens are at ``begins`` in ``ids``, each ``(n_texts, width)``.
 
@@ -92,7 +92,7 @@ class DirectEncoder:
         width = lengths.max()
         places = np.arange(width) - (width - lengths[:, None] if self._pads_left else 0)
         there = (places >= 0) & (places < lengths[:, None])
-        padded = np.where(there, ids.take(begins[:, None] + places, mode="clip"), self._pad_id)
+        padded = np.where(there, ids.take(begins[:, None] + places, mode="clip"), self._pad_id).astype(np.int64)
         features = {"input_ids": padded, "attention_mask": there.astype(np.int64)}
         return features | {"token_type_ids": np.zeros_like(padded)} if self._takes_types else features
 

@@ -155,6 +155,7 @@ class SentenceTransformerEmbedder:
         self._batch, self.step = (BATCH_CUDA, STEP_CUDA) if on_gpu else (BATCH, STEP)
         self._tokenizer = self._plain_tokenizer()
         self.max_tokens = self._room_for_text()
+        # Not when it is first needed: it tries the model, whose tokenizer other threads may be using then.
         self._direct = DirectEncoder.of(self._model, self._prompts["document"], self._plain_tokenizer())
 
     def documents(self, texts: Sequence[str]) -> Vectors:
@@ -188,7 +189,7 @@ class SentenceTransformerEmbedder:
             # The lock: sentence-transformers sets truncation on one shared tokenizer, which fails when two threads do.
             with self._lock:
                 vectors = encode(texts, self._batch)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, MemoryError) as error:
             if "out of memory" not in str(error) or self._batch <= BATCH:
                 raise EmbeddingError(f"{self.name}: cannot embed {len(texts)} texts: {error}") from error
         else:

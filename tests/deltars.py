@@ -70,8 +70,11 @@ def _plain(path: Path, version: int | None = None) -> deltalake.DeltaTable | Non
 
 
 def _inserted(table: deltalake.DeltaTable, insert: exp.Insert) -> bool:
-    if not isinstance(insert.expression, exp.Values) or not isinstance(insert.this, exp.Table):
-        return False  # a query, or columns by name
+    said = {name for name, value in insert.args.items() if value}
+    if said != {"this", "expression"} or not isinstance(insert.expression, exp.Values):
+        return False  # a query, an OVERWRITE
+    if not isinstance(insert.this, exp.Table):
+        return False  # columns by name
     cells = [row.expressions for row in insert.expression.expressions]
     if not all(isinstance(cell, exp.Literal | exp.Null | exp.Boolean | exp.Neg) for row in cells for cell in row):
         return False

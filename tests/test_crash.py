@@ -89,9 +89,9 @@ class Scene:
         return Store.at(str(self.folder / "store"))
 
     def prepare(self) -> None:
-        deltars.created(self.table, "id BIGINT, title STRING, body STRING, n INT")
+        assert deltars.created(self.table, "id BIGINT, title STRING, body STRING, n INT")
         rows = ", ".join(f"({at}, 'title {at}', '{f'word{at} ' * (1 + at % 40)}', 0)" for at in range(240))
-        deltars.executed(self.table, f"INSERT INTO {{t}} VALUES {rows}")
+        assert deltars.executed(self.table, f"INSERT INTO {{t}} VALUES {rows}")
         apply(
             self.store,
             parse_spec(
@@ -106,7 +106,7 @@ class Scene:
             "DELETE FROM {t} WHERE id % 11 = 3",
             "UPDATE {t} SET id = id + 1000 WHERE id % 50 = 4",
         ):
-            deltars.executed(self.table, statement)
+            assert deltars.executed(self.table, statement)
 
     def sync(self) -> None:
         sync(

@@ -38,7 +38,7 @@ def nearest(queries: Floats, own: Positions, vectors: Vectors, among: Positions,
         flat.add(taken(vectors, block))
         with _by_matrix_products():
             found, at = flat.search(queries, min(k + 1, len(block)))
-        positions = block[at]
+        positions = np.where(at < 0, -1, block[at])
         found[positions == own[:, None]] = -np.inf
         scores = np.concatenate([best.scores, found], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]

@@ -15,7 +15,6 @@ from connectors.session import (
     packages,
     require_java,
     spark_session,
-    with_collector,
 )
 from indexer.apply import apply
 from tests.scene import Scene
@@ -76,25 +75,6 @@ def test_a_session_litters_no_working_directory(spark: SparkSession) -> None:
     spark.sql("SELECT 1").collect()
 
     assert {"spark-warehouse", "metastore_db", "derby.log"}.isdisjoint(os.listdir())
-
-
-@pytest.mark.parametrize(
-    ("options", "of_environment", "master", "expected"),
-    [
-        ("-Da=b", "", "local[2]", "-Da=b -XX:+UseSerialGC"),
-        ("-Da=b", "", "local[8]", "-Da=b"),
-        ("-Da=b", "", "spark://driver:7077", "-Da=b"),
-        ("-Da=b -XX:+UseZGC", "", "local[1]", "-Da=b -XX:+UseZGC"),
-        ("-Da=b", "-XX:+UseParallelGC", "local[2]", "-Da=b"),
-    ],
-)
-def test_few_cores_get_the_serial_collector_unless_another_was_chosen(
-    monkeypatch: pytest.MonkeyPatch, options: str, of_environment: str, master: str, expected: str
-) -> None:
-    monkeypatch.delenv("JAVA_TOOL_OPTIONS", raising=False)
-    monkeypatch.setenv("JDK_JAVA_OPTIONS", of_environment)
-
-    assert with_collector(options, master) == expected
 
 
 @pytest.mark.parametrize(
