@@ -174,18 +174,18 @@ def add_build_rows(
             report.add(f"{size}, {name}", rate, peer.recall, relative)
     for kind in ("ivf", "cagra") if gpu else ("ivf", "hnsw"):
         built = ours(vectors, IndexSpec.model_validate({"kind": kind, "device": "gpu" if gpu else "cpu"}))
-        ratio, recall = fastest / built.seconds, built.recall or 0.0
+        ratio, reached = fastest / built.seconds, built.recall or 0.0
         # A graph on the same cores costs what a graph costs: only lists are expected to be quicker there.
         least = 8.0 if gpu else {"ivf": 2.0}.get(kind)
         report.add(
             f"{size}, {kind} on the {'GPU' if gpu else 'CPU'}",
             f"{len(vectors) / built.seconds:,.0f}",
-            recall,
+            reached,
             f"{ratio:.2f}",
-            value=ratio if recall >= RECALL else 0.0,
+            value=ratio if reached >= RECALL else 0.0,
             goal=None if least is None else Goal(least=least),
         )
-        report.add(f"{size}, {kind}: recall", "", recall, "", value=recall, goal=Goal(least=RECALL))
+        report.add(f"{size}, {kind}: recall", "", reached, "", value=reached, goal=Goal(least=RECALL))
     return peers["FAISS HNSW"].index
 
 

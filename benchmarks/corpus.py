@@ -7,7 +7,7 @@ import json
 import re
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -100,36 +100,41 @@ def topical(count: int, dim: int = 384) -> npt.NDArray[np.float32]:
     spread = np.sqrt(spectrum / spectrum.sum()).astype(np.float32)
     topics = np.random.default_rng(SEED).standard_normal((max(1, count // 25), dim), dtype=np.float32) * spread
     topics /= np.linalg.norm(topics, axis=1, keepdims=True)
-    vectors = np.empty((count, dim), dtype=np.float32)
 
-    def fill(start: int) -> None:
-        block, random = vectors[start : start + BLOCK], np.random.default_rng((SEED, start))
-        random.standard_normal(out=block, dtype=np.float32)
+    def fill(block: npt.NDArray[np.float32], random: np.random.Generator) -> None:
         block *= 0.5 * spread
         block[:, 0] += 0.3  # what all texts have in common
         weights = random.gamma(0.6, size=(len(block), 3)).astype(np.float32)
         weights /= np.linalg.norm(weights, axis=1, keepdims=True)
         for weight in weights.T:
             block += weight[:, None] * topics[random.integers(len(topics), size=len(block))]
-        block /= np.linalg.norm(block, axis=1, keepdims=True)
 
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(fill, range(0, count, BLOCK)))
-    return vectors
+    return _unit_vectors(count, dim, fill)
 
 
 def clustered(count: int, dim: int = 384) -> npt.NDArray[np.float32]:
     """Return ``(count, dim) float32`` unit vectors around seeded centres, as embeddings of a topical corpus lie."""
     centres = np.random.default_rng(SEED).standard_normal((CLUSTERS, dim), dtype=np.float32)
-    vectors = np.empty((count, dim), dtype=np.float32)
 
-    def fill(start: int) -> None:
-        block, random = vectors[start : start + BLOCK], np.random.default_rng((SEED, start))
-        random.standard_normal(out=block, dtype=np.float32)
+    def fill(block: npt.NDArray[np.float32], random: np.random.Generator) -> None:
         block *= 0.7
         block += centres[random.integers(CLUSTERS, size=len(block))]
+
+    return _unit_vectors(count, dim, fill)
+
+
+def _unit_vectors(
+    count: int, dim: int, fill: Callable[[npt.NDArray[np.float32], np.random.Generator], None]
+) -> npt.NDArray[np.float32]:
+    """Return unit vectors, made in blocks on all cores: ``fill`` gets each as seeded noise, and its generator."""
+    vectors = np.empty((count, dim), dtype=np.float32)
+
+    def make(start: int) -> None:
+        block, random = vectors[start : start + BLOCK], np.random.default_rng((SEED, start))
+        random.standard_normal(out=block, dtype=np.float32)
+        fill(block, random)
         block /= np.linalg.norm(block, axis=1, keepdims=True)
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(fill, range(0, count, BLOCK)))
+        list(pool.map(make, range(0, count, BLOCK)))
     return vectors

