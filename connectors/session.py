@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import importlib.metadata
 import os
 import re
 import shutil
@@ -21,17 +20,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyspark
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
+from connectors import jars, python_daemon
 from connectors.errors import JavaMissing, SessionFailed
 from connectors.spark_submit import is_submitted, share_wheel
 
-SCALA = "2.13"
 MINIMUM_JAVA = 17
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 SMALL_BATCHES = "spark.grebe.smallBatches"
@@ -39,24 +37,6 @@ SMALL_BATCHES = "spark.grebe.smallBatches"
 JAVA_HELP = (
     "install it with `sudo apt-get install -y openjdk-17-jre-headless` (macOS: `brew install openjdk@17`), "
     "or point JAVA_HOME at an installed one"
-)
-
-# What hadoop-aws needs from the AWS SDK. Its own dependency is one bundle of every AWS service, 600 MB; these are 30.
-# The version is the one that hadoop-project 3.5.0 names.
-AWS_SDK_VERSION = "2.35.4"
-AWS_SDK_MODULES = ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client")
-
-# Spark ships these itself; Delta's pom names older ones, and two versions of Hadoop on one class path is one too many.
-EXCLUDED_JARS = (
-    "org.apache.hadoop:hadoop-client-*",
-    "org.apache.logging.log4j:*",
-    "org.apache.parquet:*",
-    "com.fasterxml.jackson.core:*",
-    "org.slf4j:*",
-    "com.github.luben:zstd-jni",
-    "org.xerial.snappy:*",
-    "io.netty:*",
-    "software.amazon.awssdk:bundle",
 )
 
 
@@ -88,7 +68,10 @@ def spark_session(
     scratch = scratch_dir()
     master = master or "local[*]"
     conf = SparkConf(loadDefaults=False).setMaster(master).setAppName(app_name)
-    conf.setAll(list(_settings(master, shuffle_partitions, scratch, s3=s3).items()))
+    wanted = jars.to_resolve(s3=s3)
+    ours = SparkContext._gateway is None and jars.are_ours(extra_conf or {})
+    jar_settings = jars.resolved(wanted) if ours else wanted
+    conf.setAll(list((_settings(master, shuffle_partitions, scratch, s3=s3) | jar_settings).items()))
     for name, value in (extra_conf or {}).items():
         conf.set(name, f"{conf.get(name)} {value}" if name == JAVA_OPTIONS else value)
     if _COMPILED.keys() & (extra_conf or {}).keys():
@@ -96,8 +79,12 @@ def spark_session(
     # Spark's errors reach the caller as exceptions; this logger would print each, stack and all, on the terminal too.
     PySparkLogger.getLogger("SQLQueryContextLogger").setLevel("CRITICAL")
     # Workers must find the packages of this interpreter, also when its environment was never activated.
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    return _start(conf, scratch / "spark.log")
+    if os.environ.setdefault("PYSPARK_PYTHON", sys.executable) == sys.executable and master.startswith("local"):
+        conf.setIfMissing("spark.python.daemon.module", python_daemon.__name__)
+    spark = _start(conf, scratch / "spark.log")
+    if ours and jar_settings == wanted:
+        jars.remember(wanted, spark.sparkContext.getConf().get(jars.FILES, ""))
+    return spark
 
 
 def for_large_batches(session: SparkSession) -> SparkSession:
@@ -147,21 +134,9 @@ def java_major(text: str) -> int:
     return int(found.group(1)) if found else 0
 
 
-def packages(*, s3: bool = False) -> list[str]:
-    """Return the Maven coordinates that the session needs, matched to the installed pyspark and delta-spark."""
-    spark = ".".join(pyspark.__version__.split(".")[:2])
-    delta = f"io.delta:delta-spark_{spark}_{SCALA}:{importlib.metadata.version('delta-spark')}"
-    if not s3:
-        return [delta]
-    sdk = [f"software.amazon.awssdk:{module}:{AWS_SDK_VERSION}" for module in AWS_SDK_MODULES]
-    return [delta, f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}", *sdk]
-
-
 def _settings(master: str, shuffle_partitions: int | None, scratch: Path, *, s3: bool) -> dict[str, str]:
     local = master.startswith("local")
     settings = {
-        "spark.jars.packages": ",".join(packages(s3=s3)),
-        "spark.jars.excludes": ",".join(EXCLUDED_JARS),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
@@ -281,11 +256,3 @@ def _heap_gib() -> int:
     """Return a quarter of the machine's memory in GiB, from 1 to 8: the rest is for Python workers and the index."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(8, total // 4 // 2**30))
-
-
-def _hadoop_version() -> str:
-    jars = Path(pyspark.__file__).parent / "jars"
-    found = next(jars.glob("hadoop-client-api-*.jar"), None)
-    if found is None:
-        raise SessionFailed(f"no hadoop-client-api JAR in {jars}: pyspark is not installed with its own JARs")
-    return found.stem.removeprefix("hadoop-client-api-")

@@ -171,7 +171,8 @@ def _model(name: str) -> Finding:
 def _spark(_: Settings) -> Finding:
     from pyspark.sql import SparkSession
 
-    from connectors.session import packages, spark_session
+    from connectors.jars import packages
+    from connectors.session import spark_session
 
     found_running = SparkSession.getActiveSession() is not None
     with tempfile.TemporaryDirectory(prefix="grebe-doctor-") as folder:

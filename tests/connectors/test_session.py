@@ -12,7 +12,6 @@ from connectors.session import (
     for_large_batches,
     is_s3,
     java_major,
-    packages,
     require_java,
     spark_session,
 )
@@ -103,11 +102,6 @@ def test_an_old_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
     with pytest.raises(JavaMissing, match="is Java 11: install it"):
         require_java()
-
-
-def test_the_jars_match_what_is_installed() -> None:
-    assert packages() == ["io.delta:delta-spark_4.2_2.13:4.4.0"]
-    assert packages(s3=True)[1] == "org.apache.hadoop:hadoop-aws:3.5.0"
 
 
 @pytest.mark.parametrize(("table", "expected"), [("s3://b/t", True), ("S3A://b/t", True), ("/s3/t", False)])

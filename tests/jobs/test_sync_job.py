@@ -17,7 +17,7 @@ import pyspark
 import pytest
 from deltalake import write_deltalake
 
-from connectors.session import EXCLUDED_JARS, packages
+from connectors.jars import EXCLUDED_JARS, packages
 from indexer.apply import apply
 from indexer.format.store import Store
 from indexer.spec import parse_spec

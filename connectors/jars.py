@@ -1,0 +1,105 @@
+"""The JARs that Spark needs for Delta and S3: their Maven coordinates, and the files they were found to be.
+
+Ivy resolves coordinates in two seconds of every start, though all it needs is in its cache. What it found is therefore
+remembered, and the next session names the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pyspark
+
+from connectors.errors import SessionFailed
+
+SCALA = "2.13"
+PACKAGES = "spark.jars.packages"
+EXCLUDES = "spark.jars.excludes"
+FILES = "spark.jars"
+
+# What hadoop-aws needs from the AWS SDK. Its own dependency is one bundle of every AWS service, 600 MB; these are 30.
+# The version is the one that hadoop-project 3.5.0 names.
+AWS_SDK_VERSION = "2.35.4"
+AWS_SDK_MODULES = ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client")
+
+# Spark ships these itself; Delta's pom names older ones, and two versions of Hadoop on one class path is one too many.
+EXCLUDED_JARS = (
+    "org.apache.hadoop:hadoop-client-*",
+    "org.apache.logging.log4j:*",
+    "org.apache.parquet:*",
+    "com.fasterxml.jackson.core:*",
+    "org.slf4j:*",
+    "com.github.luben:zstd-jni",
+    "org.xerial.snappy:*",
+    "io.netty:*",
+    "software.amazon.awssdk:bundle",
+)
+
+
+def packages(*, s3: bool = False) -> list[str]:
+    """Return the Maven coordinates that a session needs, matched to the installed pyspark and delta-spark."""
+    spark = ".".join(pyspark.__version__.split(".")[:2])
+    delta = f"io.delta:delta-spark_{spark}_{SCALA}:{importlib.metadata.version('delta-spark')}"
+    if not s3:
+        return [delta]
+    sdk = [f"software.amazon.awssdk:{module}:{AWS_SDK_VERSION}" for module in AWS_SDK_MODULES]
+    return [delta, f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}", *sdk]
+
+
+def to_resolve(*, s3: bool = False) -> dict[str, str]:
+    """Return the settings by which Spark has Ivy find, and the first time download, what :func:`packages` names."""
+    return {PACKAGES: ",".join(packages(s3=s3)), EXCLUDES: ",".join(EXCLUDED_JARS)}
+
+
+def are_ours(extra_conf: Mapping[str, str]) -> bool:
+    """Say whether nobody else names JARs, in ``extra_conf`` or in Spark's own file of defaults."""
+    home = os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent
+    defaults = Path(os.environ.get("SPARK_CONF_DIR") or Path(home, "conf"), "spark-defaults.conf")
+    return not defaults.exists() and not any(name.startswith(FILES) for name in extra_conf)
+
+
+def resolved(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that name the files which ``wanted`` was resolved to before; ``wanted`` if one is missing."""
+    try:
+        files = json.loads(_memory(wanted).read_text())
+    except (OSError, ValueError, RuntimeError):
+        return dict(wanted)
+    there = isinstance(files, list) and files and all(_is_file(file) for file in files)
+    return {FILES: ",".join(files)} if there else dict(wanted)
+
+
+def remember(wanted: Mapping[str, str], files: str) -> None:
+    """Keep the comma-separated ``files`` that ``wanted`` was resolved to; where that can't be written, do without."""
+    try:
+        memory = _memory(wanted)
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        whole = memory.with_suffix(f".{os.getpid()}")
+        whole.write_text(json.dumps(files.split(",")))
+        whole.replace(memory)
+    except (OSError, RuntimeError):
+        return
+
+
+def _memory(wanted: Mapping[str, str]) -> Path:
+    """Return the file for what these coordinates were resolved to."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(json.dumps(dict(wanted), sort_keys=True).encode()).hexdigest()
+    return caches / "grebe" / "jars" / f"{digest[:16]}.json"
+
+
+def _is_file(address: object) -> bool:
+    return isinstance(address, str) and Path(unquote(urlparse(address).path)).is_file()
+
+
+def _hadoop_version() -> str:
+    jars = Path(pyspark.__file__).parent / "jars"
+    found = next(jars.glob("hadoop-client-api-*.jar"), None)
+    if found is None:
+        raise SessionFailed(f"no hadoop-client-api JAR in {jars}: pyspark is not installed with its own JARs")
+    return found.stem.removeprefix("hadoop-client-api-")
