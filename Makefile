@@ -5,7 +5,7 @@ VENV := .venv/.stamp
 LOCK := --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test check soak bench format lock clean
+.PHONY: help tools demo test check lint house soak bench format lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -17,10 +17,15 @@ test: $(VENV)  ## run the tests (those of the house are in check), two at a time
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not soak" --ignore=tests/house -n 2 --dist worksteal $(ARGS)
 
 check: $(VENV)  ## lint, format, types, arrows between rooms, the wheel, the documents' examples
+	@$(MAKE) --no-print-directory -j 2 house lint
+
+lint: $(VENV)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
+
+house: $(VENV)
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -q tests/house
 
 soak: $(VENV)  ## run the long tests: many kills, long streams

@@ -323,7 +323,7 @@ class TestGate:
 
         assert float(asked.parameters["recall_at_10"]) < float(plain.parameters["recall_at_10"])
 
-    @pytest.mark.parametrize("kind", ["ivf", "hnsw", "cagra"])
+    @pytest.mark.parametrize("kind", ["ivf", pytest.param("hnsw", marks=pytest.mark.soak), "cagra"])
     def test_texts_that_repeat_are_no_loss_of_recall(self, kind: Any) -> None:
         random = np.random.default_rng(2)
         few = random.standard_normal((150, 64)).astype(np.float32)

@@ -51,9 +51,9 @@ def test_a_column_that_the_spec_does_not_name_may_be_renamed_or_dropped(scene: S
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("ALTER TABLE {t} RENAME COLUMN n TO m", r"'n' is missing \(it was int\)\. The table has: id bigint.*m int"),
-        ("ALTER TABLE {t} DROP COLUMN n", r"'n' is missing \(it was int\)"),
-        ("ALTER TABLE {t} RENAME COLUMN body TO text", r"'body' is missing \(it was string\)"),
+        ("RENAME COLUMN n TO m", r"'n' is missing \(it was int\)\. The table has: id bigint.*m int"),
+        pytest.param("DROP COLUMN n", r"'n' is missing \(it was int\)", marks=pytest.mark.soak),
+        pytest.param("RENAME COLUMN body TO text", r"'body' is missing \(it was string\)", marks=pytest.mark.soak),
     ],
 )
 def test_a_column_of_the_spec_that_goes_stops_the_sync_by_name_and_serving_goes_on(
@@ -62,7 +62,7 @@ def test_a_column_of_the_spec_that_goes_stops_the_sync_by_name_and_serving_goes_
     load(scene)
     before, _ = served_rows(scene.store, "scene")
     scene.sql("DELETE FROM {t} WHERE id = 1")
-    scene.sql(statement)
+    scene.sql(f"ALTER TABLE {{t}} {statement}")
 
     with pytest.raises(SchemaMismatch, match=said):
         scene.sync()

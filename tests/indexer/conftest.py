@@ -17,6 +17,18 @@ from indexer.spec import VectorSpec
 from tests.indexer.parts import TEXTS
 
 BUCKET = "grebe"
+ABOVE_THE_STORE = {"test_compact", "test_duplicates", "test_expiry", "test_receipt", "test_rollback", "test_vacuum"}
+"""What these do in a bucket differs from a directory in the store alone, whose own tests always run on both."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the soak what runs in a bucket and is above the store."""
+    for item in items:
+        above = item.path.parent == Path(__file__).parent and item.path.stem in ABOVE_THE_STORE
+        parameters = getattr(item, "callspec", None)
+        if above and parameters and parameters.params.get("store") == "s3":
+            item.add_marker(pytest.mark.soak)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ from tests.snowflake.server import SnowflakeServer
 ROWS = 300
 
 
-@pytest.mark.parametrize("source", ["delta", pytest.param("snowflake", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("source", ["delta", "snowflake"])
 def test_the_demo_gives_its_tour_and_serves_what_its_curl_lines_ask_for(tmp_path: Path, source: str) -> None:
     """The whole of it, with fewer rows: one process as a user starts it, ended by Ctrl-C."""
     arguments = ["--source", source, "--rows", str(ROWS), "--folder", str(tmp_path / "demo")]
