@@ -10,11 +10,13 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pyspark
+from pyspark.find_spark_home import _find_spark_home
 
 from connectors.errors import SessionFailed
 
@@ -58,43 +60,52 @@ def to_resolve(*, s3: bool = False) -> dict[str, str]:
 
 
 def are_ours(extra_conf: Mapping[str, str]) -> bool:
-    """Say whether nobody else names JARs, in ``extra_conf`` or in Spark's own file of defaults."""
-    home = os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent
-    defaults = Path(os.environ.get("SPARK_CONF_DIR") or Path(home, "conf"), "spark-defaults.conf")
-    return not defaults.exists() and not any(name.startswith(FILES) for name in extra_conf)
+    """Say whether nobody else may name JARs: not ``extra_conf``, nor Spark's own file or variable of settings."""
+    home = Path(_find_spark_home())
+    defaults = Path(os.environ.get("SPARK_CONF_DIR") or home / "conf", "spark-defaults.conf")
+    told = os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell").split() != ["pyspark-shell"]
+    return not told and not defaults.exists() and not any(name.startswith(FILES) for name in extra_conf)
 
 
 def resolved(wanted: Mapping[str, str]) -> dict[str, str]:
     """Return the settings that name the files which ``wanted`` was resolved to before; ``wanted`` if one is missing."""
-    try:
-        files = json.loads(_memory(wanted).read_text())
-    except (OSError, ValueError, RuntimeError):
-        return dict(wanted)
-    there = isinstance(files, list) and files and all(_is_file(file) for file in files)
-    return {FILES: ",".join(files)} if there else dict(wanted)
+    with suppress(OSError, ValueError, RuntimeError):
+        files = _memory(wanted).read_text().splitlines()
+        if _are_those(files, wanted) and all(_is_readable(file) for file in files):
+            return {FILES: ",".join(files)}
+    return dict(wanted)
 
 
 def remember(wanted: Mapping[str, str], files: str) -> None:
     """Keep the comma-separated ``files`` that ``wanted`` was resolved to; where that can't be written, do without."""
-    try:
+    found = files.split(",")
+    if not _are_those(found, wanted):
+        return
+    with suppress(OSError, RuntimeError):
         memory = _memory(wanted)
         memory.parent.mkdir(parents=True, exist_ok=True)
         whole = memory.with_suffix(f".{os.getpid()}")
-        whole.write_text(json.dumps(files.split(",")))
+        whole.write_text("\n".join(found))
         whole.replace(memory)
-    except (OSError, RuntimeError):
-        return
 
 
 def _memory(wanted: Mapping[str, str]) -> Path:
     """Return the file for what these coordinates were resolved to."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(json.dumps(dict(wanted), sort_keys=True).encode()).hexdigest()
-    return caches / "grebe" / "jars" / f"{digest[:16]}.json"
+    return caches / "grebe" / "jars" / f"{digest[:16]}.txt"
 
 
-def _is_file(address: object) -> bool:
-    return isinstance(address, str) and Path(unquote(urlparse(address).path)).is_file()
+def _are_those(files: Sequence[str], wanted: Mapping[str, str]) -> bool:
+    """Say whether each coordinate is among the ``files``, which Ivy names ``group_artifact-version.jar``."""
+    names = {file.rpartition("/")[2] for file in files}
+    coordinates = (coordinate.split(":") for coordinate in wanted[PACKAGES].split(","))
+    return {f"{group}_{artifact}-{version}.jar" for group, artifact, version in coordinates} <= names
+
+
+def _is_readable(address: str) -> bool:
+    path = unquote(urlparse(address).path)
+    return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
 def _hadoop_version() -> str:

@@ -20,8 +20,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyspark
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
+from pyspark.find_spark_home import _find_spark_home
 from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
@@ -79,7 +81,7 @@ def spark_session(
     # Spark's errors reach the caller as exceptions; this logger would print each, stack and all, on the terminal too.
     PySparkLogger.getLogger("SQLQueryContextLogger").setLevel("CRITICAL")
     # Workers must find the packages of this interpreter, also when its environment was never activated.
-    if os.environ.setdefault("PYSPARK_PYTHON", sys.executable) == sys.executable and master.startswith("local"):
+    if os.environ.setdefault("PYSPARK_PYTHON", sys.executable) == sys.executable and ours and _runs_our_daemon(conf):
         conf.setIfMissing("spark.python.daemon.module", python_daemon.__name__)
     spark = _start(conf, scratch / "spark.log")
     if ours and jar_settings == wanted:
@@ -210,6 +212,17 @@ def _s3_settings() -> dict[str, str]:
     elif region:
         settings["spark.hadoop.fs.s3a.endpoint.region"] = region
     return settings
+
+
+def _runs_our_daemon(conf: SparkConf) -> bool:
+    """Say whether Spark's Python processes are of this machine, find our modules and have the JVM's pyspark."""
+    installed = Path(pyspark.__file__).parent
+    if not conf.get("spark.master", "").startswith("local") or not installed.samefile(_find_spark_home()):
+        return False
+    looked = subprocess.run(
+        [sys.executable, "-c", f"import {python_daemon.__name__}"], capture_output=True, check=False
+    )
+    return looked.returncode == 0
 
 
 def _start(conf: SparkConf, log: Path) -> SparkSession:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -55,27 +56,58 @@ class Client:
 @contextmanager
 def server(store: Path, cache: Path, log: Path) -> Iterator[Client]:
     """Run ``grebe serve`` over ``store`` while the block runs; its own log goes to ``log``."""
-    client = Client(url=f"http://127.0.0.1:{free_port()}")
-    command = [sys.executable, "-m", "jobs", "serve", "--store", str(store), "--port", client.url.rpartition(":")[2]]
-    environment = {**os.environ, "GREBE_CACHE": str(cache), "GREBE_DRAIN_SECONDS": "0"}
-    with log.open("wb") as sink:
-        # Its own session, so that Ctrl-C reaches the demo alone, which then stops it in order.
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
-        )
+    process, client = _started(store, cache, log)
     try:
-        _wait_until_ready(process, client, log)
         yield client
     finally:
-        process.terminate()
+        _stop(process)
+
+
+def _started(store: Path, cache: Path, log: Path) -> tuple[subprocess.Popen[bytes], Client]:
+    """Start a server and return it, ready, and a client of the address that it says is its own."""
+    environment = {**os.environ, "GREBE_CACHE": str(cache), "GREBE_DRAIN_SECONDS": "0"}
+    for port in (_free_port(), 0):  # the first may be taken by somebody else before the server gets to it
+        command = [sys.executable, "-m", "jobs", "serve", "--store", str(store), "--port", str(port)]
+        with log.open("wb") as sink:
+            # Its own session, so that Ctrl-C reaches the demo alone, which then stops it in order.
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+            )
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            client = _ready_client(process, log)
+        except BaseException:
+            _stop(process)
+            raise
+        if client:
+            return process, client
+        _stop(process)
+        if "cannot be bound" not in log.read_text(errors="replace"):
+            break
+    last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
+    raise CommandError(f"the server did not start; the last line of {log} is: {last}")
 
 
-def free_port() -> int:
+def _ready_client(process: subprocess.Popen[bytes], log: Path) -> Client | None:
+    """Wait until the server has said its address and is ready there; None if it ends or takes too long."""
+    end = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        said = re.search(r"Serving on (http://\S+)", log.read_text(errors="replace"))
+        if said and (client := Client(url=said[1])).ready():
+            return client
+        time.sleep(0.1)
+    return None
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
     """Return the usual port if nobody has it, else any free one."""
     for port in (USUAL_PORT, 0):
         with socket.socket() as probe:
@@ -86,12 +118,3 @@ def free_port() -> int:
                 continue
             return int(probe.getsockname()[1])
     raise CommandError("no port is free on 127.0.0.1")
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], client: Client, log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
-    while not client.ready():
-        if process.poll() is not None or time.monotonic() > end:
-            last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
-            raise CommandError(f"the server did not start; the last line of {log} is: {last}")
-        time.sleep(0.1)

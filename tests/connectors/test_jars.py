@@ -20,47 +20,68 @@ def test_the_coordinates_match_what_is_installed() -> None:
     assert jars.packages(s3=True)[1] == "org.apache.hadoop:hadoop-aws:3.5.0"
 
 
-def test_files_stand_for_their_coordinates_while_all_of_them_are_there(tmp_path: Path) -> None:
-    delta, s3 = jars.to_resolve(), jars.to_resolve(s3=True)
-    assert jars.resolved(delta) == delta
-    files = [tmp_path / name for name in ("a b.jar", "c.jar")]
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """What Delta's coordinates may be resolved to."""
+    (delta,) = jars.packages()
+    group, artifact, version = delta.split(":")
+    files = [tmp_path / "i v y" / name for name in (f"{group}_{artifact}-{version}.jar", "org.antlr_antlr4-4.jar")]
+    files[0].parent.mkdir()
     for file in files:
         file.touch()
-    named = ",".join(file.as_uri() for file in files)
+    return files
 
-    jars.remember(delta, named)
 
-    assert (jars.resolved(delta), jars.resolved(s3)) == ({"spark.jars": named}, s3)
-    files[0].unlink()
+def named(files: list[Path]) -> str:
+    return ",".join(file.as_uri() for file in files)
+
+
+def test_files_stand_for_their_coordinates_while_all_of_them_are_there(files: list[Path]) -> None:
+    delta, s3 = jars.to_resolve(), jars.to_resolve(s3=True)
+    assert jars.resolved(delta) == delta
+
+    jars.remember(delta, named(files))
+
+    assert (jars.resolved(delta), jars.resolved(s3)) == ({"spark.jars": named(files)}, s3)
+    files[1].unlink()
     assert jars.resolved(delta) == delta
 
 
-def test_a_memory_that_is_no_list_of_files_counts_as_none(caches: Path) -> None:
+def test_files_without_what_was_wanted_are_not_remembered(files: list[Path], caches: Path) -> None:
     delta = jars.to_resolve()
-    jars.remember(delta, "")
+    for others in ("", named(files[1:])):
+        jars.remember(delta, others)
     assert jars.resolved(delta) == delta
-    (memory,) = caches.rglob("*.json")
-    for broken in ("", "{", "[]", "3", "null", "[1]"):
+    assert not caches.exists()
+
+
+def test_a_memory_that_does_not_name_them_counts_as_none(files: list[Path], caches: Path) -> None:
+    delta = jars.to_resolve()
+    jars.remember(delta, named(files))
+    (memory,) = caches.rglob("*.txt")
+    for broken in ("", "//[", "file:/nowhere.jar", f"{named(files[:1])}\n//["):
         memory.write_text(broken)
         assert jars.resolved(delta) == delta
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(caches: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_done_without(files: list[Path], caches: Path) -> None:
     caches.touch()
     delta = jars.to_resolve()
-    jars.remember(delta, "file:/a.jar")
+    jars.remember(delta, named(files))
     assert jars.resolved(delta) == delta
 
 
-def test_somebody_elses_jars_are_left_to_ivy(tmp_path: Path) -> None:
-    named = {"spark.jars.packages": "a:b:1"}
-    assert [jars.are_ours(conf) for conf in ({}, {"spark.ui.enabled": "true"}, named)] == [True, True, False]
+def test_where_somebody_else_may_name_jars_ivy_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"spark.jars.packages": "a:b:1"}
+    assert [jars.are_ours(conf) for conf in ({}, {"spark.ui.enabled": "true"}, own)] == [True, True, False]
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "--jars /x/pg.jar pyspark-shell")
+    assert not jars.are_ours({})
+    monkeypatch.delenv("PYSPARK_SUBMIT_ARGS")
     (tmp_path / "spark-defaults.conf").touch()
     assert not jars.are_ours({})
 
 
-def test_a_session_knows_the_files_that_ivy_found(spark: SparkSession) -> None:
+def test_a_session_knows_its_files_and_they_are_those_that_were_wanted(spark: SparkSession) -> None:
     files = spark.sparkContext.getConf().get("spark.jars", "")
-    assert [Path(file).name.startswith("io.delta_delta-spark") for file in files.split(",")].count(True) == 1
     jars.remember(jars.to_resolve(), files)
     assert jars.resolved(jars.to_resolve()) == {"spark.jars": files}

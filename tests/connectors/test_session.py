@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyspark
 import pytest
 from pyspark.sql import SparkSession
 
@@ -68,6 +71,16 @@ def test_a_source_reads_and_follows_in_both_sessions(small: SparkSession, tmp_pa
         assert scene.is_served()
     finally:
         small.sql("DROP SCHEMA both CASCADE")
+
+
+def test_workers_have_the_installed_pyspark(spark: SparkSession) -> None:
+    def places(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyspark
+
+        yield from (pa.RecordBatch.from_pydict({"place": [pyspark.__file__]}) for _ in batches)
+
+    (row,) = spark.range(1).mapInArrow(places, "place string").collect()
+    assert row.place == pyspark.__file__
 
 
 def test_a_session_litters_no_working_directory(spark: SparkSession) -> None:

@@ -79,7 +79,7 @@ def test_the_files_that_the_documents_link_to_exist() -> None:
 def environment() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # A sync of three rows is over before Java's second compiler has gained anything.
-    java = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    java = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     return {**os.environ, "PATH": path, "GREBE_DRAIN_SECONDS": "0", "JDK_JAVA_OPTIONS": java}
 
 

@@ -1,4 +1,4 @@
-"""A store in a local directory and one in a bucket, so that each test of storage runs against both; a model."""
+"""A store in a local directory and one in a bucket, so that tests of storage run against both; a model."""
 
 from __future__ import annotations
 
