@@ -230,6 +230,8 @@ def _reason(error: BaseException) -> str:
 
 
 def _not_found(table: DeltaTable, reason: str) -> SourceError:
+    if "TABLE_OR_VIEW_NOT_FOUND" in reason and "." not in table.named:
+        reason = f"there is no folder {os.path.abspath(table.named)}, and Spark knows no table of that name"
     return SourceNotFound(f"{table.named} cannot be read as a Delta table: {reason}")
 
 

@@ -107,7 +107,8 @@ def net_changes(changes: pa.Table, spec: CollectionSpec, dim: int | None) -> Net
     winners = ranked.unique(subset="key", keep="first", maintain_order=True)
     beaten = _beaten_duplicates(ranked, winners)
     deletes = winners.filter(~pl.col("upsert"))["at"].to_numpy().astype(np.int64)
-    letters = {int(at): _TEXTS[verdicts[at]] for at in np.flatnonzero(verdicts)}
+    overtaken = _overtaken(ranked, winners, frame.filter(pl.Series(~keyed)))
+    letters = {int(at): _TEXTS[verdicts[at]] for at in np.flatnonzero(verdicts) if at not in overtaken}
     return NetChanges(
         upserts=winners.filter("upsert")["at"].to_numpy().astype(np.int64),
         deletes=deletes,
@@ -124,6 +125,20 @@ def _beaten_duplicates(ranked: pl.DataFrame, winners: pl.DataFrame) -> list[int]
     won = winners.filter("upsert").select("key", "version", won="at")
     rivals = ranked.filter("upsert").join(won, on=["key", "version"], how="inner").filter(pl.col("at") != pl.col("won"))
     return rivals["at"].to_list()
+
+
+def _overtaken(ranked: pl.DataFrame, winners: pl.DataFrame, keyless: pl.DataFrame) -> set[int]:
+    """Positions of bad rows that a later version clears: a change of the key or, without one, of that very content."""
+    newest = winners.select("key", newest="version")
+    deleted = keyless.filter(~pl.col("bad")).group_by("hash").agg(newest=pl.col("version").max())
+    cleared = [
+        rows.filter(pl.col("version") < pl.col("newest"))["at"].to_list()
+        for rows in (
+            ranked.filter("bad").join(newest, on="key"),
+            keyless.filter("bad").join(deleted, on="hash"),
+        )
+    ]
+    return {*cleared[0], *cleared[1]}
 
 
 def _verdicts(

@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from jobs.errors import CommandError
@@ -102,15 +103,42 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(json.loads(encode(value)), indent=2, ensure_ascii=False))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """Return a plain table; numbers are set right, None is a dash, and nothing in a cell is taken for markup."""
+class _Fitted:
+    """A table or, where words would have to be broken for it, each row as lines of a name and a value."""
+
+    def __init__(self, wide: Table, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._wide, self._columns, self._rows = wide, columns, rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield what fits."""
+        needed = Measurement.get(console, options.update(max_width=sys.maxsize), self._wide).minimum
+        if not self._rows or needed <= options.max_width:
+            yield self._wide
+            return
+        for number, row in enumerate(self._rows):
+            lines = Table.grid(padding=(0, 2))
+            lines.add_column(style="bold", no_wrap=True)
+            lines.add_column(overflow="fold")
+            for name, value in zip(self._columns, row, strict=True):
+                lines.add_row(name, value)
+            if number:
+                yield ""
+            yield lines
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
+    """Return a plain table; numbers are set right, None is a dash, and nothing in a cell is taken for markup.
+
+    Where the screen is too narrow for its longest words, the rows come one below the other.
+    """
     made = Table(box=None, header_style="bold", pad_edge=False)
     for number, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows if row[number] is not None)
         made.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(escape(cell(value)) for value in row))
-    return made
+    shown = [[escape(cell(value)) for value in row] for row in rows]
+    for cells in shown:
+        made.add_row(*cells)
+    return _Fitted(made, columns, shown)
 
 
 def cell(value: object) -> str:

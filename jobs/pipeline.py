@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pyspark.logger import PySparkLogger
+from pyspark.sql import SparkSession
 
 from connectors.session import is_s3, spark_session
 from indexer.catalog import Catalog
@@ -23,10 +23,8 @@ from indexer.lease import OnBusy, leased
 from indexer.spec import CollectionSpec
 from indexer.sync import ONCE, SyncOptions, SyncReport, sync
 from indexer.verify import Verification, verify
+from jobs.output import note
 from jobs.sources import open_source
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 AWAKE_SECONDS = 0.2
 
@@ -158,4 +156,6 @@ def _next_spec(store: Store, name: str) -> CollectionSpec:
 def _session(app_name: str, specs: Iterable[CollectionSpec]) -> SparkSession:
     # PySpark would log the errors that it raises, so that they were told twice, once with the whole plan.
     PySparkLogger.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL)
+    if SparkSession.getActiveSession() is None:
+        note("Starting Spark ...")
     return spark_session(app_name, s3=any(is_s3(spec.source.table) for spec in specs))

@@ -104,11 +104,14 @@ def status(
         print_json(found[0] | {"letters": [each.as_json() for each in letters]} if name else {"collections": found})
         return
     if not states:
-        note(f"There is no collection in {root.url}. Begin with: grebe init NAME --table FOLDER")
+        begin = "Begin with: grebe init NAME --table FOLDER, or name another place: --store"
+        note(f"There is no collection in {root.url}. {begin}")
         return
     stdout().print(table(COLUMNS, [state.as_row() for state in states]))
     for warning in (warning for state in states for warning in state.warnings):
         stdout().print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if name and states[0].rows and not states[0].indexes:
+        stdout().print("No segment has an index yet: they are small enough to be searched exactly.", soft_wrap=True)
     if name and states[0].indexes:
         stdout().print("")
         stdout().print(table(INDEX_COLUMNS, [index.as_row() for index in states[0].indexes]))

@@ -99,8 +99,8 @@ def sync(
         )
     _print(outcomes, output, alone=alone)
     for outcome in outcomes:
-        if outcome.report and outcome.report.ledger.set_aside:
-            note(f"{outcome.report.ledger.set_aside} rows were set aside; why: grebe status {outcome.name}")
+        if outcome.report and (aside := outcome.report.ledger.set_aside):
+            note(f"{aside} row{'s were' if aside > 1 else ' was'} set aside; why: grebe status {outcome.name}")
     if any(outcome.error for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -60,6 +60,25 @@ def test_a_null_key_is_set_aside_and_touches_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    "later", [[upsert(1, 5, body="mended")], [delete(1, 5, bad=True)], [delete(1, 5, bad=True), upsert(1, 5)]]
+)
+def test_a_bad_row_of_which_the_batch_has_something_newer_is_not_set_aside(later: list[dict[str, object]]) -> None:
+    net = net_changes(changes(upsert(1, 3, bad=True), *later), TEXTS, None)
+
+    assert net.letters == {}
+
+
+def test_a_row_without_a_key_that_was_deleted_later_is_not_set_aside_and_others_are() -> None:
+    rows = [upsert(None, 3, body="gone"), upsert(None, 3, body="stays"), delete(None, 4, body="gone")]
+    again = [delete(None, 5, body="stays"), upsert(None, 5, body="stays"), upsert(None, 6, body="gone")]
+
+    letters = [net_changes(changes(*told), TEXTS, None).letters for told in (rows, rows + again)]
+
+    null = REASONS["null_key"]
+    assert letters == [{1: null}, {4: null, 5: null}]
+
+
+@pytest.mark.parametrize(
     ("vector", "reason"),
     [
         ([1.0, 2.0], "wrong_width"),

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from rich.console import Console
 
 from api.encoding import encode
-from jobs.output import print_json
+from jobs.output import print_json, table
 
 
 def test_every_value_is_printed_as_the_server_sends_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +36,24 @@ def test_every_value_is_printed_as_the_server_sends_it(capsys: pytest.CaptureFix
     }
     assert json.loads(out) == json.loads(encode(value))
     assert '"text": "\u00fc"' in out
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (30, ["collection  state      rows", "books       followed      3", "[b]         held      1,000"]),
+        (20, ["collection  books", "state       followed", "rows        3", "", "collection  [b]", "state       held"]),
+    ],
+)
+def test_where_words_would_be_broken_rows_come_one_below_the_other(width: int, shown: list[str]) -> None:
+    screen = Console(width=width)
+    with screen.capture() as printed:
+        screen.print(table(("collection", "state", "rows"), [("books", "followed", 3), ("[b]", "held", 1000)]))
+    assert [line.rstrip() for line in printed.get().splitlines()][: len(shown)] == shown
+
+
+def test_without_rows_there_are_headings() -> None:
+    screen = Console(width=8)
+    with screen.capture() as printed:
+        screen.print(table(("collection", "state"), []))
+    assert printed.get().strip()
