@@ -131,14 +131,8 @@ def _overtaken(ranked: pl.DataFrame, winners: pl.DataFrame, keyless: pl.DataFram
     """Positions of bad rows that a later version clears: a change of the key or, without one, of that very content."""
     newest = winners.select("key", newest="version")
     deleted = keyless.filter(~pl.col("bad")).group_by("hash").agg(newest=pl.col("version").max())
-    cleared = [
-        rows.filter(pl.col("version") < pl.col("newest"))["at"].to_list()
-        for rows in (
-            ranked.filter("bad").join(newest, on="key"),
-            keyless.filter("bad").join(deleted, on="hash"),
-        )
-    ]
-    return {*cleared[0], *cleared[1]}
+    bad = [ranked.filter("bad").join(newest, on="key"), keyless.filter("bad").join(deleted, on="hash")]
+    return {at for rows in bad for at in rows.filter(pl.col("version") < pl.col("newest"))["at"]}
 
 
 def _verdicts(

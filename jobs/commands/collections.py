@@ -111,7 +111,7 @@ def status(
     for warning in (warning for state in states for warning in state.warnings):
         stdout().print(f"warning: {warning}", soft_wrap=True, markup=False)
     if name and states[0].rows and not states[0].indexes:
-        stdout().print("No segment has an index yet: they are small enough to be searched exactly.", soft_wrap=True)
+        stdout().print("No segment has an index: all are searched exactly.", soft_wrap=True)
     if name and states[0].indexes:
         stdout().print("")
         stdout().print(table(INDEX_COLUMNS, [index.as_row() for index in states[0].indexes]))

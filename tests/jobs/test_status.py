@@ -82,7 +82,7 @@ def test_the_first_rows_that_were_set_aside_are_shown_with_their_total_and_what_
     assert (first["key"], first["reason"], first["version"]) == ([10], "the text is not valid UTF-8", 7)
     assert first["row"]["body"] == "long " * 40
     assert said[2:5] == [
-        "No segment has an index yet: they are small enough to be searched exactly.",
+        "No segment has an index: all are searched exactly.",
         "",
         "Set aside, 20 of them here: mend or delete the rows at the source, and `grebe sync texts` clears them.",
     ]
