@@ -34,7 +34,7 @@ from benchmarks.harness import SEED, Goal, Report, gpu_driver, run
 from benchmarks.search import BUCKETS, WIDTHS, Corpus, Grebe, build_grebe
 from indexer.ann.build import build_index
 from indexer.ann.device import Device, FaissGpu, find_gpu
-from indexer.ann.graph import from_neighbours
+from indexer.ann.graph import coded, from_neighbours
 from indexer.format.vectors import Entries, save_index, within
 from indexer.spec import IndexSpec
 from retrieval.gpu import GpuSearch
@@ -204,7 +204,7 @@ def add_conversion_rows(report: Report, vectors: Vectors, queries: Vectors, gpu:
         levels = native.hnsw
         starts = faiss.vector_to_array(levels.offsets)[:-1].astype(np.int64)
         neighbours = faiss.vector_to_array(levels.neighbors)[starts[:, None] + np.arange(2 * M)]
-    converted, entries = from_neighbours(neighbours, vectors), Entries.of(vectors)
+    converted, entries = from_neighbours(neighbours, coded(vectors)), Entries.of(vectors)
     whole, native.storage = native.storage, converted.storage
     truth = faiss.knn(queries, vectors, K, metric=faiss.METRIC_INNER_PRODUCT)[1]
     threads = faiss.omp_get_max_threads()

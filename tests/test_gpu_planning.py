@@ -21,7 +21,7 @@ from indexer.ann import device as devices
 from indexer.ann.admission import CUDA_BYTES, GraphPlan, admitted
 from indexer.ann.build import build_index, is_as_asked
 from indexer.ann.device import Cpu, DeviceKind, FaissGpu, Neighbours, find_gpu
-from indexer.ann.graph import from_neighbours
+from indexer.ann.graph import coded, from_neighbours
 from indexer.errors import BuildError, RecallTooLow
 from indexer.format.vectors import Entries, Vectors, load_index, save_index
 from indexer.spec import IndexSpec
@@ -85,7 +85,7 @@ def vectors() -> Floats:
 
 @pytest.fixture(scope="module")
 def converted(vectors: Floats) -> faiss.IndexHNSW:
-    return from_neighbours(lowest_level(vectors, 32), vectors)
+    return from_neighbours(lowest_level(vectors, 32), coded(vectors))
 
 
 class TestAdmission:
@@ -346,7 +346,9 @@ class TestGate:
 
     def test_where_a_graph_falls_apart_lists_stand_in(self, vectors: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
-            building, "_graph", lambda *_: (from_neighbours(to_itself(vectors, 32), vectors), {"factory": "none"})
+            building,
+            "_graph",
+            lambda *_: (from_neighbours(to_itself(vectors, 32), coded(vectors)), {"factory": "none"}),
         )
         spec = IndexSpec(kind="hnsw")
 
@@ -406,7 +408,7 @@ class TestConversion:
     @pytest.mark.parametrize("shape", [(N - 1, 32), (N, 31), (0, 32)])
     def test_a_table_that_fits_no_graph_is_refused(self, vectors: Floats, shape: tuple[int, int]) -> None:
         with pytest.raises(ValueError, match="do not make a graph"):
-            from_neighbours(np.zeros(shape, dtype=np.int32), vectors[: shape[0] or N] if shape[0] == N else vectors)
+            from_neighbours(np.zeros(shape, dtype=np.int32), coded(vectors))
 
     def test_what_a_gpu_built_is_recorded_and_searched(self, vectors: Floats) -> None:
         index, record = build_index(vectors, IndexSpec(kind="cagra", device="gpu"), gpu=StandIn)

@@ -50,7 +50,10 @@ GIB = 1024**3
 
 @dataclass(frozen=True, kw_only=True)
 class GraphPlan:
-    """How a CAGRA graph is built; ``half`` uploads the vectors as float16, ``rounds`` are NN-descent's."""
+    """How a CAGRA graph is built: ``half`` uploads the vectors as float16, ``rounds`` are NN-descent's.
+
+    ``connected`` lets cuVS lay a spanning tree through the graph, in place of some of its best edges.
+    """
 
     algorithm: Algorithm
     degree: int
@@ -62,6 +65,7 @@ class GraphPlan:
     n_probes: int
     search_batch: int
     rounds: int
+    connected: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +177,7 @@ def _graph_on_gpu(n: int, dim: int, strength: int, name: str, free: int, room: i
             n_probes=max(8, round((n / VECTORS_PER_LIST) ** 0.5)),
             search_batch=batch,
             rounds=NN_DESCENT_ROUNDS[strength],
+            connected=strength > 0,
         )
         needed = n * (4 + 5 * intermediate)
         needed = max(needed, _search_bytes(n, dim, graph), _train_bytes(n, dim, graph))

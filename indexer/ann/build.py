@@ -15,9 +15,10 @@ import numpy.typing as npt
 from indexer.ann.admission import GPU_MIN_CHUNKS, Plan, admitted
 from indexer.ann.device import Cpu, Device, DeviceFailed, failing_over, find_gpu, first_line
 from indexer.ann.effort import Searcher, calibrate
-from indexer.ann.gate import Questions, questions, recall_of
+from indexer.ann.gate import recall_of
 from indexer.ann.graph import build_graph
-from indexer.ann.ivf import SEED, build_ivf
+from indexer.ann.ivf import build_ivf
+from indexer.ann.questions import Exam, exam
 from indexer.ann.threads import spare_threads, threads
 from indexer.errors import BuildError, RecallTooLow
 from indexer.format.records import IndexKind, IndexRecord
@@ -147,7 +148,7 @@ def _first_that_passes(
     why: str,
 ) -> tuple[faiss.Index, IndexRecord]:
     """Return the first index that finds enough, and its record."""
-    asked: Questions | None = None
+    asked: Exam | None = None
     attempts, notes = _attempts(spec, device), [_why_approximate(len(present), spec), why]
     shortfalls: list[str] = []
     while attempts:
@@ -155,7 +156,7 @@ def _first_that_passes(
         on = attempt.device
         try:
             with failing_over(on):
-                asked = asked or questions(vectors, present, queries, on, seed=SEED + 3)
+                asked = asked or exam(vectors, present, queries, on)
                 index, parameters, recall = _built(vectors, present, attempt, asked)
         except (DeviceFailed, BuildError) as error:
             if on.kind == "cpu":
@@ -180,7 +181,7 @@ def _first_that_passes(
 
 
 def _built(
-    vectors: Vectors, present: Positions, attempt: _Attempt, asked: Questions
+    vectors: Vectors, present: Positions, attempt: _Attempt, asked: Exam
 ) -> tuple[faiss.Index, Parameters, float]:
     """Return an index, what its record says of it, and the recall@10 that the gate measured."""
     spec, device = attempt.spec, attempt.device
@@ -191,9 +192,9 @@ def _built(
     else:
         index, parameters = _graph(vectors, plan, device)
     searcher = Searcher(index, vectors, present)
-    effort, tenth = calibrate(searcher, vectors, present, spec.min_recall, device)
+    effort, tenth = calibrate(searcher, asked, spec.min_recall)
     breadth = "nprobe" if plan.kind == "ivf" else "ef_search"
-    recall = recall_of(searcher, effort, vectors, asked)
+    recall = recall_of(searcher, effort, vectors, asked.gate)
     parameters |= {breadth: effort.breadth, "k_factor": effort.k_factor, "recall_at_10": round(recall, 4)}
     if tenth:
         parameters |= {f"{breadth}_tenth": tenth.breadth, "k_factor_tenth": tenth.k_factor}

@@ -108,7 +108,7 @@ class FaissGpu:
         """Build a CAGRA graph; the vectors stay in host memory and are not attached to what is built."""
         f = self._faiss
         config = f.GpuIndexCagraConfig()
-        config.device, config.store_dataset, config.guarantee_connectivity = self._number, False, True
+        config.device, config.store_dataset, config.guarantee_connectivity = self._number, False, plan.connected
         config.graph_degree, config.intermediate_graph_degree = plan.degree, plan.intermediate_degree
         if plan.algorithm == "nn_descent":
             config.build_algo, config.nn_descent_niter = f.graph_build_algo_NN_DESCENT, plan.rounds
@@ -121,7 +121,8 @@ class FaissGpu:
             config.ivf_pq_params, config.ivf_pq_search_params = lists, searched
         index = f.GpuIndexCagra(self._resources, vectors.shape[1], f.METRIC_INNER_PRODUCT, config)
         index.train(_halved(vectors) if plan.half else vectors, numeric_type=f.Float16 if plan.half else f.Float32)
-        table: npt.NDArray[np.int64] = f.vector_to_array(index.get_knngraph())
+        links = index.get_knngraph()  # int64
+        table: npt.NDArray[np.int64] = f.rev_swig_ptr(links.data(), links.size())
         return table.reshape(len(vectors), -1).astype(np.int32)
 
 

@@ -6,23 +6,19 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.ann.device import Device
-from indexer.ann.ivf import SEED
-from indexer.ann.nearest import nearest
-from indexer.format.vectors import Entries, Positions, Vectors, taken
+from indexer.ann.questions import Exam, K, Questions
+from indexer.format.vectors import Entries, Positions, Vectors
 
 if TYPE_CHECKING:
     import faiss
 
-K = 10
-_QUERIES = 250
-_TRIAL_QUERIES = 100
-"""So many are searched with and held in memory at a time."""
 _NPROBES = (2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256, 384)
 _EFS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 _IVF_K_FACTORS = (4, 6, 8, 10, 12, 16, 24, 32, 64)
@@ -34,9 +30,6 @@ only the ratios matter, and only to choose among efforts of equal recall."""
 
 _NEARER = 0.75
 """What calibration aims at: so much of the spec's shortfall from a recall of 1."""
-
-_FILTERED_SHARE = 10
-"""One chunk in so many passes the filter under which the growth of an effort is measured."""
 
 Bits = npt.NDArray[np.uint8]
 
@@ -110,63 +103,51 @@ class Searcher:
         return np.packbits(mask, bitorder="little")
 
 
-def calibrate(
-    searcher: Searcher, vectors: Vectors, present: Positions, min_recall: float, device: Device
-) -> tuple[Effort, Effort | None]:
-    """Find the cheapest effort whose recall@10 reaches ``min_recall`` on a sample of the segment's own vectors.
+def calibrate(searcher: Searcher, exam: Exam, min_recall: float) -> tuple[Effort, Effort | None]:
+    """Find the cheapest effort whose recall@10 reaches ``min_recall`` on the queries for tuning.
 
     Queries are less like the vectors that the index was trained on than those are themselves, and the cheapest of many
     efforts is one that had luck: so the aim is a quarter nearer to 1, and the mean must reach it less its standard
-    error. Each query's own chunk is left out of the truth, which ``device`` finds; the best effort tried stands if none
-    is enough. The second effort is that where a random tenth of the chunks passes; None where a tenth is too few to
-    tell.
+    error. The best effort tried stands if none is enough. The second effort is that where a random tenth of the chunks
+    passes; None where a tenth is too few to tell.
     """
     aim = 1 - (1 - min_recall) * _NEARER
-    ids = np.sort(np.random.default_rng(SEED + 1).choice(present, min(_QUERIES, len(present)), replace=False))
-    trial = _Trial(searcher, vectors, ids, device)
-    tenth = np.sort(np.random.default_rng(SEED + 2).choice(present, len(present) // _FILTERED_SHARE, replace=False))
-    enough = len(tenth) > K * max(searcher.k_factors)
-    return trial.cheapest(present, aim), trial.cheapest(tenth, aim) if enough else None
+    enough = len(exam.filtered.passing) > K * max(searcher.k_factors)
+    return _cheapest(searcher, exam.tuning, aim), _cheapest(searcher, exam.filtered, aim) if enough else None
 
 
-class _Trial:
-    """Searches an index with queries whose answers are known."""
-
-    def __init__(self, searcher: Searcher, vectors: Vectors, own: Positions, device: Device) -> None:
-        self._searcher, self._vectors, self._own, self._device = searcher, vectors, own, device
-        self._queries = taken(vectors, own)
-
-    def cheapest(self, passing: Positions, aim: float) -> Effort:
-        """Return the cheapest effort that reaches the recall ``aim`` among ``passing`` chunks, or the best tried."""
-        k = min(K, len(passing) - 1)
-        truth = nearest(self._queries, self._own, self._vectors, passing, k, self._device).positions
-        bits = self._searcher.bits(passing)
-        best, tried = None, Effort(0.0, 0, 0, -1.0)
-        cost = self._searcher.cost
-        for breadth in self._searcher.breadths:
-            if best and cost(breadth, self._searcher.k_factors[0]) >= best.cost:
+def _cheapest(searcher: Searcher, asked: Questions, aim: float) -> Effort:
+    """Return the cheapest effort that reaches the recall ``aim``, or the best tried."""
+    bits = searcher.bits(asked.passing)
+    found = functools.cache(lambda breadth: _found(searcher, asked, breadth, bits))
+    breadths = searcher.breadths
+    # With the most candidates rescored, recall grows with the breadth.
+    least = bisect.bisect_left(breadths, True, key=lambda breadth: _reaches(found(breadth)[:, -1], aim))
+    best, tried = None, Effort(0.0, 0, 0, -1.0)
+    for breadth in breadths[min(least, len(breadths) - 1) :]:
+        if best and searcher.cost(breadth, searcher.k_factors[0]) >= best.cost:
+            break
+        for k_factor in searcher.k_factors:
+            recalls = found(breadth)[:, min(int(K * k_factor), searcher.widest(breadth) - 1)]
+            effort = Effort(searcher.cost(breadth, k_factor), breadth, k_factor, float(recalls.mean()))
+            tried = max(tried, effort, key=lambda effort: effort.recall)
+            if _reaches(recalls, aim):
+                best = min(best, effort) if best else effort
                 break
-            found = self._found(breadth, bits, truth)
-            for k_factor in self._searcher.k_factors:
-                recalls = found[:, min(int(K * k_factor), found.shape[1] - 1)]
-                recall = float(recalls.mean())
-                effort = Effort(cost(breadth, k_factor), breadth, k_factor, recall)
-                tried = max(tried, effort, key=lambda effort: effort.recall)
-                if recall - float(recalls.std()) / len(recalls) ** 0.5 >= aim:
-                    best = min(best, effort) if best else effort
-                    break
-        return best or tried
+    return best or tried
 
-    def _found(self, breadth: int, bits: Bits | None, truth: Positions) -> npt.NDArray[np.float64]:
-        """Return each query's recall by the number of candidates that are rescored (and one more, for its own chunk).
 
-        Rescoring is exact, so that a true neighbour among the candidates is among the best ten of them.
-        """
-        width = self._searcher.widest(breadth)
-        recalls = np.empty((len(truth), width))
-        for start in range(0, len(truth), _TRIAL_QUERIES):
-            some = slice(start, start + _TRIAL_QUERIES)
-            candidates = self._searcher.candidates(self._queries[some], breadth, width, bits)
-            found = (candidates[:, :, None] == truth[some, None, :]).any(axis=2)
-            recalls[some] = found.cumsum(axis=1) / truth.shape[1]
-        return recalls
+def _reaches(recalls: npt.NDArray[np.float64], aim: float) -> bool:
+    return bool(recalls.mean() - recalls.std() / len(recalls) ** 0.5 >= aim)
+
+
+def _found(searcher: Searcher, asked: Questions, breadth: int, bits: Bits | None) -> npt.NDArray[np.float64]:
+    """Return each query's recall by the number of candidates that are rescored (and one more, for its own chunk).
+
+    Rescoring is exact, so that a true neighbour among the candidates is among the best ten of them.
+    """
+    truth = asked.nearest.positions
+    candidates = searcher.candidates(asked.vectors, breadth, searcher.widest(breadth), bits)
+    right = (candidates[:, :, None] == truth[:, None, :]).any(axis=2)
+    recalls: npt.NDArray[np.float64] = right.cumsum(axis=1) / truth.shape[1]
+    return recalls

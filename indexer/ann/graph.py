@@ -7,6 +7,7 @@ without a vector are in the graph as zeros, and every search's bitmap leaves the
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from indexer.ann.admission import Plan, graph_links
 from indexer.ann.device import Device, DeviceFailed, Neighbours
 from indexer.ann.ivf import SEED
+from indexer.ann.threads import spare_threads, threads
 from indexer.format.vectors import Vectors
 
 if TYPE_CHECKING:
@@ -31,10 +33,13 @@ def build_graph(vectors: Vectors, plan: Plan, device: Device) -> tuple[faiss.Ind
     links = graph_links(plan.strength)
     if device.kind == "gpu":
         assert plan.graph is not None
-        neighbours = device.graph(vectors, plan.graph)
+        with ThreadPoolExecutor(1) as beside:  # the cores have nothing else to do while the device makes the graph
+            coding = beside.submit(coded, vectors)
+            neighbours = device.graph(vectors, plan.graph)
+            codes = coding.result()
         if neighbours.shape != (len(vectors), plan.graph.degree):
             raise DeviceFailed(f"a graph of the shape {neighbours.shape} came instead of degree {plan.graph.degree}")
-        return from_neighbours(neighbours, vectors), f"HNSW{links},SQ8 of CAGRA"
+        return from_neighbours(neighbours, codes), f"HNSW{links},SQ8 of CAGRA"
     return _hnsw(vectors, links, _CONSTRUCTION[plan.strength]), f"HNSW{links},SQ8"
 
 
@@ -52,26 +57,36 @@ def _hnsw(vectors: Vectors, links: int, construction: int) -> faiss.IndexHNSW:
     return index
 
 
-def from_neighbours(neighbours: Neighbours, vectors: Vectors) -> faiss.IndexHNSW:
+def coded(vectors: Vectors) -> faiss.IndexScalarQuantizer:
+    """Return the one-byte codes of all ``vectors``."""
+    import faiss
+
+    with threads(spare_threads()):
+        codes = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+        codes.train(_code_sample(vectors))
+        for start in range(0, len(vectors), _BLOCK):
+            codes.add(np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32))
+    return codes
+
+
+def from_neighbours(neighbours: Neighbours, codes: faiss.IndexScalarQuantizer) -> faiss.IndexHNSW:
     """Return an ``IndexHNSWCagra`` of the lowest level alone from a table of neighbours, ``(n, degree) int32``.
 
-    What ``GpuIndexCagra.copyTo`` does, but for the codes: its copy keeps whole vectors, which a segment has already.
+    It owns the ``codes`` then. This is what ``GpuIndexCagra.copyTo`` does, but for the codes: its copy keeps whole
+    vectors, which a segment has already.
     """
     import faiss as typed
 
     faiss: Any = typed  # its stubs lack the class
     n, degree = neighbours.shape
-    if n != len(vectors) or degree % 2 or not n:
-        raise ValueError(f"{n} rows of {degree} neighbours do not make a graph over {len(vectors)} vectors")
-    codes = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
-    codes.train(_code_sample(vectors))
-    for start in range(0, n, _BLOCK):
-        codes.add(np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32))
-    index = faiss.IndexHNSWCagra(vectors.shape[1], degree // 2, faiss.METRIC_INNER_PRODUCT)
+    if n != codes.ntotal or degree % 2 or not n:
+        raise ValueError(f"{n} rows of {degree} neighbours do not make a graph over {codes.ntotal} vectors")
+    index = faiss.IndexHNSWCagra(codes.d, degree // 2, faiss.METRIC_INNER_PRODUCT)
     index.base_level_only, index.keep_max_size_level0 = True, True
     replaced = index.storage
     index.storage = codes
-    codes.this.disown()
+    owned: Any = codes
+    owned.this.disown()
     replaced.this.own(True)
     levels = index.hnsw
     faiss.copy_array_to_vector(np.ones(n, dtype=np.int32), levels.levels)

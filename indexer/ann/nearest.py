@@ -23,6 +23,10 @@ class Nearest(NamedTuple):
     scores: Floats
     positions: Positions
 
+    def part(self, some: slice) -> Nearest:
+        """Return the answers to some of the queries."""
+        return Nearest(self.scores[some], self.positions[some])
+
 
 def nearest(queries: Floats, own: Positions, vectors: Vectors, among: Positions, k: int, device: Device) -> Nearest:
     """Return the ``k`` nearest of the chunks ``among`` (ascending) to each of ``queries`` ``(n, dim)``.

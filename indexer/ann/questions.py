@@ -1,0 +1,69 @@
+"""Queries whose answers are known: an index's effort is set by some, and the gate asks it others.
+
+All are answered by one exact scan of the segment, whatever is built afterwards: a second one would bring every vector
+to a GPU again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from indexer.ann.device import Device
+from indexer.ann.ivf import SEED
+from indexer.ann.nearest import Floats, Nearest, nearest
+from indexer.format.vectors import Positions, Vectors, taken
+
+K = 10
+TUNING_QUERIES = 250
+GATE_QUERIES = 500
+"""Of the segment's own vectors, so many are asked for; each is left out of its own answer."""
+
+FILTERED_SHARE = 10
+"""One chunk in so many passes the filter under which the growth of an effort is measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """Queries ``(n, dim)``, the position that each is of (-1: of none), and their nearest of the chunks ``passing``."""
+
+    vectors: Floats
+    own: Positions
+    passing: Positions
+    nearest: Nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exam:
+    """What an index is tuned with, the same where a tenth of the chunks passes, and what the gate asks."""
+
+    tuning: Questions
+    filtered: Questions
+    gate: Questions
+
+
+def exam(vectors: Vectors, present: Positions, queries: Floats | None, device: Device) -> Exam:
+    """Draw queries from the segment's chunks ``present``, and find their answers on the ``device``.
+
+    The gate asks ``queries`` of people's kind, ``(n, dim)``, too.
+    """
+    tuning, gate = _drawn(present, TUNING_QUERIES, SEED + 1), _drawn(present, GATE_QUERIES, SEED + 3)
+    tenth = _drawn(present, max(2, len(present) // FILTERED_SHARE), SEED + 2)
+    own = np.concatenate([tuning, gate])
+    asked = np.concatenate([taken(vectors, tuning), taken(vectors, gate)])
+    if queries is not None and len(queries):
+        asked = np.concatenate([asked, queries])
+        own = np.concatenate([own, np.full(len(queries), -1, dtype=np.int64)])
+    answers = nearest(asked, own, vectors, present, min(K, len(present) - 1), device)
+    few = len(tuning)
+    under_filter = nearest(asked[:few], tuning, vectors, tenth, min(K, len(tenth) - 1), device)
+    return Exam(
+        tuning=Questions(vectors=asked[:few], own=tuning, passing=present, nearest=answers.part(slice(few))),
+        filtered=Questions(vectors=asked[:few], own=tuning, passing=tenth, nearest=under_filter),
+        gate=Questions(vectors=asked[few:], own=own[few:], passing=present, nearest=answers.part(slice(few, None))),
+    )
+
+
+def _drawn(present: Positions, count: int, seed: int) -> Positions:
+    return np.sort(np.random.default_rng(seed).choice(present, min(count, len(present)), replace=False))
