@@ -14,6 +14,8 @@ Weights need not add up to 1; they are used as given.
 
 from __future__ import annotations
 
+import heapq
+import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -83,10 +85,12 @@ def fuse(
     *,
     key_of: Callable[[Id], Any],
     limit: int,
+    explain: bool = True,
 ) -> list[Fused[Id]]:
     """Return the best ``limit`` hits of all legs: highest fused score first, ties by key ascending.
 
-    A leg without a weight weighs 1. ``key_of`` gives a hit's sortable key; it is asked only for hits that tie.
+    A leg without a weight weighs 1. ``key_of`` gives a hit's sortable key; it is asked only for hits that tie. Without
+    ``explain`` no hit says what its legs gave.
     """
     normalise = rrf if kind == "rrf" else minmax
     normalised = {name: normalise([raw for _, raw in legs[name]]) for name in sorted(legs)}
@@ -97,6 +101,8 @@ def fuse(
         for (hit, _), part in zip(legs[name], parts, strict=True):
             scores[hit] = scores.get(hit, 0.0) + weight * part
     chosen = ordered_by_score(list(scores.items()), key_of=key_of, limit=limit)
+    if not explain:
+        return [Fused(id=hit, score=scores[hit], legs={}) for hit in chosen]
     shown = set(chosen)
     ranks = {
         name: {hit: rank for rank, (hit, _) in enumerate(legs[name], start=1) if hit in shown} for name in normalised
@@ -119,6 +125,9 @@ def fuse(
 
 def ordered_by_score(scored: list[tuple[Id, float]], *, key_of: Callable[[Id], Any], limit: int) -> list[Id]:
     """Return the best ``limit`` ids by descending score, ties by key ascending."""
+    if 0 < limit < len(scored):
+        least = heapq.nlargest(limit, map(operator.itemgetter(1), scored))[-1]
+        scored = [pair for pair in scored if pair[1] >= least]
     scored.sort(key=lambda pair: -pair[1])
     start, chosen = 0, min(limit, len(scored))
     while start < chosen:

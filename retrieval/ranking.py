@@ -5,13 +5,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.spec import CollectionSpec
-from retrieval.segments import Key, SegmentView, keys_of
+from retrieval.segments import Key, SegmentView, keys_at
 
 ROW_BITS = 24
 """A row of a snapshot as one number: the segment's place in it, then the row's ordinal in the segment."""
@@ -106,11 +105,11 @@ def rank(candidates: Sequence[Candidates], views: Sequence[SegmentView], spec: C
     ordered = scores[order]
     if (ordered[1 : k + 1] == ordered[:-1][:k]).any():
 
-        def key_of(at: int) -> Key:
-            place = candidates[0].place if places is None else int(places[at])
-            return keys_of(views[place].segment, spec, [int(positions[at])])[0]
+        def keys(tied: Positions) -> list[Key]:
+            of = [candidates[0].place] * len(tied) if places is None else places[tied].tolist()
+            return keys_at(views, spec, of, positions[tied].tolist())
 
-        order = _ties_by_key(order, ordered, k, key_of)
+        order = _ties_by_key(order, ordered, k, keys)
     order = order[:k]
     named = [candidates[0].place] * len(order) if places is None else places[order].tolist()
     return Ranked(named, positions[order].tolist(), scores[order].tolist())
@@ -151,15 +150,14 @@ def _best_chunks(places: Positions, positions: Positions, scores: Scores, views:
     return order[np.sort(first)]
 
 
-def _ties_by_key(order: Positions, scores: Scores, k: int, key_of: Callable[[int], Any]) -> Positions:
+def _ties_by_key(order: Positions, scores: Scores, k: int, keys: Callable[[Positions], list[Key]]) -> Positions:
     """Sort each run of equal ``scores`` that begins within the first ``k`` by key."""
-    edges = np.flatnonzero(scores[1:] != scores[:-1]) + 1
-    starts = [0, *edges.tolist()]
-    ends = [*edges.tolist(), len(scores)]
+    same = scores[1:] == scores[:-1]
+    runs = np.concatenate([[0], np.cumsum(~same)])
+    tied = np.concatenate([same, [False]]) | np.concatenate([[False], same])
+    tied &= runs <= runs[min(k, len(runs)) - 1]
+    at = order[tied]
+    by = list(zip(runs[tied].tolist(), keys(at), strict=True))
     result = order.copy()
-    for start, end in zip(starts, ends, strict=True):
-        if start >= k:
-            break
-        if end - start > 1:
-            result[start:end] = sorted(order[start:end].tolist(), key=key_of)
+    result[tied] = at[sorted(range(len(at)), key=by.__getitem__)]
     return result

@@ -13,7 +13,7 @@ from retrieval.keyword_leg import KeywordSearch
 from retrieval.ranking import Ranked
 from retrieval.request import Mode
 from retrieval.rows import passage, read_fields
-from retrieval.segments import Key, SegmentView, keys_of
+from retrieval.segments import Key, SegmentView, keys_at, keys_of
 from retrieval.vector_leg import SegmentSearch
 
 Effort = Literal["exact", "approximate", "exhausted"]
@@ -99,16 +99,7 @@ class Hits(Sequence[Hit]):
 
     def keys(self) -> list[Key]:
         """Return the keys alone, best first: cheaper than the whole hits."""
-        places, positions = self._ranked.places, self._ranked.positions
-        if len(set(places)) == 1:
-            return keys_of(self._views[places[0]].segment, self._spec, positions)
-        keys: list[Key] = [()] * len(places)
-        for place in set(places):
-            mine = [index for index, other in enumerate(places) if other == place]
-            found = keys_of(self._views[place].segment, self._spec, [positions[index] for index in mine])
-            for index, key in zip(mine, found, strict=True):
-                keys[index] = key
-        return keys
+        return keys_at(self._views, self._spec, self._ranked.places, self._ranked.positions)
 
     def scores(self) -> list[float]:
         """Return the scores alone, best first."""

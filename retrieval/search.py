@@ -92,7 +92,13 @@ def _run_legs(
         found: Sequence[Candidates] = ()
         if vector is not None:
             found, segments = search_vectors(
-                passing, vector, depth, snapshot.caches, gpu=snapshot.gpu, deadline=request.deadline
+                passing,
+                vector,
+                depth,
+                snapshot.caches,
+                sure=request.k,
+                gpu=snapshot.gpu,
+                deadline=request.deadline,
             )
         legs["vector"] = rank(found, snapshot.views, snapshot.spec, depth)
         watch.lap("vector")
@@ -179,7 +185,14 @@ def _fused(
         place, position = chunks[row]
         return keys_of(snapshot.views[place].segment, snapshot.spec, [position])[0]
 
-    fused = fuse(request.fusion.kind, rankings, request.fusion.weights, key_of=key_of, limit=request.k)
+    fused = fuse(
+        request.fusion.kind,
+        rankings,
+        request.fusion.weights,
+        key_of=key_of,
+        limit=request.k,
+        explain=request.explain,
+    )
     ranked = Ranked(
         [chunks[hit.id][0] for hit in fused], [chunks[hit.id][1] for hit in fused], [hit.score for hit in fused]
     )

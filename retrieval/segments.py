@@ -198,6 +198,21 @@ def keys_of(segment: OpenSegment, spec: CollectionSpec, positions: Sequence[int]
     return list(zip(*([read(position) for position in positions] for read in readers), strict=True))
 
 
+def keys_at(
+    views: Sequence[SegmentView], spec: CollectionSpec, places: Sequence[int], positions: Sequence[int]
+) -> list[Key]:
+    """Return the key of each chunk's row, whichever of the snapshot's segments it is in."""
+    if len(set(places)) == 1:
+        return keys_of(views[places[0]].segment, spec, positions)
+    keys: list[Key] = [()] * len(places)
+    for place in set(places):
+        mine = [index for index, other in enumerate(places) if other == place]
+        found = keys_of(views[place].segment, spec, [positions[index] for index in mine])
+        for index, key in zip(mine, found, strict=True):
+            keys[index] = key
+    return keys
+
+
 def _reader(column: pa.ChunkedArray) -> Callable[[int], Any]:
     """Return the fastest way to single values: numpy's for plain numbers, Arrow's for the rest."""
     array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

@@ -32,8 +32,8 @@ ROUNDS = (1, 8)
 WORTH_PROBING = 4
 """Probing for more than this part of the passing chunks costs as much as scoring all of them."""
 
-MEASURED_K = 10
-"""An index's effort was measured for so many hits."""
+TAIL_FACTOR = 4
+"""Candidates for each row beyond those that are to be found surely."""
 
 AROUND = 48
 """So many chunks near the query tell whether a filter leaves its neighbourhood."""
@@ -65,12 +65,14 @@ def search_vectors(
     k: int,
     caches: SearchCaches,
     *,
+    sure: int | None = None,
     gpu: GpuSearch | None = None,
     deadline: float | None = None,
 ) -> tuple[list[Candidates], list[SegmentSearch]]:
     """Return candidates among which the best ``k`` distinct rows are, and how each segment was searched.
 
-    ``query`` is contiguous ``(dim,) float32``. Raises :class:`retrieval.errors.DeadlineExceeded`.
+    ``query`` is contiguous ``(dim,) float32``. The best ``sure`` rows, ``k`` if it is not given, are found as surely as
+    the spec asks; for the others fewer candidates are looked at. Raises :class:`retrieval.errors.DeadlineExceeded`.
     """
     candidates: list[Candidates] = []
     searches: list[SegmentSearch] = []
@@ -82,7 +84,7 @@ def search_vectors(
         if plan.kind == "none":
             continue
         proposed = waiting.wait(deadline) if asked and (waiting := asked[place]) else None
-        found, search = search_segment(plan, query, k, caches.blocks, place, proposed)
+        found, search = search_segment(plan, query, k, caches.blocks, place, proposed, sure=sure)
         candidates.append(found)
         searches.append(search)
     return candidates, searches
@@ -95,6 +97,8 @@ def search_segment(
     kept: ByteLru[PlanToken, Gathered],
     place: int,
     proposed: Positions | None = None,
+    *,
+    sure: int | None = None,
 ) -> tuple[Candidates, SegmentSearch]:
     """Search one segment as ``plan`` says, or take what a GPU ``proposed``; see :func:`search_vectors`."""
     if proposed is not None:
@@ -105,7 +109,7 @@ def search_segment(
     if plan.kind == "approximate":
         attempt = _walk if plan.segment.is_graph else _probe
         for effort in ROUNDS:
-            tried = attempt(plan, query, k, effort, kept)
+            tried = attempt(plan, query, k, min(k, sure or k), effort, kept)
             if tried is None:
                 break
             positions, scores, spent, refined = tried
@@ -195,19 +199,20 @@ def _enough(plan: VectorPlan, positions: Positions, k: int) -> bool:
 
 
 def _probe(
-    plan: VectorPlan, query: Floats, k: int, effort: int, kept: ByteLru[PlanToken, Gathered]
+    plan: VectorPlan, query: Floats, k: int, sure: int, effort: int, kept: ByteLru[PlanToken, Gathered]
 ) -> tuple[Positions, Floats, int, int] | None:
     """Return the best rows' chunks by the index, how many lists were probed and how many candidates refined.
 
     None when that would cost as much as scoring all that passes.
     """
-    wanted = k * effort * plan.segment.chunks_per_row
+    wanted, surely = (rows * effort * plan.segment.chunks_per_row for rows in (k, sure))
+    broader, more = plan.deeper(sure * plan.segment.chunks_per_row)
     near: Positions | None = None
-    lists, k_factor = min(plan.nlist, plan.nprobe * effort), plan.k_factor
+    lists, k_factor = min(plan.nlist, math.ceil(plan.nprobe * effort * broader)), plan.k_factor
     if plan.list_counts is not None:
-        near, near_scores, k_factor = _nearest_lists(plan, plan.list_counts, query, wanted, effort)
+        near, near_scores, k_factor = _nearest_lists(plan, plan.list_counts, query, wanted, effort * broader)
         lists = len(near)
-    n = math.ceil(wanted * k_factor)
+    n = math.ceil(max(surely * k_factor * more, wanted * min(k_factor * more, TAIL_FACTOR)))
     if n * WORTH_PROBING > plan.passing:
         return None
     query_at, buffers = pointer(query), _candidates.buffers(n)
@@ -231,15 +236,16 @@ def _probe(
 
 
 def _walk(
-    plan: VectorPlan, query: Floats, k: int, effort: int, kept: ByteLru[PlanToken, Gathered]
+    plan: VectorPlan, query: Floats, k: int, sure: int, effort: int, kept: ByteLru[PlanToken, Gathered]
 ) -> tuple[Positions, Floats, int, int] | None:
     """Return the best rows' chunks by the graph, how many candidates it kept on the way and how many were refined.
 
     None when that would cost as much as scoring all that passes, or when the filter excludes the query's neighbourhood:
     a graph leads there, and not to what is left.
     """
-    wanted = k * effort * plan.segment.chunks_per_row
-    n = math.ceil(wanted * plan.k_factor)
+    wanted, surely = (rows * effort * plan.segment.chunks_per_row for rows in (k, sure))
+    broader, more = plan.deeper(surely)
+    n = math.ceil(max(surely * plan.k_factor * more, wanted))
     if n * WORTH_PROBING > plan.passing:
         return None
     entries = plan.segment.entries
@@ -267,12 +273,12 @@ def _walk(
         around = step(AROUND, within(AROUND)).labels
         if bitmap.contains(plan.bits, around[around >= 0]).mean() < THIN * plan.share:
             return None
-    breadth = max(n, math.ceil(plan.breadth * max(1.0, wanted / MEASURED_K)))
+    breadth = max(n, math.ceil(plan.breadth * broader))
     return *_refined(plan, query, query_at, k, step(n, plan.parameters(breadth))), breadth, n
 
 
 def _nearest_lists(
-    plan: VectorPlan, holds: npt.NDArray[np.int64], query: Floats, wanted: int, effort: int
+    plan: VectorPlan, holds: npt.NDArray[np.int64], query: Floats, wanted: float, effort: float
 ) -> tuple[Positions, Floats, float]:
     """Choose the lists to probe: the nearest that have passing chunks, until they hold enough of them.
 
@@ -285,7 +291,7 @@ def _nearest_lists(
     if not counts.all():
         holding = counts > 0
         near, counts = near[holding], counts[holding]
-    least = plan.nprobe * effort * boost
+    least = math.ceil(plan.nprobe * effort * boost)
     target = max(plan.target * effort * boost, 2.0 * wanted)
     lists = min(len(near), max(least, int(counts.cumsum().searchsorted(target)) + 1))
     near = near[:lists].copy()

@@ -56,6 +56,13 @@ DEFAULT_K_GROWTH = -0.5
 """The candidates that a hit needs change with the passing share in the same way (``k_factor_tenth``): codes are coarse,
 but the fewer chunks compete for a place, the fewer must be refined."""
 
+DEFAULT_DEEP_GROWTH, DEFAULT_DEEP_K_GROWTH, DEFAULT_DEEP_EF_GROWTH = 0.2, -0.2, 0.5
+"""Lists, candidates for each hit and ``efSearch`` by the hits that are wanted over ten, to this power, if the record
+does not say (``nprobe_hundred``, ``k_factor_hundred``, ``ef_search_hundred``); measured with 100,000 sentences."""
+
+MEASURED_K = 10
+"""An index's effort was measured for so many hits, and for ten times as many."""
+
 NEARLY = 0.95
 
 K_FACTORS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -127,6 +134,8 @@ class VectorPlan:
         growth = _growth(parameters.get("ef_search_tenth"), measured, DEFAULT_EF_GROWTH)
         self.breadth = measured * self.share**-growth
         self.k_factor = float(parameters.get("k_factor", DEFAULT_GRAPH_K_FACTOR))
+        self.deep_growth = _growth(parameters.get("ef_search_hundred"), measured, DEFAULT_DEEP_EF_GROWTH)
+        self.deep_k_growth = _growth(parameters.get("k_factor_hundred"), self.k_factor, 0.0)
 
     def _prepare_probing(self) -> None:
         index, share = self.index, self.share
@@ -140,6 +149,8 @@ class VectorPlan:
             self.list_counts = np.bincount(lists, minlength=self.nlist)
         growth = _growth(parameters.get("nprobe_tenth"), self.nprobe, DEFAULT_GROWTH)
         self.k_growth = _growth(parameters.get("k_factor_tenth"), self.k_factor, DEFAULT_K_GROWTH)
+        self.deep_growth = _growth(parameters.get("nprobe_hundred"), self.nprobe, DEFAULT_DEEP_GROWTH)
+        self.deep_k_growth = _growth(parameters.get("k_factor_hundred"), self.k_factor, DEFAULT_DEEP_K_GROWTH)
         self.target = min(self.nlist, self.nprobe * share**-growth) * self.passing / self.nlist
         self.chunks_per_list = self.segment.n / self.nlist
 
@@ -171,6 +182,14 @@ class VectorPlan:
             return FAR_BOOST, self.k_factor * FAR_BOOST
         needed = self.k_factor * max(local_share, 1e-6) ** -self.k_growth if local_share < 1 else self.k_factor
         return 1, K_FACTORS[min(bisect.bisect_left(K_FACTORS, needed * NEARLY), len(K_FACTORS) - 1)]
+
+    def deeper(self, chunks: float) -> tuple[float, float]:
+        """Return how much broader to search for so many chunks than for ten, and how many more candidates each needs.
+
+        The candidates for each are those for a hundred where still more are wanted.
+        """
+        tens = max(1.0, chunks / MEASURED_K)
+        return tens**self.deep_growth, min(tens, 10.0) ** self.deep_k_growth
 
     def parameters(self, effort: int) -> Any:
         """Return FAISS' parameters for ``effort`` lists, or for a graph's ``efSearch``; shared, never changed."""
@@ -207,10 +226,10 @@ def all_of(nprobe: int) -> Any:
     return raw_faiss.SearchParametersIVF(nprobe=nprobe)
 
 
-def _growth(tenth: float | str | None, plain: float, default: float) -> float:
-    """The exponent by which an effort grows as the passing share falls, from its values at all and at a tenth.
+def _growth(grown: float | str | None, plain: float, default: float) -> float:
+    """The exponent by which an effort grows with what makes it grow, from its values at one and at ten times that.
 
     >>> _growth(32, 16, 0.3) == math.log10(2)
     True
     """
-    return math.log10(float(tenth) / plain) if tenth else default
+    return math.log10(float(grown) / plain) if grown else default

@@ -192,12 +192,13 @@ def _built(
     else:
         index, parameters = _graph(vectors, plan, device)
     searcher = Searcher(index, vectors, present)
-    effort, tenth = calibrate(searcher, asked, spec.min_recall)
+    efforts = calibrate(searcher, asked, spec.min_recall)
     breadth = "nprobe" if plan.kind == "ivf" else "ef_search"
-    recall = recall_of(searcher, effort, vectors, asked.gate)
-    parameters |= {breadth: effort.breadth, "k_factor": effort.k_factor, "recall_at_10": round(recall, 4)}
-    if tenth:
-        parameters |= {f"{breadth}_tenth": tenth.breadth, "k_factor_tenth": tenth.k_factor}
+    recall = recall_of(searcher, efforts.plain, vectors, asked.gate)
+    parameters["recall_at_10"] = round(recall, 4)
+    for name, effort in (("", efforts.plain), ("_tenth", efforts.tenth), ("_hundred", efforts.hundred)):
+        if effort:
+            parameters |= {f"{breadth}{name}": effort.breadth, f"k_factor{name}": effort.k_factor}
     return index, parameters, recall
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indexer.ann.questions import K, Questions
+from indexer.ann.questions import Questions
 from indexer.format.vectors import Vectors
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def recall_of(searcher: Searcher, effort: Effort, vectors: Vectors, asked: Quest
     last = asked.nearest.positions[:, -1]
     tolerance = _SAME * np.linalg.norm(vectors[last].astype(np.float32), axis=1) * np.linalg.norm(asked.vectors, axis=1)
     least, wanted = asked.nearest.scores[:, -1] - tolerance, asked.nearest.scores.shape[1]
-    found, width = [], min(int(K * effort.k_factor) + 1, searcher.widest(effort.breadth))
+    found, width = [], searcher.width(effort.breadth, effort.k_factor, asked.k)
     block = max(1, _RESCORED // (width * vectors.shape[1]))
     for start in range(0, len(asked.vectors), block):
         some = slice(start, start + block)
         queries = asked.vectors[some]
-        ids = searcher.candidates(queries, effort.breadth, width)
+        ids = searcher.candidates(queries, effort.breadth, width, own=asked.own[some])
         scores = np.einsum("qd,qcd->qc", queries, np.asarray(vectors[ids], dtype=np.float32))
         right = (scores >= least[some, None]) & (ids >= 0)
         right &= ids != asked.own[some, None]

@@ -23,9 +23,9 @@ class Nearest(NamedTuple):
     scores: Floats
     positions: Positions
 
-    def part(self, some: slice) -> Nearest:
-        """Return the answers to some of the queries."""
-        return Nearest(self.scores[some], self.positions[some])
+    def part(self, some: slice, k: int) -> Nearest:
+        """Return the best ``k`` of the answers to some of the queries."""
+        return Nearest(self.scores[some, :k], self.positions[some, :k])
 
 
 def nearest(queries: Floats, own: Positions, vectors: Vectors, among: Positions, k: int, device: Device) -> Nearest:

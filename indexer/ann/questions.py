@@ -15,8 +15,10 @@ from indexer.ann.ivf import SEED
 from indexer.ann.nearest import Floats, Nearest, nearest
 from indexer.format.vectors import Positions, Vectors, taken
 
-K = 10
-TUNING_QUERIES = 250
+K, DEEP_K = 10, 100
+"""Hits that are asked for; an effort for more or for others grows between the two."""
+
+TUNING_QUERIES, DEEP_QUERIES = 250, 100
 GATE_QUERIES = 500
 """Of the segment's own vectors, so many are asked for; each is left out of its own answer."""
 
@@ -26,20 +28,25 @@ FILTERED_SHARE = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Questions:
-    """Queries ``(n, dim)``, the position that each is of (-1: of none), and their nearest of the chunks ``passing``."""
+    """Queries ``(n, dim)``, the position that each is of (-1: of none), and their ``k`` nearest of the ``passing``.
+
+    There are fewer nearest where fewer chunks pass.
+    """
 
     vectors: Floats
     own: Positions
     passing: Positions
     nearest: Nearest
+    k: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
-    """What an index is tuned with, the same where a tenth of the chunks passes, and what the gate asks."""
+    """What an index is tuned with, the same where a tenth of the chunks passes and for many hits; and the gate's."""
 
     tuning: Questions
     filtered: Questions
+    deep: Questions
     gate: Questions
 
 
@@ -55,13 +62,19 @@ def exam(vectors: Vectors, present: Positions, queries: Floats | None, device: D
     if queries is not None and len(queries):
         asked = np.concatenate([asked, queries])
         own = np.concatenate([own, np.full(len(queries), -1, dtype=np.int64)])
-    answers = nearest(asked, own, vectors, present, min(K, len(present) - 1), device)
+    answers = nearest(asked, own, vectors, present, min(DEEP_K, len(present) - 1), device)
     few = len(tuning)
-    under_filter = nearest(asked[:few], tuning, vectors, tenth, min(K, len(tenth) - 1), device)
+    of_tenth = nearest(asked[:few], tuning, vectors, tenth, min(K, len(tenth) - 1), device)
+
+    def part(begin: int, end: int | None, k: int) -> Questions:
+        some = slice(begin, end)
+        return Questions(vectors=asked[some], own=own[some], passing=present, nearest=answers.part(some, k), k=k)
+
     return Exam(
-        tuning=Questions(vectors=asked[:few], own=tuning, passing=present, nearest=answers.part(slice(few))),
-        filtered=Questions(vectors=asked[:few], own=tuning, passing=tenth, nearest=under_filter),
-        gate=Questions(vectors=asked[few:], own=own[few:], passing=present, nearest=answers.part(slice(few, None))),
+        tuning=part(0, few, K),
+        filtered=Questions(vectors=asked[:few], own=tuning, passing=tenth, nearest=of_tenth, k=K),
+        deep=part(0, min(few, DEEP_QUERIES), DEEP_K),
+        gate=part(few, None, K),
     )
 
 

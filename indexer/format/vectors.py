@@ -49,16 +49,20 @@ class Entries(NamedTuple):
         width: int,
         breadth: int,
         selector: faiss.IDSelector | None = None,
+        not_from: Positions | None = None,
     ) -> Positions:
         """Return each query's best ``width`` positions by the graph's codes, -1 where there are fewer.
 
-        ``queries`` is contiguous ``(n, dim)``; ``breadth`` is FAISS' ``efSearch``.
+        ``queries`` is contiguous ``(n, dim)``; ``breadth`` is FAISS' ``efSearch``; no walk begins at the position that
+        ``not_from`` ``(n,)`` has for its query.
         """
         import faiss as typed
 
         faiss: Any = typed  # its stubs lack the wrappers
         graph: Any = index
         scores = queries @ self.vectors.T
+        if not_from is not None:
+            scores[self.positions == not_from[:, None]] = -np.inf
         nearest = scores.argmax(axis=1)
         begin, begin_scores = self.positions[nearest], scores[np.arange(len(queries)), nearest]
         found = np.empty((len(queries), width), dtype=np.int64)

@@ -139,6 +139,32 @@ def test_filtered_recall_stays_high(segment: OpenSegment, share: float) -> None:
     assert recall >= 0.93
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_many_hits_are_found_as_surely_as_few(segment: OpenSegment, share: float) -> None:
+    mask = (np.random.default_rng(3).random(N) < share) & bitmap.unpack(segment.embedded, N)
+    found = []
+    for query in clustered(20, 2):
+        rows, how = found_rows(segment, mask, query, 100)
+        assert how in ("approximate", "exhausted")
+        found.append(len(set(rows) & set(truth(segment, mask, query, 100))) / 100)
+    assert np.mean(found) >= 0.93
+
+
+def test_rows_beyond_the_sure_ones_cost_fewer_candidates(segment: OpenSegment) -> None:
+    plan = VectorPlan.of(segment, segment.embedded, view_token=0)
+    query = clustered(1, 2)[0]
+    kept: ByteLru[PlanToken, Gathered] = ByteLru(max_bytes=1 << 20)
+
+    candidates, tail = search_segment(plan, query, 60, kept, 0, sure=10)
+    _, sure = search_segment(plan, query, 60, kept, 0)
+
+    assert len(np.unique(segment.row_of_chunk[candidates.positions])) >= 60
+    assert tail.refined <= sure.refined
+    best = truth(segment, bitmap.unpack(segment.embedded, N), query, 10)
+    rows = segment.row_of_chunk[candidates.positions].tolist()
+    assert len(set(best) & set(rows)) >= 9
+
+
 def test_a_filter_that_excludes_the_querys_neighbourhood_loses_few_hits(segment: OpenSegment) -> None:
     found = []
     for query in clustered(20, 2):
