@@ -188,7 +188,9 @@ class VectorPlan:
 
         The candidates for each are those for a hundred where still more are wanted.
         """
-        tens = max(1.0, chunks / MEASURED_K)
+        if chunks <= MEASURED_K:
+            return 1.0, 1.0
+        tens = chunks / MEASURED_K
         return tens**self.deep_growth, min(tens, 10.0) ** self.deep_k_growth
 
     def parameters(self, effort: int) -> Any:
