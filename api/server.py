@@ -24,10 +24,17 @@ from api.settings import ServeSettings, loopback
 BACKLOG = 1024
 
 
-def serve(settings: ServeSettings, *, started: Callable[[str], None] | None = None) -> None:
+def _untold(url: str) -> None:
+    """Tell nobody."""
+
+
+def serve(
+    settings: ServeSettings, *, started: Callable[[str], None] = _untold, ready: Callable[[str], None] = _untold
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; call it on the main thread.
 
-    ``started`` is called with the base URL once connections are taken. Raises :class:`api.errors.SettingsError` when
+    ``started`` is called with the base URL once connections are taken, ``ready`` once every collection and its query
+    model have been tried. Raises :class:`api.errors.SettingsError` when
     the address cannot be bound or is not this machine's alone.
     """
     app = create_app(settings)
@@ -39,7 +46,8 @@ def serve(settings: ServeSettings, *, started: Callable[[str], None] | None = No
     uvicorn_log.addHandler(handler)
     uvicorn_log.setLevel(logging.INFO)
     try:
-        _Server(app, settings, lambda: started(_url(bound)) if started else None).run([bound])
+        url = _url(bound)
+        _Server(app, settings, lambda: started(url), lambda: ready(url)).run([bound])
     finally:
         uvicorn_log.removeHandler(handler)
 
@@ -53,7 +61,7 @@ def serving(settings: ServeSettings, *, log: Logger | None = None) -> Iterator[s
     app = create_app(settings, log=log)
     bound = _bound(settings)
     ready = threading.Event()
-    server = _Server(app, settings, ready.set)
+    server = _Server(app, settings, ready.set, lambda: None)
     thread = threading.Thread(target=server.run, args=([bound],), name="serve", daemon=True)
     thread.start()
     try:
@@ -69,7 +77,9 @@ def serving(settings: ServeSettings, *, log: Logger | None = None) -> Iterator[s
 class _Server(uvicorn.Server):
     """uvicorn, which on a signal first says that it is not ready and goes on answering for ``drain_seconds``."""
 
-    def __init__(self, app: FastAPI, settings: ServeSettings, listening: Callable[[], None]) -> None:
+    def __init__(
+        self, app: FastAPI, settings: ServeSettings, listening: Callable[[], None], ready: Callable[[], None]
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -85,7 +95,7 @@ class _Server(uvicorn.Server):
         self._service: Service = app.state.service
         self._drain_seconds = settings.drain_seconds
         self._drained_at = math.inf
-        self._listening = listening
+        self._listening, self._ready, self._told_ready = listening, ready, False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell."""
@@ -101,7 +111,10 @@ class _Server(uvicorn.Server):
         self._drained_at = min(self._drained_at, time.monotonic() + self._drain_seconds)
 
     async def on_tick(self, counter: int) -> bool:
-        """End the drain when its time is over."""
+        """Tell when everything has been opened, and end the drain when its time is over."""
+        if not (self._told_ready or self._service.draining or self._service.starting()):
+            self._told_ready = True
+            self._ready()
         self.should_exit = self.should_exit or time.monotonic() >= self._drained_at
         return await super().on_tick(counter)
 

@@ -32,7 +32,9 @@ class DeltaSource:
         return self._table.head()
 
     def reads(self) -> Reads:
-        """Return ``changes``: a Delta table without a change feed is an error that says how to turn it on."""
+        """Return ``changes``; a table without a change feed is :class:`ChangesUnavailable`, which says what to do."""
+        self._table.resolve()
+        self._table.require_change_feed()
         return "changes"
 
     def has_nothing_after(self, position: Position) -> bool:

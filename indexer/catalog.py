@@ -27,6 +27,7 @@ horizon.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import threading
@@ -164,9 +165,7 @@ class Catalog:
         """Open the catalog of the collection ``name`` in the root ``store``; raises :class:`CollectionNotFound`."""
         folder = store.child(name)
         if not _has_catalog(folder):
-            raise CollectionNotFound(
-                f"there is no collection '{name}' in {store.url}; `grebe apply -f` with its spec makes it"
-            )
+            raise _not_found(store, name, "`grebe apply -f` with its spec makes it")
         return cls(folder, name)
 
     @staticmethod
@@ -383,6 +382,12 @@ class Catalog:
         )
 
 
+def _not_found(store: Store, name: str, advice: str) -> CollectionNotFound:
+    near = difflib.get_close_matches(name, Catalog.names(store), n=1)
+    meant = f"did you mean '{near[0]}'?" if near else advice
+    return CollectionNotFound(f"there is no collection '{name}' in {store.url}; {meant}")
+
+
 def drop(store: Store, name: str) -> None:
     """Delete the collection ``name`` with all its files; raises :class:`CollectionNotFound`.
 
@@ -391,7 +396,7 @@ def drop(store: Store, name: str) -> None:
     """
     folder = store.child(name)
     if name not in store.folders():
-        raise CollectionNotFound(f"there is no collection '{name}' in {store.url}")
+        raise _not_found(store, name, "`grebe status` lists them")
     folder.delete(_BEGINNINGS)
     log = folder.list(LOG)
     folder.delete(path for path in log if ".checkpoint." in path)

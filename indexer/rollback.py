@@ -56,6 +56,11 @@ def rollback(catalog: Catalog, version: int) -> CatalogState:
             continue  # a vacuum may have dropped the version: look again
 
 
+def require_possible(catalog: Catalog, version: int) -> None:
+    """Raise what :func:`rollback` would raise now, and change nothing."""
+    _require_files(catalog, _target(catalog, catalog.read(), version))
+
+
 def release(catalog: Catalog) -> CatalogState:
     """End the hold of a rollback, and return the new state; raises :class:`indexer.errors.HoldError` without one."""
     while True:

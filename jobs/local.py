@@ -11,6 +11,7 @@ from typing import Any, Self
 from api.freshness import age_seconds, known_complete_at
 from indexer.catalog import Catalog
 from indexer.format.store import Store
+from jobs.errors import CommandError
 from retrieval.cache import LocalCache
 from retrieval.request import SearchRequest
 from retrieval.response import Explanation, Hit
@@ -19,13 +20,25 @@ from retrieval.snapshot import open_snapshot
 
 
 class LocalCollection:
-    """One version of a collection, open until the block ends; its answers have the shape of the HTTP ones."""
+    """One version of a collection, open until the block ends; its answers have the shape of the HTTP ones.
+
+    Raises :class:`jobs.errors.CommandError` before the first load.
+    """
 
     def __init__(self, store: Store, name: str, cache: Path) -> None:
         catalog = Catalog.open(store, name)
+        if catalog.read().position is None:
+            raise CommandError(f"'{name}' has not been loaded yet: `grebe sync {name}` loads it")
         self._snapshot = open_snapshot(catalog, LocalCache(cache))
         state = self._snapshot.state
         self._complete_at = known_complete_at(state.position, state.source_committed_at, catalog.read_heartbeat())
+
+    def model_for(self, request: SearchRequest) -> str | None:
+        """Return the model that has to be loaded for ``request``; None where none has."""
+        model = self._snapshot.spec.vector.model
+        if model is None or model.startswith("hash:") or request.vector is not None:
+            return None
+        return None if request.resolved_mode(has_model=True) in (None, "keyword") else model
 
     def search(self, request: SearchRequest) -> dict[str, Any]:
         """Return the answer; raises what :func:`retrieval.search.search` raises."""

@@ -101,6 +101,7 @@ def run_verify(store: Store, name: str, *, cache: Path) -> Verification:
     catalog = Catalog.open(store, name)
     spec = catalog.read().spec
     spark = _session(f"grebe verify {name}", [spec])
+    note(f"Comparing {name} with {spec.source.table} ...")
     return verify(open_source(spark, spec), catalog, cache / "sync")
 
 

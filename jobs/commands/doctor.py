@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.output import Format, Output, StoreOption, print_json, stderr, stdout, table
+from jobs.output import Format, Output, StoreOption, note, print_json, stderr, stdout, table
 from jobs.settings import Settings
 
 MARKS = {"ok": "ok", "absent": "-", "failed": "FAILED"}
@@ -31,8 +31,14 @@ def doctor(
     from jobs.doctor import DEFAULT_MODEL, examine
 
     settings = Settings.read(store=store)
-    with stderr().status("Looking ..."):
-        findings = list(examine(settings, model=model or DEFAULT_MODEL))
+    findings, screen = [], stderr()
+    with screen.status("Looking ...") as status:
+        for finding in examine(settings, model=model or DEFAULT_MODEL):
+            findings.append(finding)
+            said = f"{finding.check}: {MARKS[finding.state]}"
+            status.update(f"Looking ... {said}")
+            if not screen.is_terminal:
+                note(said)
     failed = sum(finding.state == "failed" for finding in findings)
     if output is Format.JSON:
         print_json({"ok": not failed, "checks": [vars(finding) for finding in findings]})

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.output import Format, Output, StoreOption, print_json, stdout
+from jobs.output import Format, Output, StoreOption, note, print_json, stdout
 from jobs.settings import Settings
 
 
@@ -73,6 +73,9 @@ def search(
         dialect=dialect.value,
     )
     with LocalCollection(Store.at(settings.store), name, settings.cache) as collection:
+        model = collection.model_for(request)
+        if model:
+            note(f"Loading {model} ...")
         answer = collection.search(request)
     if output is Format.JSON:
         print_json(answer)

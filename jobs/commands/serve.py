@@ -39,8 +39,9 @@ def serve(
     from api.server import serve as run_server
     from api.settings import ServeSettings
 
-    def started(url: str) -> None:
-        note(f"Serving on {url} (Ctrl-C stops it)")
-
     serving = {"device": device} if device else None
-    run_server(ServeSettings.load(config, store=store, host=host, port=port, serving=serving), started=started)
+    run_server(
+        ServeSettings.load(config, store=store, host=host, port=port, serving=serving),
+        started=lambda url: note(f"Opening the store's collections; requests are taken on {url} (Ctrl-C stops it)"),
+        ready=lambda url: note(f"Serving on {url}"),
+    )

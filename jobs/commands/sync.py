@@ -143,7 +143,8 @@ def _print(outcomes: Sequence[Outcome], output: Format, *, alone: bool) -> None:
         print_json(results[0] if alone else {"collections": results, "failed": failed})
     elif not (alone and outcomes[0].error):  # its sentence has been told
         columns = [column for column in results[0] if column != "error"]
-        stdout().print(table(columns, [[result[column] for column in columns] for result in results]))
+        cells = [[result[column] for column in columns] for result in results]
+        stdout().print(table([column.replace("_", " ") for column in columns], cells))
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:
@@ -153,13 +154,21 @@ def _result(outcome: Outcome) -> dict[str, Any]:
     state = report.state if report else None
     return {
         "collection": outcome.name,
-        "outcome": "failed" if outcome.error else "synced",
+        "outcome": _word(outcome.error),
         "version": state.version if state else None,
         "source_version": state.position.version if state and state.position else None,
         "commits": report.commits if report else None,
         **(report.ledger.model_dump() if report else dict.fromkeys(Ledger.model_fields)),
         "error": sentence(outcome.error) if outcome.error else None,
     }
+
+
+def _word(error: Exception | None) -> str:
+    from indexer.errors import CollectionHeld
+
+    if error is None:
+        return "synced"
+    return "held" if isinstance(error, CollectionHeld) else "failed"
 
 
 def _stop_on_signals() -> threading.Event:

@@ -59,9 +59,11 @@ def rollback(
     grebe history advisories
     grebe rollback advisories 41
     """
+    from indexer.rollback import require_possible
     from indexer.rollback import rollback as put_back
 
     catalog = _catalog(name, store)
+    require_possible(catalog, version)
     if not yes and not confirmed(f"Put version {version} of '{name}' back and hold the collection?"):
         note("Nothing was changed.")
         raise typer.Exit(1)

@@ -23,6 +23,7 @@ from api.settings import ServeSettings
 serve(
     ServeSettings.load(store=sys.argv[1], cache=sys.argv[2], port=0, drain_seconds=1, poll_interval_ms=20),
     started=lambda url: print(url, flush=True),
+    ready=lambda url: print("ready", flush=True),
 )
 print("ended", flush=True)
 """
@@ -42,7 +43,8 @@ def test_sigterm_drains_not_ready_at_once_then_requests_under_way_finish_and_the
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         with httpx.Client(base_url=url, timeout=60) as client:
-            until(lambda: client.get("/readyz").status_code == 200)
+            assert process.stdout.readline() == "ready\n"
+            assert client.get("/readyz").status_code == 200
             late: list[int] = []
             body = {"query": "river", "min_version": 9, "deadline_ms": 2500}
             waiting = threading.Thread(

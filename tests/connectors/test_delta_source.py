@@ -137,10 +137,14 @@ def test_a_feed_that_is_off_is_named_with_the_line_that_turns_it_on(spark: Spark
     with pytest.raises(ChangesUnavailable) as caught:
         changes_after(table.source, position)
 
+    with pytest.raises(ChangesUnavailable, match="keeps no change feed"):
+        table.source.reads()
+
     wanted = f"ALTER TABLE delta.`{table.path}` SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
     assert str(caught.value).endswith(wanted)
     table.sql(wanted)
     assert changes_after(table.source, position) == [(0, 1, [])]
+    assert table.source.reads() == "changes"
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from api.models import MinVersion, SearchBody
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("connectors", "indexer", "retrieval", "api", "jobs")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,6 +57,11 @@ def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
     assert by_query["results"][0]["key"] == 2
     assert (status["state"], status["rows"]) == ("open", 3)
     assert row["key"] == 2
+
+
+def test_the_readmes_request_is_one() -> None:
+    (request,) = blocks("json")
+    assert SearchBody.model_validate_json(request).min_version == MinVersion(version=0)
 
 
 def test_the_readme_names_every_command_and_target() -> None:

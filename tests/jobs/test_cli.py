@@ -136,6 +136,23 @@ def test_an_unknown_collection_is_a_sentence_and_exit_code_1(grebe: Grebe) -> No
     assert "Traceback" not in said.err
 
 
+def test_a_misspelt_collection_is_told_what_was_probably_meant(synced: Grebe) -> None:
+    assert synced("search", "brids", "anything").err.rstrip().endswith("; did you mean 'birds'?")
+    assert synced("drop", "brids", "--yes").err.rstrip().endswith("; did you mean 'birds'?")
+
+
+def test_a_search_before_the_first_sync_says_what_to_do(grebe: Grebe, house: Path) -> None:
+    spec = house / "early.yaml"
+    spec.write_text((house / "birds.yaml").read_text().replace("name: birds", "name: early", 1))
+    assert grebe("apply", "-f", spec).code == 0
+
+    said = grebe("search", "early", "anything")
+
+    assert (said.code, said.out) == (1, "")
+    assert said.err == "error: 'early' has not been loaded yet: `grebe sync early` loads it\n"
+    assert grebe("drop", "early", "--yes").code == 0
+
+
 def test_debug_shows_where_an_error_came_from(grebe: Grebe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GREBE_DEBUG", "1")
     assert "Traceback" in grebe("status", "nobody").err

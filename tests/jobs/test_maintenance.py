@@ -142,8 +142,9 @@ def test_a_rollback_holds_the_collection_at_the_older_version(grebe: Grebe, cata
     assert grebe("receipt", "texts", 1, "-o", "json").json["verdict"] == "live"
 
 
-def test_a_rollback_to_what_is_not_kept_is_a_sentence(grebe: Grebe) -> None:
-    said = grebe("rollback", "texts", 99, "--yes")
+@pytest.mark.parametrize("sure", [("--yes",), ()], ids=["unasked", "before anybody is asked"])
+def test_a_rollback_to_what_is_not_kept_is_a_sentence(grebe: Grebe, sure: tuple[str, ...]) -> None:
+    said = grebe("rollback", "texts", 99, *sure)
 
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("error: version 99 of 'texts' is not kept")

@@ -63,6 +63,26 @@ def test_all_collections_in_one_job_and_the_summary_says_which_failed(
     ]
 
 
+def test_a_collection_that_waits_for_a_person_is_held_and_one_that_cannot_be_followed_is_not_loaded(
+    grebe: Grebe, tmp_path: Path, spark: SparkSession
+) -> None:
+    declare(grebe, tmp_path, "birds", 3)
+    declare(grebe, tmp_path, "mute", 0)
+    write_deltalake(str(tmp_path / "mute"), pa.table({"id": [1], "body": ["row 1"]}))
+    assert grebe("sync", "birds").code == 0
+    loaded = grebe("status", "birds", "-o", "json").json["version"]
+    write_deltalake(str(tmp_path / "birds"), pa.table({"id": [9], "body": ["row 9"]}), mode="append")
+    assert grebe("sync", "birds").code == 0
+    assert grebe("rollback", "birds", loaded, "--yes").code == 0
+
+    said = grebe("sync", "birds", "mute", "-o", "json")
+
+    assert said.code == 1
+    assert [one["outcome"] for one in said.json["collections"]] == ["held", "failed"]
+    assert "keeps no change feed; turn it on with: ALTER TABLE" in said.json["collections"][1]["error"]
+    assert grebe("status", "mute", "-o", "json").json["version"] == 0
+
+
 def test_a_single_collection_that_fails_is_an_object_too(grebe: Grebe) -> None:
     said = grebe("sync", "nobody", "-o", "json")
 
