@@ -14,16 +14,26 @@ Weights need not add up to 1; they are used as given.
 
 from __future__ import annotations
 
-import heapq
-import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, NamedTuple
 
-Id = TypeVar("Id", bound=Hashable)
+import numpy as np
+import numpy.typing as npt
+
 FusionKind = Literal["rrf", "minmax"]
 RRF_RANK_CONSTANT = 60
 """k of the RRF paper: its authors' pilot value, which later work found to be flat around the best."""
+
+Ids = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+
+
+class Leg(NamedTuple):
+    """A leg's hits, best first: distinct ``ids`` and their raw ``scores``, both ``(n,)``."""
+
+    ids: Ids
+    scores: Scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,100 +51,88 @@ class Contribution:
         return self.weight * self.normalised
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fused(Generic[Id]):
-    """One fused hit with the numbers that made its score."""
-
-    id: Id
-    score: float
-    legs: Mapping[str, Contribution]
-
-
-Ranking = Sequence[tuple[Id, float]]
-"""A leg's hits, best first: distinct ids with their raw scores."""
-
-
-def rrf(raw_scores: Sequence[float], *, rank_constant: int = RRF_RANK_CONSTANT) -> list[float]:
+def rrf(raw_scores: Scores, *, rank_constant: int = RRF_RANK_CONSTANT) -> Scores:
     """Return what each hit of one leg, best first, gives by its rank.
 
-    >>> [round(part, 6) for part in rrf([9.0, 7.5])]
+    >>> rrf(np.array([9.0, 7.5])).round(6).tolist()
     [0.016393, 0.016129]
     """
-    return [1.0 / (rank_constant + rank) for rank in range(1, len(raw_scores) + 1)]
+    return 1.0 / (rank_constant + np.arange(1, len(raw_scores) + 1))
 
 
-def minmax(raw_scores: Sequence[float]) -> list[float]:
+def minmax(raw_scores: Scores) -> Scores:
     """Return one leg's scores stretched over 0 to 1; all equal gives 1.
 
-    >>> minmax([9.0, 6.0, 5.0]), minmax([3.0, 3.0])
+    >>> minmax(np.array([9.0, 6.0, 5.0])).tolist(), minmax(np.array([3.0, 3.0])).tolist()
     ([1.0, 0.25, 0.0], [1.0, 1.0])
     """
-    if not raw_scores:
-        return []
-    low = min(raw_scores)
-    span = max(raw_scores) - low
-    if span <= 0:
-        return [1.0] * len(raw_scores)
-    return [(raw - low) / span for raw in raw_scores]
+    low = raw_scores.min(initial=np.inf)
+    span = raw_scores.max(initial=-np.inf) - low
+    return (raw_scores - low) / span if span > 0 else np.ones(len(raw_scores))
+
+
+NORMALISE: Mapping[FusionKind, Callable[[Scores], Scores]] = {"rrf": rrf, "minmax": minmax}
+
+
+class Fused(NamedTuple):
+    """The best hits of all legs, best first: ``ids`` with their fused ``scores``."""
+
+    ids: list[int]
+    scores: list[float]
 
 
 def fuse(
     kind: FusionKind,
-    legs: Mapping[str, Ranking[Id]],
+    legs: Mapping[str, Leg],
     weights: Mapping[str, float],
     *,
-    key_of: Callable[[Id], Any],
+    keys_of: Callable[[list[int]], Sequence[Any]],
     limit: int,
-    explain: bool = True,
-) -> list[Fused[Id]]:
+) -> Fused:
     """Return the best ``limit`` hits of all legs: highest fused score first, ties by key ascending.
 
-    A leg without a weight weighs 1. ``key_of`` gives a hit's sortable key; it is asked only for hits that tie. Without
-    ``explain`` no hit says what its legs gave.
+    A leg without a weight weighs 1. ``keys_of`` gives hits' sortable keys; it is asked only about hits that tie.
     """
-    normalise = rrf if kind == "rrf" else minmax
-    normalised = {name: normalise([raw for _, raw in legs[name]]) for name in sorted(legs)}
-    scores: dict[Id, float] = {}
     # Added in a fixed order of legs, so that two hits with the same parts have the same score to the last bit.
-    for name, parts in normalised.items():
-        weight = weights.get(name, 1.0)
-        for (hit, _), part in zip(legs[name], parts, strict=True):
-            scores[hit] = scores.get(hit, 0.0) + weight * part
-    chosen = ordered_by_score(list(scores.items()), key_of=key_of, limit=limit)
-    if not explain:
-        return [Fused(id=hit, score=scores[hit], legs={}) for hit in chosen]
-    shown = set(chosen)
-    ranks = {
-        name: {hit: rank for rank, (hit, _) in enumerate(legs[name], start=1) if hit in shown} for name in normalised
-    }
-
-    def contributions(hit: Id) -> dict[str, Contribution]:
-        return {
-            name: Contribution(
-                rank=rank,
-                raw_score=legs[name][rank - 1][1],
-                normalised=normalised[name][rank - 1],
-                weight=weights.get(name, 1.0),
-            )
-            for name in normalised
-            if (rank := ranks[name].get(hit)) is not None
-        }
-
-    return [Fused(id=hit, score=scores[hit], legs=contributions(hit)) for hit in chosen]
+    names = sorted(legs)
+    parts = [weights.get(name, 1.0) * NORMALISE[kind](legs[name].scores) for name in names]
+    ids, hit = np.unique(np.concatenate([legs[name].ids for name in names]), return_inverse=True)
+    scores = np.asarray(np.bincount(hit, weights=np.concatenate(parts)), dtype=np.float64)
+    return best(ids, scores, keys_of=keys_of, limit=limit)
 
 
-def ordered_by_score(scored: list[tuple[Id, float]], *, key_of: Callable[[Id], Any], limit: int) -> list[Id]:
-    """Return the best ``limit`` ids by descending score, ties by key ascending."""
-    if 0 < limit < len(scored):
-        least = heapq.nlargest(limit, map(operator.itemgetter(1), scored))[-1]
-        scored = [pair for pair in scored if pair[1] >= least]
-    scored.sort(key=lambda pair: -pair[1])
-    start, chosen = 0, min(limit, len(scored))
-    while start < chosen:
-        end = start + 1
-        while end < len(scored) and scored[end][1] == scored[start][1]:
-            end += 1
-        if end - start > 1:
-            scored[start:end] = sorted(scored[start:end], key=lambda pair: key_of(pair[0]))
-        start = end
-    return [hit for hit, _ in scored[:chosen]]
+def best(ids: Ids, scores: Scores, *, keys_of: Callable[[list[int]], Sequence[Any]], limit: int) -> Fused:
+    """Return the ``limit`` ids with the highest ``scores``, ties by key ascending."""
+    if limit < len(ids):
+        enough = scores >= np.partition(scores, len(ids) - limit)[len(ids) - limit]
+        ids, scores = ids[enough], scores[enough]
+    order = np.argsort(-scores, kind="stable")
+    ids, scores = ids[order], scores[order]
+    same = scores[1:] == scores[:-1]
+    if same.any():
+        runs = np.concatenate([[0], np.cumsum(~same)])
+        tied = np.concatenate([same, [False]]) | np.concatenate([[False], same])
+        at = ids[tied].tolist()
+        by = list(zip(runs[tied].tolist(), keys_of(at), strict=True))
+        ids[tied] = [at[place] for place in sorted(range(len(at)), key=by.__getitem__)]
+    return Fused(ids[:limit].tolist(), scores[:limit].tolist())
+
+
+def contributions(
+    kind: FusionKind, legs: Mapping[str, Leg], weights: Mapping[str, float], ids: Sequence[int]
+) -> list[dict[str, Contribution]]:
+    """Return, for each of ``ids``, what each leg that has it gave."""
+    given: list[dict[str, Contribution]] = [{} for _ in ids]
+    for name in sorted(legs):
+        leg, normalised = legs[name], NORMALISE[kind](legs[name].scores)
+        ranks = {hit: rank for rank, hit in enumerate(leg.ids.tolist(), start=1)}
+        for hit, parts in zip(ids, given, strict=True):
+            rank = ranks.get(hit)
+            if rank is not None:
+                parts[name] = Contribution(
+                    rank=rank,
+                    raw_score=float(leg.scores[rank - 1]),
+                    normalised=float(normalised[rank - 1]),
+                    weight=weights.get(name, 1.0),
+                )
+    return given

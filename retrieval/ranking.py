@@ -126,11 +126,10 @@ def _few(found: Candidates, k: int) -> Ranked | None:
     return Ranked([found.place] * len(order), [positions[at] for at in order], best[:k])
 
 
-def row_ids(ranked: Ranked, views: Sequence[SegmentView]) -> list[int]:
+def row_ids(ranked: Ranked, views: Sequence[SegmentView]) -> Positions:
     """Return each hit's row as one number, unique in the snapshot."""
     places, positions = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
-    rows: list[int] = rows_of(places, positions, views).tolist()
-    return rows
+    return rows_of(places, positions, views)
 
 
 def rows_of(places: Positions, positions: Positions, views: Sequence[SegmentView]) -> Positions:

@@ -6,20 +6,21 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from indexer.embedding import Embedder, load_embedder
 from retrieval import bitmap
 from retrieval.errors import RequestError
 from retrieval.filter import compile_filter
-from retrieval.fusion import Contribution, fuse
+from retrieval.fusion import Contribution, Leg, contributions, fuse
 from retrieval.keyword_leg import KeywordSearch
 from retrieval.passing import Passing
 from retrieval.ranking import NOTHING, Candidates, Ranked, rank, row_ids
 from retrieval.request import FUSION_DEPTH, Mode, SearchRequest, query_vector, unknown_names
 from retrieval.response import Effort, Explanation, Hits, Plan, SearchResponse
 from retrieval.rows import field_names
-from retrieval.segments import Key, keys_of
+from retrieval.segments import Key, keys_at
 from retrieval.snapshot import Snapshot
 from retrieval.vector_leg import SegmentSearch, search_vectors
 
@@ -169,44 +170,34 @@ def _fused(
     snapshot: Snapshot, request: SearchRequest, legs: Mapping[str, Ranked]
 ) -> tuple[Ranked, list[Explanation] | None]:
     """Return the legs as one list; a single leg keeps its own scores."""
-    if len(legs) == 1 and not request.explain:
-        return next(iter(legs.values())), None
+    if len(legs) == 1:
+        return _explained_leg(legs) if request.explain else (next(iter(legs.values())), None)
     chunks: dict[int, tuple[int, int]] = {}
-    rankings: dict[str, list[tuple[int, float]]] = {}
+    scored: dict[str, Leg] = {}
     # The keyword leg's passage shows the words that were asked for; it is named last and so wins.
     for name, ranked in sorted(legs.items(), reverse=True):
         ids = row_ids(ranked, snapshot.views)
-        chunks.update(zip(ids, zip(ranked.places, ranked.positions, strict=True), strict=True))
-        rankings[name] = list(zip(ids, ranked.scores, strict=True))
-    if len(legs) == 1:
-        return _explained_leg(legs, rankings)
+        chunks.update(zip(ids.tolist(), zip(ranked.places, ranked.positions, strict=True), strict=True))
+        scored[name] = Leg(ids, np.array(ranked.scores, dtype=np.float64))
 
-    def key_of(row: int) -> Key:
-        place, position = chunks[row]
-        return keys_of(snapshot.views[place].segment, snapshot.spec, [position])[0]
+    def keys_of(rows: list[int]) -> list[Key]:
+        places, positions = zip(*(chunks[row] for row in rows), strict=True)
+        return keys_at(snapshot.views, snapshot.spec, places, positions)
 
-    fused = fuse(
-        request.fusion.kind,
-        rankings,
-        request.fusion.weights,
-        key_of=key_of,
-        limit=request.k,
-        explain=request.explain,
-    )
-    ranked = Ranked(
-        [chunks[hit.id][0] for hit in fused], [chunks[hit.id][1] for hit in fused], [hit.score for hit in fused]
-    )
-    return ranked, [Explanation(legs=hit.legs) for hit in fused] if request.explain else None
+    kind, weights = request.fusion.kind, request.fusion.weights
+    fused = fuse(kind, scored, weights, keys_of=keys_of, limit=request.k)
+    ranked = Ranked([chunks[row][0] for row in fused.ids], [chunks[row][1] for row in fused.ids], fused.scores)
+    if not request.explain:
+        return ranked, None
+    return ranked, [Explanation(legs=parts) for parts in contributions(kind, scored, weights, fused.ids)]
 
 
-def _explained_leg(
-    legs: Mapping[str, Ranked], rankings: Mapping[str, Sequence[tuple[int, float]]]
-) -> tuple[Ranked, list[Explanation]]:
+def _explained_leg(legs: Mapping[str, Ranked]) -> tuple[Ranked, list[Explanation]]:
     """Explain a single leg: its raw scores are the scores."""
     ((name, ranked),) = legs.items()
     return ranked, [
         Explanation(legs={name: Contribution(rank=rank, raw_score=score, normalised=score, weight=1.0)})
-        for rank, (_, score) in enumerate(rankings[name], start=1)
+        for rank, score in enumerate(ranked.scores, start=1)
     ]
 
 

@@ -1,80 +1,82 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.fusion import Contribution, Fused, FusionKind, fuse, minmax, ordered_by_score, rrf
+from retrieval.fusion import Contribution, Fused, FusionKind, Leg, best, contributions, fuse, minmax, rrf
 
-VECTOR = [("a", 0.9), ("b", 0.7), ("c", 0.5)]
-KEYWORD = [("c", 12.0), ("d", 4.0)]
+A, B, C, D = 1, 2, 3, 4
 EVEN = {"vector": 0.5, "keyword": 0.5}
 
 
-def identity(key: str) -> str:
-    return key
+def leg_of(hits: list[tuple[int, float]]) -> Leg:
+    return Leg(np.array([hit for hit, _ in hits], dtype=np.int64), np.array([raw for _, raw in hits], dtype=np.float64))
+
+
+VECTOR = leg_of([(A, 0.9), (B, 0.7), (C, 0.5)])
+KEYWORD = leg_of([(C, 12.0), (D, 4.0)])
+NONE = leg_of([])
+
+
+def themselves(ids: list[int]) -> list[int]:
+    return ids
 
 
 def test_rrf_adds_reciprocal_ranks() -> None:
-    legs = {"vector": VECTOR, "keyword": KEYWORD}
+    fused = fuse("rrf", {"vector": VECTOR, "keyword": KEYWORD}, {}, keys_of=themselves, limit=10)
 
-    fused = fuse("rrf", legs, {}, key_of=identity, limit=10)
-
-    expected = [("c", 1 / 63 + 1 / 61), ("a", 1 / 61), ("b", 1 / 62), ("d", 1 / 62)]
-    assert [hit.id for hit in fused] == [key for key, _ in expected]
-    assert [hit.score for hit in fused] == pytest.approx([score for _, score in expected])
+    assert fused.ids == [C, A, B, D]
+    assert fused.scores == pytest.approx([1 / 63 + 1 / 61, 1 / 61, 1 / 62, 1 / 62])
 
 
 def test_minmax_stretches_each_leg_over_zero_to_one() -> None:
-    legs = {"vector": VECTOR, "keyword": KEYWORD}
+    fused = fuse("minmax", {"vector": VECTOR, "keyword": KEYWORD}, EVEN, keys_of=themselves, limit=10)
 
-    fused = fuse("minmax", legs, EVEN, key_of=identity, limit=10)
-
-    expected = [("a", 0.5), ("c", 0.5), ("b", 0.25), ("d", 0.0)]
-    assert [hit.id for hit in fused] == [key for key, _ in expected]
-    assert [hit.score for hit in fused] == pytest.approx([score for _, score in expected])
+    assert fused.ids == [A, C, B, D]
+    assert fused.scores == pytest.approx([0.5, 0.5, 0.25, 0.0])
 
 
 def test_weights_scale_what_each_leg_adds() -> None:
-    legs = {"vector": VECTOR, "keyword": KEYWORD}
+    legs, weights = {"vector": VECTOR, "keyword": KEYWORD}, {"vector": 0.2, "keyword": 0.8}
 
-    fused = fuse("minmax", legs, {"vector": 0.2, "keyword": 0.8}, key_of=identity, limit=2)
-
-    assert fused == [
-        Fused(
-            id="c",
-            score=0.8,
-            legs={
-                "keyword": Contribution(rank=1, raw_score=12.0, normalised=1.0, weight=0.8),
-                "vector": Contribution(rank=3, raw_score=0.5, normalised=0.0, weight=0.2),
-            },
-        ),
-        Fused(
-            id="a",
-            score=0.2,
-            legs={"vector": Contribution(rank=1, raw_score=0.9, normalised=1.0, weight=0.2)},
-        ),
+    assert fuse("minmax", legs, weights, keys_of=themselves, limit=2) == Fused([C, A], [0.8, 0.2])
+    assert contributions("minmax", legs, weights, [C, A]) == [
+        {
+            "keyword": Contribution(rank=1, raw_score=12.0, normalised=1.0, weight=0.8),
+            "vector": Contribution(rank=3, raw_score=0.5, normalised=0.0, weight=0.2),
+        },
+        {"vector": Contribution(rank=1, raw_score=0.9, normalised=1.0, weight=0.2)},
     ]
 
 
 def test_equal_scores_of_a_leg_each_give_one() -> None:
-    assert minmax([0.3, 0.3, 0.3]) == [1.0, 1.0, 1.0]
+    assert minmax(np.array([0.3, 0.3, 0.3])).tolist() == [1.0, 1.0, 1.0]
 
 
 def test_an_empty_legs_weight_is_not_handed_on() -> None:
-    fused = fuse("minmax", {"vector": VECTOR, "keyword": []}, EVEN, key_of=identity, limit=1)
+    assert fuse("minmax", {"vector": VECTOR, "keyword": NONE}, EVEN, keys_of=themselves, limit=1) == Fused([A], [0.5])
 
-    assert [(hit.id, hit.score) for hit in fused] == [("a", 0.5)]
+
+@pytest.mark.parametrize("kind", ["rrf", "minmax"])
+def test_legs_without_hits_fuse_to_none(kind: FusionKind) -> None:
+    assert fuse(kind, {"vector": NONE, "keyword": NONE}, EVEN, keys_of=themselves, limit=5) == Fused([], [])
 
 
 def test_ties_are_broken_by_key_also_at_the_limit() -> None:
-    scored = [("d", 1.0), ("b", 1.0), ("z", 2.0), ("a", 1.0), ("c", 1.0)]
+    ids, scores = np.array([4, 2, 26, 1, 3]), np.array([1.0, 1.0, 2.0, 1.0, 1.0])
 
-    assert ordered_by_score(scored, key_of=identity, limit=3) == ["z", "a", "b"]
+    def backwards(asked: list[int]) -> list[int]:
+        assert sorted(asked) == [1, 2, 3, 4]
+        return [-hit for hit in asked]
+
+    assert best(ids, scores, keys_of=themselves, limit=3).ids == [26, 1, 2]
+    assert best(ids, scores, keys_of=backwards, limit=3).ids == [26, 4, 3]
 
 
 def test_rrf_of_no_hits_is_empty() -> None:
-    assert rrf([]) == []
+    assert rrf(np.array([])).tolist() == []
 
 
 leg = st.lists(st.tuples(st.integers(0, 30), st.integers(-5, 5)), max_size=20, unique_by=lambda hit: hit[0])
@@ -112,10 +114,12 @@ def test_fusion_equals_the_naive_sum(
         for name, ranking in (("vector", first), ("keyword", second))
     }
     weights = {"vector": weight, "keyword": 1 - weight}
+    arrays = {name: leg_of(ranking) for name, ranking in legs.items()}
 
-    fused = fuse(kind, legs, weights, key_of=lambda hit: hit, limit=limit)
+    fused = fuse(kind, arrays, weights, keys_of=themselves, limit=limit)
 
     scores = naive(kind, legs, weights)
     expected = sorted(scores, key=lambda hit: (-scores[hit], hit))[:limit]
-    assert [(hit.id, hit.score) for hit in fused] == [(hit, scores[hit]) for hit in expected]
-    assert all(hit.score == pytest.approx(sum(part.added for part in hit.legs.values())) for hit in fused)
+    assert fused == Fused(expected, [scores[hit] for hit in expected])
+    given = contributions(kind, arrays, weights, fused.ids)
+    assert [sum(part.added for part in parts.values()) for parts in given] == pytest.approx(fused.scores)
