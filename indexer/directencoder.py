@@ -13,7 +13,7 @@ Vectors = npt.NDArray[np.float32]
 
 TOKENIZER_BATCH = 1024
 """Texts in one call of the tokenizer: enough for its threads, and few of its large encodings held at once."""
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 """The names under which a model may keep its own prompt for documents, in sentence-transformers' order."""
 DIRECT_MODULES = {"Pooling", "Normalize", "Dense"}
 """sentence-transformers' modules that, after a Transformer, ask for no feature beside its own and the mask."""
@@ -48,7 +48,7 @@ class DirectEncoder:
 
         ``tokenizer`` is a copy of the model's without padding, which the encoder keeps.
         """
-        prompt = prompt or _own_document_prompt(model)
+        prompt = prompt or own_document_prompt(model)
         if not _reads_ids_and_mask_alone(model, prompt):
             return None
         encoder = cls(model, prompt, tokenizer)
@@ -119,10 +119,10 @@ class DirectEncoder:
         )
 
 
-def _own_document_prompt(model: Any) -> str:
+def own_document_prompt(model: Any) -> str:
     """Return the prompt that ``encode_document`` takes when it is given none."""
     own = model.prompts or {}
-    name = next((name for name in DOCUMENT_PROMPTS if name in own), model.default_prompt_name)
+    name = next((name for name in _DOCUMENT_PROMPTS if name in own), model.default_prompt_name)
     return own.get(name) or ""
 
 

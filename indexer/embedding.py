@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.ann.device import task_gpu
-from indexer.directencoder import DOCUMENT_PROMPTS, TOKENIZER_BATCH, DirectEncoder
+from indexer.directencoder import TOKENIZER_BATCH, DirectEncoder, own_document_prompt
 from indexer.errors import EmbeddingError
 from indexer.spec import VectorSpec
 
@@ -211,8 +211,7 @@ class SentenceTransformerEmbedder:
         return plain
 
     def _room_for_text(self) -> int:
-        own = self._model.prompts or {}
-        prompt = self._prompts["document"] or next((own[name] for name in DOCUMENT_PROMPTS if own.get(name)), "")
+        prompt = self._prompts["document"] or own_document_prompt(self._model)
         limit = min(self._model.max_seq_length or LONGEST_WINDOW, LONGEST_WINDOW)
         room = int(limit - self._tokenizer.num_special_tokens_to_add(False) - len(self.token_spans([prompt])[0]))
         if room < SHORTEST_WINDOW:

@@ -54,6 +54,7 @@ def test_the_direct_way_takes_the_models_own_prompt_for_documents(own_minilm: Se
         model.prompts, model.default_prompt_name = prompts, default
         encoder = direct(own_minilm)
         assert encoder is not None
+        assert own_minilm._room_for_text() == own_minilm.max_tokens - 2
         np.testing.assert_allclose(encoder(["a nest"], 1), expected, rtol=0, atol=1e-5)
         np.testing.assert_allclose(by_encode_document(own_minilm, ["a nest"]), expected, rtol=0, atol=1e-5)
 
