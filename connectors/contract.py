@@ -74,10 +74,10 @@ class Source(Protocol):
         """Return the newest position; cheap enough to be asked every second (no Spark job)."""
 
     def reads(self) -> Reads:
-        """Say how the table is followed at present; :meth:`stream` needs ``changes``.
+        """Say how the table is followed at present; :meth:`stream` needs ``changes``."""
 
-        Raises :class:`connectors.errors.ChangesUnavailable` where it cannot be followed in any way.
-        """
+    def require_followable(self) -> None:
+        """Raise :class:`connectors.errors.ChangesUnavailable` where the table can be followed in neither way."""
 
     def has_nothing_after(self, position: Position) -> bool:
         """Say whether ``position`` holds all that the source has now; as cheap as :meth:`head`.

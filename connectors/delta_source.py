@@ -32,10 +32,13 @@ class DeltaSource:
         return self._table.head()
 
     def reads(self) -> Reads:
-        """Return ``changes``; a table without a change feed is :class:`ChangesUnavailable`, which says what to do."""
+        """Return ``changes``: a Delta table without a change feed cannot be followed."""
+        return "changes"
+
+    def require_followable(self) -> None:
+        """Raise :class:`ChangesUnavailable`, which says how to turn the change feed on, where it is off."""
         self._table.resolve()
         self._table.require_change_feed()
-        return "changes"
 
     def has_nothing_after(self, position: Position) -> bool:
         """Say whether ``position`` is the newest version."""

@@ -91,6 +91,9 @@ class MemorySource:
         """Return what the constructor was told."""
         return self._reads
 
+    def require_followable(self) -> None:
+        """Return: snapshots can always be compared."""
+
     def has_nothing_after(self, position: Position) -> bool:
         """Say whether ``position`` is the head."""
         return self.head().position == position

@@ -73,6 +73,9 @@ class SnowflakeSource:
         facts = self._table.recent_facts()
         return "changes" if facts.tracked and facts.travels else "snapshots"
 
+    def require_followable(self) -> None:
+        """Return: what keeps no changes is compared by snapshots."""
+
     def has_nothing_after(self, position: Position) -> bool:
         """Say whether ``position`` has all that the table's token stands for: one statement, or two after a change.
 

@@ -27,7 +27,6 @@ horizon.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import threading
@@ -36,6 +35,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Schema, Transaction
 from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -165,7 +165,11 @@ class Catalog:
         """Open the catalog of the collection ``name`` in the root ``store``; raises :class:`CollectionNotFound`."""
         folder = store.child(name)
         if not _has_catalog(folder):
-            raise _not_found(store, name, "`grebe apply -f` with its spec makes it")
+            raise CollectionNotFound(
+                f"there is no collection '{name}' in {store.url}; `grebe apply -f` with its spec makes it",
+                name=name,
+                others=partial(Catalog.names, store),
+            )
         return cls(folder, name)
 
     @staticmethod
@@ -382,12 +386,6 @@ class Catalog:
         )
 
 
-def _not_found(store: Store, name: str, advice: str) -> CollectionNotFound:
-    near = difflib.get_close_matches(name, Catalog.names(store), n=1)
-    meant = f"did you mean '{near[0]}'?" if near else advice
-    return CollectionNotFound(f"there is no collection '{name}' in {store.url}; {meant}")
-
-
 def drop(store: Store, name: str) -> None:
     """Delete the collection ``name`` with all its files; raises :class:`CollectionNotFound`.
 
@@ -396,7 +394,9 @@ def drop(store: Store, name: str) -> None:
     """
     folder = store.child(name)
     if name not in store.folders():
-        raise _not_found(store, name, "`grebe status` lists them")
+        raise CollectionNotFound(
+            f"there is no collection '{name}' in {store.url}", name=name, others=partial(Catalog.names, store)
+        )
     folder.delete(_BEGINNINGS)
     log = folder.list(LOG)
     folder.delete(path for path in log if ".checkpoint." in path)

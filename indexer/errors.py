@@ -22,6 +22,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class IndexerError(Exception):
     """Anything that the index builder raises on purpose."""
@@ -52,7 +54,12 @@ class CatalogError(IndexerError):
 
 
 class CollectionNotFound(CatalogError):
-    """There is no collection of that name in the store."""
+    """There is no collection of that ``name`` in the store; ``others`` looks up which there are."""
+
+    def __init__(self, message: str, *, name: str = "", others: Callable[[], list[str]] = list) -> None:
+        super().__init__(message)
+        self.name = name
+        self.others = others
 
 
 class CollectionExists(CatalogError):

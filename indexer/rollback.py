@@ -57,8 +57,11 @@ def rollback(catalog: Catalog, version: int) -> CatalogState:
 
 
 def require_possible(catalog: Catalog, version: int) -> None:
-    """Raise what :func:`rollback` would raise now, and change nothing."""
-    _require_files(catalog, _target(catalog, catalog.read(), version))
+    """Raise what :func:`rollback` would raise now before it writes anything."""
+    newest = catalog.read()
+    target = _target(catalog, newest, version)
+    _require_files(catalog, target)
+    _spec(newest, target)
 
 
 def release(catalog: Catalog) -> CatalogState:

@@ -146,7 +146,7 @@ class _Run:
         spec = state.pending or state.spec
         require_fit(spec, self._source, state.types if not state.pending else {})
         if state.position is None or state.pending:
-            self._source.reads()  # a table that cannot be followed is refused before it is loaded
+            self._source.require_followable()
             asked_at = datetime.now(UTC)
             self._committed(load(self._source, self._catalog, state, spec, self._cache, self._options.progress))
             self._beat(asked_at)

@@ -11,6 +11,7 @@ from typing import Any, Self
 from api.freshness import age_seconds, known_complete_at
 from indexer.catalog import Catalog
 from indexer.format.store import Store
+from indexer.hold import sentence
 from jobs.errors import CommandError
 from retrieval.cache import LocalCache
 from retrieval.request import SearchRequest
@@ -27,8 +28,10 @@ class LocalCollection:
 
     def __init__(self, store: Store, name: str, cache: Path) -> None:
         catalog = Catalog.open(store, name)
-        if catalog.read().position is None:
-            raise CommandError(f"'{name}' has not been loaded yet: `grebe sync {name}` loads it")
+        newest = catalog.read()
+        if newest.position is None:
+            held = newest.held and sentence(newest, newest.held)
+            raise CommandError(held or f"'{name}' has not been loaded yet: `grebe sync {name}` loads it")
         self._snapshot = open_snapshot(catalog, LocalCache(cache))
         state = self._snapshot.state
         self._complete_at = known_complete_at(state.position, state.source_committed_at, catalog.read_heartbeat())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 import traceback
@@ -88,11 +89,24 @@ def sentence(error: Exception) -> str:
     "unexpected KeyError: 'x' (GREBE_DEBUG=1 shows where it came from)"
     """
     rooms = ("connectors.", "indexer.", "retrieval.", "api.", "jobs.")
-    text = str(error).strip()
+    text = str(error).strip() + _meant(error)
     if type(error).__module__.startswith(rooms) and text:
         return text
     first = text.splitlines()[0] if text else "no message"
     return f"unexpected {type(error).__name__}: {first} (GREBE_DEBUG=1 shows where it came from)"
+
+
+def _meant(error: Exception) -> str:
+    """Return the collection that was probably meant by a name that the store does not have."""
+    from indexer.errors import CollectionNotFound, IndexerError
+
+    if not isinstance(error, CollectionNotFound):
+        return ""
+    try:
+        near = difflib.get_close_matches(error.name, error.others(), n=1)
+    except IndexerError:  # a store that does not list itself
+        return ""
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def print_json(value: Any) -> None:

@@ -22,7 +22,7 @@ from retrieval.lru import ByteLru
 from retrieval.passing import Passing, SearchCaches
 from retrieval.ranking import Candidates, best_rows, top
 from retrieval.scores import Buffers, Floats, Positions, Scratch, pointer, raw_faiss, score_block, score_picked
-from retrieval.vector_plan import EXACT_FLOATS, PLAIN_SHARE, THIN, Gathered, PlanToken, VectorPlan, all_of
+from retrieval.vector_plan import EXACT_FLOATS, MEASURED_K, PLAIN_SHARE, THIN, Gathered, PlanToken, VectorPlan, all_of
 
 How = Literal["exact", "approximate", "exhausted"]
 
@@ -205,14 +205,17 @@ def _probe(
 
     None when that would cost as much as scoring all that passes.
     """
-    wanted, surely = (rows * effort * plan.segment.chunks_per_row for rows in (k, sure))
-    broader, more = plan.deeper(sure * plan.segment.chunks_per_row)
+    wanted, surely = _chunks(plan, k, sure, effort)
+    broader, more = plan.deeper(surely / effort)
     near: Positions | None = None
     lists, k_factor = min(plan.nlist, math.ceil(plan.nprobe * effort * broader)), plan.k_factor
     if plan.list_counts is not None:
         near, near_scores, k_factor = _nearest_lists(plan, plan.list_counts, query, wanted, effort * broader)
         lists = len(near)
-    n = math.ceil(max(surely * k_factor * more, wanted * min(k_factor * more, TAIL_FACTOR)))
+    n = surely * k_factor * more
+    if wanted > surely:
+        n = max(n, wanted * min(k_factor * plan.deeper(wanted / effort)[1], TAIL_FACTOR))
+    n = math.ceil(n)
     if n * WORTH_PROBING > plan.passing:
         return None
     query_at, buffers = pointer(query), _candidates.buffers(n)
@@ -243,10 +246,12 @@ def _walk(
     None when that would cost as much as scoring all that passes, or when the filter excludes the query's neighbourhood:
     a graph leads there, and not to what is left.
     """
-    wanted, surely = (rows * effort * plan.segment.chunks_per_row for rows in (k, sure))
+    wanted, surely = _chunks(plan, k, sure, effort)
     broader, more = plan.deeper(surely)
     n = math.ceil(max(surely * plan.k_factor * more, wanted))
-    if n * WORTH_PROBING > plan.passing:
+    # What is kept on the way need not pass, so that a filter takes its share of it.
+    breadth = math.ceil(max(n / plan.share, plan.ef * broader * plan.widening))
+    if breadth * WORTH_PROBING > plan.passing:
         return None
     entries = plan.segment.entries
     scores = score_block(query, entries.vectors)
@@ -273,8 +278,13 @@ def _walk(
         around = step(AROUND, within(AROUND)).labels
         if bitmap.contains(plan.bits, around[around >= 0]).mean() < THIN * plan.share:
             return None
-    breadth = max(n, math.ceil(plan.breadth * broader))
     return *_refined(plan, query, query_at, k, step(n, plan.parameters(breadth))), breadth, n
+
+
+def _chunks(plan: VectorPlan, k: int, sure: int, effort: int) -> tuple[int, int]:
+    """Return how many chunks are wanted, and how many of them surely: no fewer than effort was measured for."""
+    each = effort * plan.segment.chunks_per_row
+    return k * each, max(sure * each, MEASURED_K)
 
 
 def _nearest_lists(

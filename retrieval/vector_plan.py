@@ -56,9 +56,10 @@ DEFAULT_K_GROWTH = -0.5
 """The candidates that a hit needs change with the passing share in the same way (``k_factor_tenth``): codes are coarse,
 but the fewer chunks compete for a place, the fewer must be refined."""
 
-DEFAULT_DEEP_GROWTH, DEFAULT_DEEP_K_GROWTH, DEFAULT_DEEP_EF_GROWTH = 0.2, -0.2, 0.5
+DEFAULT_DEEP_GROWTH, DEFAULT_DEEP_K_GROWTH, DEFAULT_DEEP_EF_GROWTH = 0.2, -0.2, 1.0
 """Lists, candidates for each hit and ``efSearch`` by the hits that are wanted over ten, to this power, if the record
-does not say (``nprobe_hundred``, ``k_factor_hundred``, ``ef_search_hundred``); measured with 100,000 sentences."""
+does not say (``nprobe_hundred``, ``k_factor_hundred``, ``ef_search_hundred``). Those of lists were measured with
+100,000 sentences; a graph's record that does not say has an ``efSearch`` that was measured too low."""
 
 MEASURED_K = 10
 """An index's effort was measured for so many hits, and for ten times as many."""
@@ -132,7 +133,7 @@ class VectorPlan:
         parameters = self.segment.record.index.parameters
         measured = float(parameters.get("ef_search", DEFAULT_EF))
         growth = _growth(parameters.get("ef_search_tenth"), measured, DEFAULT_EF_GROWTH)
-        self.breadth = measured * self.share**-growth
+        self.ef, self.widening = measured, self.share**-growth
         self.k_factor = float(parameters.get("k_factor", DEFAULT_GRAPH_K_FACTOR))
         self.deep_growth = _growth(parameters.get("ef_search_hundred"), measured, DEFAULT_DEEP_EF_GROWTH)
         self.deep_k_growth = _growth(parameters.get("k_factor_hundred"), self.k_factor, 0.0)

@@ -155,6 +155,18 @@ class TestAdmission:
         with pytest.raises(BuildError, match=r"GiB of this machine's memory, and 0.9 GiB may be used"):
             admitted(10_000_000, 384, IndexSpec(kind=kind), device, host_bytes=GIB)
 
+    def test_the_second_attempt_at_a_graph_takes_more_rounds_and_connects_it(self) -> None:
+        first, second = (
+            admitted(100_000, 384, IndexSpec(kind="cagra"), StandIn(), strength=strength, host_bytes=64 * GIB).graph
+            for strength in (0, 1)
+        )
+
+        assert first is not None
+        assert second is not None
+        assert (first.connected, second.connected) == (False, True)
+        assert first.rounds < second.rounds
+        assert first.degree < second.degree
+
     def test_too_few_vectors_for_a_graph_are_the_cpus(self) -> None:
         with pytest.raises(BuildError, match="60 vectors are too few for a CAGRA graph of degree 32"):
             admitted(60, 384, IndexSpec(kind="cagra"), StandIn(), host_bytes=GIB)
@@ -253,7 +265,7 @@ class TestFallback:
         assert record.kind == "hnsw"
 
     def test_a_plan_counts_the_chunks_that_are_in_the_graph(self, vectors: Floats) -> None:
-        embedded = np.arange(N) % 2 == 0
+        embedded = np.arange(N) % 30 == 0
         zeroed = np.where(embedded[:, None], vectors, 0).astype(np.float32)
 
         index, record = build_index(zeroed, IndexSpec(kind="cagra", device="gpu"), embedded=embedded, gpu=StandIn)

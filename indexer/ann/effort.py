@@ -28,9 +28,9 @@ _GRAPH_K_FACTORS = (1.5, 2, 3, 4, 8)
 _DEEP_K_FACTOR = 24
 """No more candidates are rescored for each of many hits."""
 
-_CUT_SHARE = 100
-"""A node's own links are cut while it is asked for, of one node in so many at most: a graph that has lost more of them
-finds less."""
+_CUT_SHARE, _CUT_MOST = 1_000, 64
+"""A node's own links are cut while it is asked for: of one chunk in so many at a time, and of so many at most, because
+a graph that has lost more of them finds less."""
 
 _LIST_US, _CODE_US, _RESCORE_US, _STEP_US = 0.17, 0.0031, 0.28, 1.2
 """What a probed list, one of its codes, a rescored candidate and a step in a graph cost (one thread, 384 dimensions):
@@ -58,6 +58,7 @@ class Searcher:
         import faiss
 
         self._index, self._n = index, len(vectors)
+        self._cut = max(1, min(_CUT_MOST, len(present) // _CUT_SHARE))
         self._present = self.bits(present)
         self._ivf = index if isinstance(index, faiss.IndexIVF) else None
         self._entries = None if self._ivf else Entries.of(vectors)
@@ -112,12 +113,14 @@ class Searcher:
             found: Positions = self._ivf.search(queries, width, params=effort)[1]
             return found
         assert self._entries is not None
-        block, walks = max(1, self._n // _CUT_SHARE), []
-        for start in range(0, len(queries), block):
-            some = slice(start, start + block)
+        walked = np.empty((len(queries), width), dtype=np.int64)
+        turns = -(-len(queries) // self._cut)
+        for turn in range(turns):
+            some = slice(turn, None, turns)  # far from each other: neighbouring chunks may have the same text
+            asked = np.ascontiguousarray(queries[some])
             with _links_cut(self._index, own[some]):
-                walks.append(self._entries.walk(self._index, queries[some], width, breadth, selector, own[some]))
-        return np.concatenate(walks)
+                walked[some] = self._entries.walk(self._index, asked, width, breadth, selector, not_from=own[some])
+        return walked
 
     def bits(self, passing: Positions) -> Bits | None:
         """Return the bitmap of positions; None for all that the index has."""
@@ -144,22 +147,23 @@ def calibrate(searcher: Searcher, exam: Exam, min_recall: float) -> Efforts:
 
     Queries are less like the vectors that the index was trained on than those are themselves, and the cheapest of many
     efforts is one that had luck: so the aim is a quarter nearer to 1, and the mean must reach it less its standard
-    error. The best effort tried stands if none is enough.
+    error. The best effort tried stands if none is enough. No fewer lists are probed for a hundred hits than for ten.
     """
     aim = 1 - (1 - min_recall) * _NEARER
 
-    def grown(asked: Questions) -> Effort | None:
+    def grown(asked: Questions, least: int = 0) -> Effort | None:
         enough = len(asked.passing) > asked.k * max(searcher.k_factors(asked.k))
-        return _cheapest(searcher, asked, aim) if enough else None
+        return _cheapest(searcher, asked, aim, least) if enough else None
 
-    return Efforts(_cheapest(searcher, exam.tuning, aim), grown(exam.filtered), grown(exam.deep))
+    plain = _cheapest(searcher, exam.tuning, aim)
+    return Efforts(plain, grown(exam.filtered), grown(exam.deep, plain.breadth))
 
 
-def _cheapest(searcher: Searcher, asked: Questions, aim: float) -> Effort:
-    """Return the cheapest effort that reaches the recall ``aim``, or the best tried."""
+def _cheapest(searcher: Searcher, asked: Questions, aim: float, at_least: int = 0) -> Effort:
+    """Return the cheapest effort of a breadth ``at_least`` that reaches the recall ``aim``, or the best tried."""
     k, k_factors, bits = asked.k, searcher.k_factors(asked.k), searcher.bits(asked.passing)
     found = functools.cache(lambda breadth: _found(searcher, asked, breadth, bits))
-    breadths = searcher.breadths
+    breadths = [breadth for breadth in searcher.breadths if breadth >= at_least]
     # With the most candidates rescored, recall grows with the breadth.
     least = bisect.bisect_left(breadths, True, key=lambda breadth: _reaches(found(breadth)[:, -1], aim))
     best, tried = None, Effort(0.0, 0, 0, -1.0)

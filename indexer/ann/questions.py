@@ -1,7 +1,7 @@
 """Queries whose answers are known: an index's effort is set by some, and the gate asks it others.
 
-All are answered by one exact scan of the segment, whatever is built afterwards: a second one would bring every vector
-to a GPU again.
+All are answered by one exact scan of the segment and one of a tenth of it, whatever is built afterwards: another would
+bring every vector to a GPU again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from indexer.format.vectors import Positions, Vectors, taken
 K, DEEP_K = 10, 100
 """Hits that are asked for; an effort for more or for others grows between the two."""
 
-TUNING_QUERIES, DEEP_QUERIES = 250, 100
+TUNING_QUERIES = 250
+DEEP_EVERY = 2
+"""Of the queries for tuning, one in so many is asked for many hits too."""
+
 GATE_QUERIES = 500
 """Of the segment's own vectors, so many are asked for; each is left out of its own answer."""
 
@@ -66,15 +69,14 @@ def exam(vectors: Vectors, present: Positions, queries: Floats | None, device: D
     few = len(tuning)
     of_tenth = nearest(asked[:few], tuning, vectors, tenth, min(K, len(tenth) - 1), device)
 
-    def part(begin: int, end: int | None, k: int) -> Questions:
-        some = slice(begin, end)
+    def part(some: slice, k: int) -> Questions:
         return Questions(vectors=asked[some], own=own[some], passing=present, nearest=answers.part(some, k), k=k)
 
     return Exam(
-        tuning=part(0, few, K),
+        tuning=part(slice(few), K),
         filtered=Questions(vectors=asked[:few], own=tuning, passing=tenth, nearest=of_tenth, k=K),
-        deep=part(0, min(few, DEEP_QUERIES), DEEP_K),
-        gate=part(few, None, K),
+        deep=part(slice(0, few, DEEP_EVERY), DEEP_K),
+        gate=part(slice(few, None), K),
     )
 
 

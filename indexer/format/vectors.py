@@ -53,8 +53,8 @@ class Entries(NamedTuple):
     ) -> Positions:
         """Return each query's best ``width`` positions by the graph's codes, -1 where there are fewer.
 
-        ``queries`` is contiguous ``(n, dim)``; ``breadth`` is FAISS' ``efSearch``; no walk begins at the position that
-        ``not_from`` ``(n,)`` has for its query.
+        ``queries`` is contiguous ``(n, dim)``; ``breadth`` is FAISS' ``efSearch``; no walk begins at a position in
+        ``not_from``.
         """
         import faiss as typed
 
@@ -62,7 +62,7 @@ class Entries(NamedTuple):
         graph: Any = index
         scores = queries @ self.vectors.T
         if not_from is not None:
-            scores[self.positions == not_from[:, None]] = -np.inf
+            scores[:, np.isin(self.positions, not_from)] = -np.inf
         nearest = scores.argmax(axis=1)
         begin, begin_scores = self.positions[nearest], scores[np.arange(len(queries)), nearest]
         found = np.empty((len(queries), width), dtype=np.int64)

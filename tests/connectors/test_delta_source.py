@@ -138,13 +138,13 @@ def test_a_feed_that_is_off_is_named_with_the_line_that_turns_it_on(spark: Spark
         changes_after(table.source, position)
 
     with pytest.raises(ChangesUnavailable, match="keeps no change feed"):
-        table.source.reads()
+        table.source.require_followable()
 
     wanted = f"ALTER TABLE delta.`{table.path}` SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
     assert str(caught.value).endswith(wanted)
     table.sql(wanted)
     assert changes_after(table.source, position) == [(0, 1, [])]
-    assert table.source.reads() == "changes"
+    table.source.require_followable()
 
 
 @pytest.fixture

@@ -117,6 +117,9 @@ class Feed:
     def reads(self) -> Reads:
         return self._source.reads()
 
+    def require_followable(self) -> None:
+        self._source.require_followable()
+
     def has_nothing_after(self, position: Position) -> bool:
         return self._source.has_nothing_after(position)
 

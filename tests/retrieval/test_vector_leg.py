@@ -152,14 +152,16 @@ def test_many_hits_are_found_as_surely_as_few(segment: OpenSegment, share: float
 
 def test_rows_beyond_the_sure_ones_cost_fewer_candidates(segment: OpenSegment) -> None:
     plan = VectorPlan.of(segment, segment.embedded, view_token=0)
+    plan.k_factor, plan.deep_k_growth = 12.0, 0.0
     query = clustered(1, 2)[0]
     kept: ByteLru[PlanToken, Gathered] = ByteLru(max_bytes=1 << 20)
 
     candidates, tail = search_segment(plan, query, 60, kept, 0, sure=10)
     _, sure = search_segment(plan, query, 60, kept, 0)
+    few = search_segment(plan, query, 10, kept, 0)[1]
 
     assert len(np.unique(segment.row_of_chunk[candidates.positions])) >= 60
-    assert tail.refined <= sure.refined
+    assert few.refined <= tail.refined < sure.refined
     best = truth(segment, bitmap.unpack(segment.embedded, N), query, 10)
     rows = segment.row_of_chunk[candidates.positions].tolist()
     assert len(set(best) & set(rows)) >= 9
@@ -241,3 +243,26 @@ def test_a_vector_scores_the_same_to_the_bit_whichever_way_it_is_read(segment: O
 
     assert picked.tolist() == scores.score_block(query, segment.vectors)[positions].tolist()
     assert picked.tolist() == scores.score_block(query, segment.vectors[positions]).tolist()
+
+
+def test_effort_grows_with_the_hits_as_the_record_says(segment: OpenSegment) -> None:
+    plan = VectorPlan.of(segment, segment.embedded, view_token=0)
+    parameters = segment.record.index.parameters
+    breadth = "ef_search" if segment.is_graph else "nprobe"
+    broader = float(parameters[f"{breadth}_hundred"]) / float(parameters[breadth])
+    more = float(parameters["k_factor_hundred"]) / float(parameters["k_factor"])
+
+    assert plan.deeper(1) == plan.deeper(10) == (1.0, 1.0)
+    assert plan.deeper(100) == pytest.approx((broader, more))
+    assert plan.deeper(1000) == pytest.approx((broader**2, more))
+
+
+@pytest.mark.parametrize("segment", [(1, "hnsw")], indirect=True)
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_a_filtered_graph_finds_many_hits_too(segment: OpenSegment, share: float) -> None:
+    mask = (np.random.default_rng(3).random(N) < share) & bitmap.unpack(segment.embedded, N)
+    found = []
+    for query in clustered(20, 2):
+        rows, _ = found_rows(segment, mask, query, 200)
+        found.append(len(set(rows) & set(truth(segment, mask, query, 200))) / 200)
+    assert np.mean(found) >= 0.95

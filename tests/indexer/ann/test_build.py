@@ -9,7 +9,7 @@ import pytest
 
 from indexer.ann.build import EXACT_MAX_CHUNKS, build_index
 from indexer.format.records import IndexRecord
-from indexer.format.vectors import load_index, save_index
+from indexer.format.vectors import Entries, load_index, save_index
 from indexer.spec import IndexSpec
 from tests.indexer.format.tables import unit_vectors
 
@@ -66,6 +66,31 @@ def test_the_recorded_effort_reaches_the_asked_recall_on_other_queries() -> None
         recalls.append(np.isin(np.argsort(-(vectors @ query))[:10], best).mean())
     assert np.mean(recalls) >= 0.93
     assert float(record.parameters["recall_at_10"]) >= 0.95
+
+
+@pytest.mark.parametrize("n", [2_000, 6_000])
+def test_a_graph_finds_for_strangers_what_its_record_says(n: int) -> None:
+    everything = unit_vectors(n + 500, 32)
+    vectors, queries = everything[:n], everything[n:]
+
+    index, record = build_index(vectors, IndexSpec(kind="hnsw"))
+
+    assert index is not None
+    assert record.kind == "hnsw"
+    entries = Entries.of(vectors)
+    for k, ending in ((10, ""), (100, "_hundred")):
+        effort, k_factor = (record.parameters[f"{name}{ending}"] for name in ("ef_search", "k_factor"))
+        width = int(k * float(k_factor))
+        found = entries.walk(index, queries, width, max(int(effort), width))
+        truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :k]
+        assert np.mean([np.isin(best, ids).mean() for best, ids in zip(truth, found, strict=True)]) >= 0.94
+
+
+def test_the_efforts_for_a_tenth_and_for_a_hundred_hits_are_recorded() -> None:
+    _, record = build_index(unit_vectors(8_000, 32), IVF)
+
+    assert {"nprobe", "k_factor", "nprobe_tenth", "k_factor_tenth", "nprobe_hundred"} <= record.parameters.keys()
+    assert int(record.parameters["nprobe_hundred"]) >= int(record.parameters["nprobe"])
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 17, 32, 100, 129])
