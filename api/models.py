@@ -24,7 +24,7 @@ from pydantic import (
 
 from api.settings import MAX_DEADLINE_MS
 from retrieval.fusion import FusionKind
-from retrieval.request import DEFAULT_FUSION, MAX_K, MAX_QUERY_CHARS, Mode
+from retrieval.request import DEFAULT_FUSION, EVEN_WEIGHTS, MAX_K, MAX_QUERY_CHARS, Mode
 
 MAX_FILTER_CHARS = 65_536
 MAX_DIM = 16_384
@@ -41,10 +41,10 @@ class Body(BaseModel):
 
 
 class Weights(Body):
-    """How much each leg counts; an absent leg's weight is not handed on to the other."""
+    """How much each leg counts, 0.5 if it is not said; an empty leg's weight is not handed on to the other."""
 
-    vector: Weight = 1.0
-    keyword: Weight = 1.0
+    vector: Weight = EVEN_WEIGHTS["vector"]
+    keyword: Weight = EVEN_WEIGHTS["keyword"]
 
     @model_validator(mode="after")
     def _something_counts(self) -> Self:

@@ -70,4 +70,4 @@ def _too_old(view: View, body: SearchBody) -> Problem:
 def _wanted(wanted: MinVersion | None) -> str:
     if wanted is None:
         return "any version"
-    return f"version {wanted.version}" + (f" of epoch {wanted.epoch}" if wanted.epoch else "")
+    return f"source version {wanted.version}" + (f" of epoch {wanted.epoch}" if wanted.epoch else "")

@@ -19,9 +19,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyspark
-from pyspark import SparkConf, SparkContext
+from pyspark import SparkConf, SparkContext, java_gateway
 from pyspark.errors import PySparkRuntimeError
 from pyspark.find_spark_home import _find_spark_home
 from pyspark.java_gateway import launch_gateway
@@ -230,12 +231,34 @@ def _start(conf: SparkConf, log: Path) -> SparkSession:
     try:
         gateway = SparkContext._gateway
         if gateway is None:
-            with log.open("ab") as sink:
+            with log.open("ab") as sink, _ended_if_interrupted():
                 gateway = launch_gateway(conf, popen_kwargs={"stdout": sink, "stderr": sink})  # type: ignore[no-untyped-call]
         with _interrupts_kept():
-            return SparkSession(SparkContext(conf=conf, gateway=gateway))
+            context = SparkContext(conf=conf, gateway=gateway)
+        return SparkSession(context)
     except (PySparkRuntimeError, OSError) as error:
         raise SessionFailed(f"Spark did not start: {_reason(log) or error}") from error
+
+
+@contextmanager
+def _ended_if_interrupted() -> Iterator[None]:
+    """Let no JVM outlive a start that ends early: one that finds nobody to tell its port to goes on for good."""
+    spawn, spawned = java_gateway.Popen, []  # type: ignore[attr-defined]
+
+    def remembered(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        spawned.append(spawn(*arguments, **options))
+        return spawned[-1]
+
+    java_gateway.Popen = remembered  # type: ignore[attr-defined, assignment]
+    try:
+        yield
+    except BaseException:
+        for process in spawned:
+            process.kill()
+            process.wait()
+        raise
+    finally:
+        java_gateway.Popen = spawn  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -107,7 +107,8 @@ def _about_bytes(holders: Sequence[Holder]) -> str:
     if not holders:
         return "No file in the store holds its bytes."
     if not old and not unsure:
-        return "No other file holds bytes of it."
+        places = "one place" if len(holders) == 1 else f"{len(holders)} places"
+        return f"Bytes of it lie in {places}, which is where it counts, and in no other file."
     found = [f"bytes of it that no longer count lie in {old} {'place' if old == 1 else 'places'}"] if old else []
     if unsure:
         found.append(f"{unsure} cannot be looked into, as after an upload that broke off")

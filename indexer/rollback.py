@@ -64,12 +64,17 @@ def require_possible(catalog: Catalog, version: int) -> None:
     _spec(newest, target)
 
 
+def require_rolled_back(state: CatalogState) -> None:
+    """Raise :class:`indexer.errors.HoldError` unless a rollback is held, which :func:`release` could end."""
+    if state.held is None or state.held.kind != "rollback":
+        raise HoldError(f"{state.spec.name}: no rollback is held; run the sync without --release")
+
+
 def release(catalog: Catalog) -> CatalogState:
     """End the hold of a rollback, and return the new state; raises :class:`indexer.errors.HoldError` without one."""
     while True:
         state = catalog.read()
-        if state.held is None or state.held.kind != "rollback":
-            raise HoldError(f"{state.spec.name}: no rollback is held; run the sync without --release")
+        require_rolled_back(state)
         new = state.model_copy(update={"held": None, "ledger": Ledger(), "operation": "release"})
         try:
             return catalog.commit(state, new, batch_end=None)

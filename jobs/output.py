@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -59,11 +64,39 @@ def note(text: str) -> None:
 
 
 def confirmed(question: str) -> bool:
-    """Ask a person; raises :class:`jobs.errors.CommandError` where nobody answers."""
+    """Ask a person; raises :class:`jobs.errors.CommandError` where nobody answers, or at Ctrl-C."""
+    if threading.current_thread() is threading.main_thread():
+        signal.siginterrupt(signal.SIGINT, True)  # polars' handler lets a read go on, so that Ctrl-C waits for Enter
     try:
         return typer.confirm(question, err=True)
     except typer.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise CommandError("nothing was done: interrupted") from error
         raise CommandError("nothing was done, because nobody answered; to go on without being asked: --yes") from error
+
+
+@contextmanager
+def interrupts_told(text: str) -> Iterator[None]:
+    """Say ``text`` at Ctrl-C and end the block with :class:`KeyboardInterrupt`.
+
+    PySpark would put a handler of its own in Python's place, which asks a JVM to cancel its jobs from within the answer
+    that is being read from it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        note(text)
+        logging.disable()  # py4j logs what ends a call to the JVM, stack and all
+        raise KeyboardInterrupt
+
+    before, disabled = signal.signal(signal.SIGINT, stop), logging.root.manager.disable
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        logging.disable(disabled)
 
 
 def tell(error: Exception, *, about: str | None = None) -> None:

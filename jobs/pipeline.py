@@ -19,7 +19,9 @@ from connectors.session import is_s3, spark_session
 from indexer.catalog import Catalog
 from indexer.errors import CollectionBusy, IndexerError
 from indexer.format.store import Store
+from indexer.hold import approval, require_free
 from indexer.lease import OnBusy, leased
+from indexer.rollback import require_rolled_back
 from indexer.spec import CollectionSpec
 from indexer.sync import ONCE, SyncOptions, SyncReport, sync
 from indexer.verify import Verification, verify
@@ -45,7 +47,7 @@ def run_sync(
 
     Raises what :func:`indexer.lease.leased` and :func:`indexer.sync.sync` raise.
     """
-    spark = _session(f"grebe sync {name}", [_next_spec(store, name)])
+    spark = _session(f"grebe sync {name}", [_spec_to_sync(store, name, options)])
     return _sync(spark, store, name, cache, options, on_busy)
 
 
@@ -77,7 +79,7 @@ def run_syncs(
     specs: dict[str, CollectionSpec] = {}
     for name in names:
         try:
-            specs[name] = _next_spec(store, name)
+            specs[name] = _spec_to_sync(store, name, options_of(name))
         except IndexerError as error:
             end(Outcome(name=name, error=error))
     if specs:
@@ -148,9 +150,14 @@ def _sync(
         return sync(store, name, lambda spec: open_source(spark, spec), cache=cache / "sync", options=options)
 
 
-def _next_spec(store: Store, name: str) -> CollectionSpec:
-    """Return the spec that the next sync goes by."""
+def _spec_to_sync(store: Store, name: str, options: SyncOptions) -> CollectionSpec:
+    """Return the spec that the next sync goes by; what it would refuse by the catalog alone is refused before Spark."""
     state = Catalog.open(store, name).read()
+    if options.release:
+        require_rolled_back(state)
+    else:
+        require_free(state)
+    approval(state, options.approve)
     return state.pending or state.spec
 
 

@@ -100,6 +100,8 @@ def facts_of(table: str) -> TableFacts:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
+    if Path(table).is_dir() and not Path(table, "_delta_log").is_dir():
+        raise CommandError(f"{table}: is a folder and no Delta table: it has no _delta_log")
     try:
         found = DeltaTable(table)
         fields, configuration = found.schema().fields, found.metadata().configuration
@@ -117,7 +119,8 @@ def change_feed_off(table: str) -> str:
     """Return the warning about a table without a change feed."""
     return (
         f"The change feed of {table} is off; before the first sync: "
-        f"ALTER TABLE delta.`{table}` SET TBLPROPERTIES ({CHANGE_FEED} = true)"
+        f"ALTER TABLE delta.`{table}` SET TBLPROPERTIES ({CHANGE_FEED} = true), or by deltalake: "
+        f'DeltaTable("{table}").alter.set_table_properties({{"{CHANGE_FEED}": "true"}})'
     )
 
 

@@ -28,7 +28,7 @@ EVEN_WEIGHTS: Mapping[str, float] = MappingProxyType({"vector": 0.5, "keyword": 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fusion:
-    """How the legs of a hybrid search become one list; see :mod:`retrieval.fusion`."""
+    """How the legs of a hybrid search become one list; see :mod:`retrieval.fusion`. A leg not named weighs 0.5."""
 
     kind: FusionKind = "minmax"
     weights: Mapping[str, float] = field(default_factory=lambda: EVEN_WEIGHTS)
@@ -43,7 +43,8 @@ class Fusion:
                 raise RequestError(
                     f"the weight of {name} must be a finite number of at least 0, got {weight}", field="fusion.weights"
                 )
-        if not any(self.weights.get(name, 1.0) > 0 for name in EVEN_WEIGHTS):
+        object.__setattr__(self, "weights", {**EVEN_WEIGHTS, **self.weights})
+        if not any(weight > 0 for weight in self.weights.values()):
             raise RequestError("at least one weight must be above 0", field="fusion.weights")
 
 

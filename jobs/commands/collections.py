@@ -58,7 +58,8 @@ def apply(
 ) -> None:
     """Create a collection, or change it in place.
 
-    What decides vectors and terms (key, text, model) needs --rebuild; everything else changes at once.
+    What decides vectors and terms (key, text fields, chunks, model), another table and a further column need --rebuild
+    and a sync; everything else changes at once.
 
     grebe apply -f advisories.yaml
     """

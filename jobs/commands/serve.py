@@ -38,10 +38,20 @@ def serve(
     """
     from api.server import serve as run_server
     from api.settings import ServeSettings
+    from indexer.catalog import Catalog
+    from indexer.format.store import Store
 
     serving = {"device": device} if device else None
+    settings = ServeSettings.load(config, store=store, host=host, port=port, serving=serving)
+
+    def ready(url: str) -> None:
+        root = Store.at(settings.store)
+        if not Catalog.names(root):
+            note(f"There is no collection in {root.url} yet; what `grebe apply` and `grebe sync` make there is served.")
+        note(f"Serving on {url}")
+
     run_server(
-        ServeSettings.load(config, store=store, host=host, port=port, serving=serving),
+        settings,
         started=lambda url: note(f"Opening the store's collections; requests are taken on {url} (Ctrl-C stops it)"),
-        ready=lambda url: note(f"Serving on {url}"),
+        ready=ready,
     )

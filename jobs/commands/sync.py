@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from connectors.contract import POLL_SECONDS
-from jobs.output import Format, Output, StoreOption, note, print_json, sentence, stdout, table, tell
+from jobs.output import Format, Output, StoreOption, interrupts_told, note, print_json, sentence, stdout, table, tell
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from indexer.format.store import Store
     from jobs.pipeline import Outcome
     from jobs.progress import Report
+
+
+INTERRUPTED = "Interrupted. What was committed stays; the same command goes on from there."
 
 
 def add_to(app: typer.Typer) -> None:
@@ -71,7 +75,8 @@ def sync(
     if not alone and (approve is not None or release or compare):
         raise typer.BadParameter("--approve, --release and --compare are for one collection: name just that one")
     stopping = _stop_on_signals() if continuous else threading.Event()
-    with bars() as progress:
+    ending = nullcontext() if continuous else interrupts_told(INTERRUPTED)
+    with ending, bars() as progress:
 
         def options_of(name: str) -> SyncOptions:
             prefix = "" if alone else f"{name}: "

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
+from jobs.output import Format, Output, StoreOption, interrupts_told, note, print_json, stdout, table
 from jobs.settings import Settings
 
 SHOWN_KEYS = 20
@@ -33,7 +33,8 @@ def verify(
     from jobs.pipeline import run_verify
 
     settings = Settings.read(store=store)
-    found = run_verify(Store.at(settings.store), name, cache=settings.cache)
+    with interrupts_told("Interrupted. Nothing was changed."):
+        found = run_verify(Store.at(settings.store), name, cache=settings.cache)
     if output is Format.JSON:
         print_json({**vars(found), "position": found.position.model_dump(), "equal": found.equal})
     else:

@@ -85,7 +85,7 @@ def test_a_version_that_does_not_come_is_412_with_what_was_reached(library: Libr
         problem = response.json()
         assert (response.status_code, problem["code"]) == (412, "too-old")
         assert problem["detail"] == (
-            "min_version: wanted version 1 of epoch another, reached version 3 of epoch table-1"
+            "min_version: wanted source version 1 of epoch another, reached version 3 of epoch table-1"
         )
         assert (problem["reached"]["version"], problem["reached"]["source"]["version"]) == (1, 3)
 

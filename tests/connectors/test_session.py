@@ -7,11 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyspark
 import pytest
+from pyspark import java_gateway
 from pyspark.sql import SparkSession
 
 from connectors.errors import JavaMissing
 from connectors.session import (
     SMALL_BATCHES,
+    _ended_if_interrupted,
     for_large_batches,
     is_s3,
     java_major,
@@ -120,3 +122,17 @@ def test_an_old_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.mark.parametrize(("table", "expected"), [("s3://b/t", True), ("S3A://b/t", True), ("/s3/t", False)])
 def test_an_s3_address_is_told_from_a_path(table: str, expected: bool) -> None:
     assert is_s3(table) is expected
+
+
+def test_no_jvm_outlives_a_start_that_is_interrupted() -> None:
+    spawn, started = java_gateway.Popen, []  # type: ignore[attr-defined]
+
+    def interrupted() -> None:
+        started.append(java_gateway.Popen(["sleep", "600"]))  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), _ended_if_interrupted():
+        interrupted()
+
+    assert started[0].poll() is not None
+    assert java_gateway.Popen is spawn  # type: ignore[attr-defined]

@@ -44,7 +44,8 @@ def test_a_row_that_lives_is_said_to_live_and_where(catalog: Catalog, cache: Pat
         version=2,
         checked_at=found.checked_at,
         verdict="live",
-        statement="Row 1 is live in version 2, and no deletion of it is recorded. No other file holds bytes of it.",
+        statement="Row 1 is live in version 2, and no deletion of it is recorded. "
+        "Bytes of it lie in one place, which is where it counts, and in no other file.",
         erased=False,
         deletions=(),
         holders=(Holder(kind="segment", files=files, versions=((1, 2),), current=True, source_version=1),),

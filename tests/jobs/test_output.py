@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import signal
+import sys
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -10,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from api.encoding import encode
-from jobs.output import print_json, table
+from jobs.output import interrupts_told, print_json, table
 
 
 def test_every_value_is_printed_as_the_server_sends_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,3 +63,32 @@ def test_without_rows_there_are_headings() -> None:
     with screen.capture() as printed:
         screen.print(table(("collection", "state"), []))
     assert printed.get().strip()
+
+
+def test_an_interrupt_is_told_and_ends_the_block(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), interrupts_told("What was done stays."):
+        signal.raise_signal(signal.SIGINT)
+
+    assert capfd.readouterr().err == "What was done stays.\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_answers_a_question_at_once() -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        asking = "import polars\nfrom jobs.output import confirmed\nconfirmed('Really?')"
+        os.execv(sys.executable, [sys.executable, "-c", asking])
+    said, end = b"", time.monotonic() + 60
+    while b"CommandError" not in said and time.monotonic() < end:
+        if select.select([terminal], [], [], 0.2)[0]:
+            try:
+                said += os.read(terminal, 4096)
+            except OSError:  # the other end is closed
+                break
+        elif b"y/N" in said:
+            os.write(terminal, b"\x03")
+    os.waitpid(child, 0)
+    os.close(terminal)
+    assert b"nothing was done: interrupted" in said

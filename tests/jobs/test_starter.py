@@ -86,3 +86,9 @@ def test_a_change_feed_that_is_off_comes_with_the_statement_that_turns_it_on(tmp
 )
 def test_a_folder_that_is_not_here_is_a_warning_and_no_error(table: str, warned: bool) -> None:
     assert (look_at_table(parse_spec(SPEC.format(table=table, column="year"))) is not None) == warned
+
+
+def test_a_folder_that_is_no_table_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(CommandError, match=r"plain: is a folder and no Delta table: it has no _delta_log$"):
+        facts_of(str(tmp_path / "plain"))

@@ -160,7 +160,7 @@ def test_hybrid_ranks_by_the_named_fusion(library: Library) -> None:
 
     # By vector 2, 3, 1; by keyword 2 (shorter), 3.
     assert response.results.keys() == [(2,), (3,), (1,)]
-    assert response.results.scores() == pytest.approx([2 / 61, 2 / 62, 1 / 63])
+    assert response.results.scores() == pytest.approx([1 / 61, 1 / 62, 0.5 / 63])
 
 
 def test_a_search_says_its_version_source_plan_and_times(library: Library) -> None:
@@ -308,3 +308,8 @@ def test_importing_retrieval_starts_no_jvm_and_loads_no_model_library() -> None:
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
     assert printed.stdout.strip() == "[]"
+
+
+def test_a_leg_that_is_not_named_weighs_what_it_does_by_default() -> None:
+    assert Fusion(weights={"vector": 0.7}).weights == {"vector": 0.7, "keyword": 0.5}
+    assert Fusion(weights={}).weights == Fusion().weights
