@@ -24,18 +24,18 @@ from api.settings import ServeSettings, loopback
 BACKLOG = 1024
 
 
-def _untold(url: str) -> None:
+def _untold(*_: object) -> None:
     """Tell nobody."""
 
 
 def serve(
-    settings: ServeSettings, *, started: Callable[[str], None] = _untold, ready: Callable[[str], None] = _untold
+    settings: ServeSettings, *, started: Callable[[str], None] = _untold, ready: Callable[[str, int], None] = _untold
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; call it on the main thread.
 
-    ``started`` is called with the base URL once connections are taken, ``ready`` once every collection and its query
-    model have been tried. Raises :class:`api.errors.SettingsError` when
-    the address cannot be bound or is not this machine's alone.
+    ``started`` is called with the base URL once connections are taken, ``ready`` with it and the number of collections
+    once each of them and its query model have been tried. Raises :class:`api.errors.SettingsError` when the address
+    cannot be bound or is not this machine's alone.
     """
     app = create_app(settings)
     service: Service = app.state.service
@@ -47,7 +47,7 @@ def serve(
     uvicorn_log.setLevel(logging.INFO)
     try:
         url = _url(bound)
-        _Server(app, settings, lambda: started(url), lambda: ready(url)).run([bound])
+        _Server(app, settings, lambda: started(url), lambda collections: ready(url, collections)).run([bound])
     finally:
         uvicorn_log.removeHandler(handler)
 
@@ -61,7 +61,7 @@ def serving(settings: ServeSettings, *, log: Logger | None = None) -> Iterator[s
     app = create_app(settings, log=log)
     bound = _bound(settings)
     ready = threading.Event()
-    server = _Server(app, settings, ready.set, lambda: None)
+    server = _Server(app, settings, ready.set, _untold)
     thread = threading.Thread(target=server.run, args=([bound],), name="serve", daemon=True)
     thread.start()
     try:
@@ -78,7 +78,7 @@ class _Server(uvicorn.Server):
     """uvicorn, which on a signal first says that it is not ready and goes on answering for ``drain_seconds``."""
 
     def __init__(
-        self, app: FastAPI, settings: ServeSettings, listening: Callable[[], None], ready: Callable[[], None]
+        self, app: FastAPI, settings: ServeSettings, listening: Callable[[], None], ready: Callable[[int], None]
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -114,7 +114,7 @@ class _Server(uvicorn.Server):
         """Tell when everything has been opened, and end the drain when its time is over."""
         if not (self._told_ready or self._service.draining or self._service.starting()):
             self._told_ready = True
-            self._ready()
+            self._ready(len(self._service.collections.all()))
         self.should_exit = self.should_exit or time.monotonic() >= self._drained_at
         return await super().on_tick(counter)
 

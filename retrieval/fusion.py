@@ -21,6 +21,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.ranking import ties_by_key
+
 FusionKind = Literal["rrf", "minmax"]
 RRF_RANK_CONSTANT = 60
 """k of the RRF paper: its authors' pilot value, which later work found to be flat around the best."""
@@ -108,13 +110,8 @@ def best(ids: Ids, scores: Scores, *, keys_of: Callable[[list[int]], Sequence[An
         ids, scores = ids[enough], scores[enough]
     order = np.argsort(-scores, kind="stable")
     ids, scores = ids[order], scores[order]
-    same = scores[1:] == scores[:-1]
-    if same.any():
-        runs = np.concatenate([[0], np.cumsum(~same)])
-        tied = np.concatenate([same, [False]]) | np.concatenate([[False], same])
-        at = ids[tied].tolist()
-        by = list(zip(runs[tied].tolist(), keys_of(at), strict=True))
-        ids[tied] = [at[place] for place in sorted(range(len(at)), key=by.__getitem__)]
+    if (scores[1:] == scores[:-1]).any():
+        ids = ties_by_key(ids, scores, limit, lambda tied: keys_of(tied.tolist()))
     return Fused(ids[:limit].tolist(), scores[:limit].tolist())
 
 

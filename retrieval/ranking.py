@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +110,7 @@ def rank(candidates: Sequence[Candidates], views: Sequence[SegmentView], spec: C
             of = [candidates[0].place] * len(tied) if places is None else places[tied].tolist()
             return keys_at(views, spec, of, positions[tied].tolist())
 
-        order = _ties_by_key(order, ordered, k, keys)
+        order = ties_by_key(order, ordered, k, keys)
     order = order[:k]
     named = [candidates[0].place] * len(order) if places is None else places[order].tolist()
     return Ranked(named, positions[order].tolist(), scores[order].tolist())
@@ -149,8 +150,10 @@ def _best_chunks(places: Positions, positions: Positions, scores: Scores, views:
     return order[np.sort(first)]
 
 
-def _ties_by_key(order: Positions, scores: Scores, k: int, keys: Callable[[Positions], list[Key]]) -> Positions:
-    """Sort each run of equal ``scores`` that begins within the first ``k`` by key."""
+def ties_by_key(
+    order: Positions, scores: npt.NDArray[np.floating], k: int, keys: Callable[[Positions], Sequence[Any]]
+) -> Positions:
+    """Return what is in ``order`` of ``scores``, each run of equal ones that begins within the first ``k`` by key."""
     same = scores[1:] == scores[:-1]
     runs = np.concatenate([[0], np.cumsum(~same)])
     tied = np.concatenate([same, [False]]) | np.concatenate([[False], same])

@@ -14,9 +14,9 @@ import numpy as np
 
 from indexer.ann.admission import Plan, graph_links
 from indexer.ann.device import Device, DeviceFailed, Neighbours
-from indexer.ann.ivf import SEED
+from indexer.ann.ivf import SEED, drawn
 from indexer.ann.threads import spare_threads, threads
-from indexer.format.vectors import Vectors
+from indexer.format.vectors import Vectors, taken
 
 if TYPE_CHECKING:
     import faiss
@@ -100,7 +100,4 @@ def from_neighbours(neighbours: Neighbours, codes: faiss.IndexScalarQuantizer) -
 
 def _code_sample(vectors: Vectors) -> np.ndarray:
     """Return vectors to learn each dimension's range from: all of a small segment."""
-    chosen: Any = slice(None)
-    if len(vectors) > _CODE_POINTS:
-        chosen = np.sort(np.random.default_rng(SEED).choice(len(vectors), _CODE_POINTS, replace=False))
-    return np.ascontiguousarray(vectors[chosen], dtype=np.float32)
+    return taken(vectors, drawn(np.arange(len(vectors)), _CODE_POINTS, SEED))

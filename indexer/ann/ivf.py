@@ -37,7 +37,7 @@ def build_ivf(vectors: Vectors, present: Positions, plan: Plan, device: Device) 
 
     dim, lists = int(vectors.shape[1]), n_lists(len(present))
     factory = f"IVF{lists},{code(dim, plan.strength)}"
-    sample = _sample(vectors, present, lists * POINTS_PER_LIST)
+    sample = taken(vectors, drawn(present, lists * POINTS_PER_LIST, SEED))
     index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     assert isinstance(index, faiss.IndexIVF)
     index.by_residual = False
@@ -71,11 +71,11 @@ def code(dim: int, strength: int) -> str:
     return f"PQ{dim // (4 >> strength)}x4fs_64" if dim % 4 == 0 and dim >= FAST_SCAN_MIN_DIM else "SQ8"
 
 
-def _sample(vectors: Vectors, present: Positions, size: int) -> npt.NDArray[np.float32]:
-    chosen = present
-    if len(present) > size:
-        chosen = np.sort(np.random.default_rng(SEED).choice(present, size, replace=False))
-    return taken(vectors, chosen)
+def drawn(present: Positions, count: int, seed: int) -> Positions:
+    """Return ``count`` of the positions ``present``, ascending; all where there are no more."""
+    if len(present) <= count:
+        return present
+    return np.sort(np.random.default_rng(seed).choice(present, count, replace=False))
 
 
 def _centres(sample: npt.NDArray[np.float32], lists: int, coarse: faiss.Index) -> npt.NDArray[np.float32]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from indexer.ann.device import Device
-from indexer.ann.ivf import SEED
+from indexer.ann.ivf import SEED, drawn
 from indexer.ann.nearest import Floats, Nearest, nearest
 from indexer.format.vectors import Positions, Vectors, taken
 
@@ -58,8 +58,8 @@ def exam(vectors: Vectors, present: Positions, queries: Floats | None, device: D
 
     The gate asks ``queries`` of people's kind, ``(n, dim)``, too.
     """
-    tuning, gate = _drawn(present, TUNING_QUERIES, SEED + 1), _drawn(present, GATE_QUERIES, SEED + 3)
-    tenth = _drawn(present, max(2, len(present) // FILTERED_SHARE), SEED + 2)
+    tuning, gate = drawn(present, TUNING_QUERIES, SEED + 1), drawn(present, GATE_QUERIES, SEED + 3)
+    tenth = drawn(present, max(2, len(present) // FILTERED_SHARE), SEED + 2)
     own = np.concatenate([tuning, gate])
     asked = np.concatenate([taken(vectors, tuning), taken(vectors, gate)])
     if queries is not None and len(queries):
@@ -78,7 +78,3 @@ def exam(vectors: Vectors, present: Positions, queries: Floats | None, device: D
         deep=part(slice(0, few, DEEP_EVERY), DEEP_K),
         gate=part(slice(few, None), K),
     )
-
-
-def _drawn(present: Positions, count: int, seed: int) -> Positions:
-    return np.sort(np.random.default_rng(seed).choice(present, min(count, len(present)), replace=False))

@@ -38,16 +38,15 @@ def serve(
     """
     from api.server import serve as run_server
     from api.settings import ServeSettings
-    from indexer.catalog import Catalog
     from indexer.format.store import Store
 
     serving = {"device": device} if device else None
     settings = ServeSettings.load(config, store=store, host=host, port=port, serving=serving)
 
-    def ready(url: str) -> None:
-        root = Store.at(settings.store)
-        if not Catalog.names(root):
-            note(f"There is no collection in {root.url} yet; what `grebe apply` and `grebe sync` make there is served.")
+    def ready(url: str, collections: int) -> None:
+        if not collections:
+            place = Store.at(settings.store).url
+            note(f"There is no collection in {place} yet; what `grebe apply` and `grebe sync` make there is served.")
         note(f"Serving on {url}")
 
     run_server(

@@ -23,7 +23,7 @@ from api.settings import ServeSettings
 serve(
     ServeSettings.load(store=sys.argv[1], cache=sys.argv[2], port=0, drain_seconds=1, poll_interval_ms=20),
     started=lambda url: print(url, flush=True),
-    ready=lambda url: print("ready", flush=True),
+    ready=lambda url, collections: print("ready", flush=True),
 )
 print("ended", flush=True)
 """
