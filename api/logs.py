@@ -1,4 +1,7 @@
-"""Structured logs: one JSON object a line, on stderr. Query text, filter text and values never get here."""
+"""Structured logs on stderr: one JSON object a line, or on a terminal a line to read.
+
+Query text, filter text and values never get here.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,22 @@ def open_log(stream: BinaryIO | None = None) -> Logger:
 
     Nothing global is configured, so that two servers in one process keep their own logs.
     """
+    stamped: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    if stream is None and sys.stderr.isatty():
+        plain = structlog.dev.ConsoleRenderer(timestamp_key="time", exception_formatter=structlog.dev.plain_traceback)
+        return _logger(structlog.WriteLogger(sys.stderr), [*stamped, plain])
+    json = structlog.processors.JSONRenderer(serializer=_serialise)
+    lines = structlog.BytesLogger(stream or sys.stderr.buffer)
+    return _logger(lines, [*stamped, structlog.processors.format_exc_info, json])
+
+
+def _logger(output: Any, processors: list[structlog.typing.Processor]) -> Logger:
     logger: Logger = structlog.wrap_logger(
-        structlog.BytesLogger(stream or sys.stderr.buffer),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_serialise),
-        ],
+        output,
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )

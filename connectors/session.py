@@ -103,6 +103,14 @@ def for_large_batches(session: SparkSession) -> SparkSession:
     return copied
 
 
+def is_alive(session: SparkSession) -> bool:
+    """Say whether the session's JVM answers and its context was not stopped."""
+    try:
+        return not session.sparkContext._jsc.sc().isStopped()
+    except Exception:  # py4j's, the socket's, or an AttributeError: Python forgets the parts of a context it stops
+        return False
+
+
 def is_s3(table: str) -> bool:
     """Say whether ``table`` is an S3 address, for which the session needs ``s3=True``."""
     return table.lower().startswith(("s3://", "s3a://"))

@@ -57,6 +57,7 @@ from indexer.format.states import (
     CatalogState,
     Heartbeat,
     SourcePosition,
+    SyncFailure,
     check_commit,
     decode_rows,
     decode_table,
@@ -73,6 +74,7 @@ __all__ = [
     "CatalogState",
     "Heartbeat",
     "SourcePosition",
+    "SyncFailure",
     "drop",
 ]
 
@@ -87,6 +89,7 @@ REOPEN_SECONDS = 60.0
 FOLDER = "catalog"
 LOG = f"{FOLDER}/_delta_log"
 HEARTBEAT = "heartbeat.json"
+FAILURE = "sync-failure.json"
 
 _SCHEMA = Schema(
     [
@@ -140,7 +143,7 @@ class Catalog:
             raise CollectionExists(
                 f"a drop of '{spec.name}' in {store.url} was cut short; `grebe drop {spec.name}` ends it"
             )
-        folder.delete([HEARTBEAT])
+        folder.delete([HEARTBEAT, FAILURE])
         state = CatalogState(
             version=0,
             spec=spec,
@@ -297,6 +300,17 @@ class Catalog:
         """
         try:
             return Heartbeat.model_validate_json(self.store.get(HEARTBEAT))
+        except (ObjectNotFound, ValidationError):
+            return None
+
+    def write_failure(self, failure: SyncFailure) -> None:
+        """Put how a sync failed beside the catalog, in place of the failure before."""
+        self.store.put(FAILURE, failure.model_dump_json().encode())
+
+    def read_failure(self) -> SyncFailure | None:
+        """Return how the last sync that failed did so, or None; others may have ended well since."""
+        try:
+            return SyncFailure.model_validate_json(self.store.get(FAILURE))
         except (ObjectNotFound, ValidationError):
             return None
 

@@ -88,6 +88,24 @@ def leased(
                 store.delete([_path(number)])
 
 
+def require_idle(store: Store, name: str) -> None:
+    """Raise :class:`indexer.errors.CollectionBusy` if another holds the lease now."""
+    _, other = _newest(store)
+    if other is not None and other.counts(datetime.now(UTC)):
+        raise _busy(name, other)
+
+
+def _busy(name: str, other: Holder) -> CollectionBusy:
+    return CollectionBusy(f"{_running(name, other)}; try again when it has ended, or wait for that with --on-busy wait")
+
+
+def _running(name: str, other: Holder) -> str:
+    return (
+        f"{name}: another sync has been running since {other.since:%Y-%m-%d %H:%M:%S} UTC "
+        f"(process {other.pid} on {other.host})"
+    )
+
+
 def _acquire(
     store: Store, name: str, on_busy: OnBusy, waiting: Callable[[str], None], stop: Callable[[], bool]
 ) -> tuple[int, Holder]:
@@ -102,16 +120,12 @@ def _acquire(
                 return number + 1, mine
             _HELD_HERE.discard(mine.id)
             continue
-        sentence = (
-            f"{name}: another sync has been running since {other.since:%Y-%m-%d %H:%M:%S} UTC "
-            f"(process {other.pid} on {other.host})"
-        )
         if on_busy == "stop":
-            raise CollectionBusy(f"{sentence}; try again when it has ended, or wait for that with --on-busy wait")
+            raise _busy(name, other)
         if stop():
-            raise CollectionBusy(f"{sentence}; stopped while waiting for its end, and nothing was synced")
+            raise CollectionBusy(f"{_running(name, other)}; stopped while waiting for its end, and nothing was synced")
         if not told:
-            waiting(f"{sentence}; waiting for its end ...")
+            waiting(f"{_running(name, other)}; waiting for its end ...")
             told = True
         time.sleep(LOOK_SECONDS)
 

@@ -67,8 +67,8 @@ class SyncOptions:
     ``stop`` says so. ``approve`` grants the deletes that are held at that source version, ``release`` ends the hold of
     a rollback, and ``compare`` compares the whole table first, whether or not its changes could be read.
 
-    ``progress`` hears how far a load is, ``committed`` of every commit, and ``healing`` why the whole table is about to
-    be compared.
+    ``progress`` hears how far a load is, ``following`` the position that changes are read from, ``committed`` of every
+    commit, and ``healing`` why the whole table is about to be compared.
     """
 
     continuous: bool = False
@@ -78,6 +78,7 @@ class SyncOptions:
     release: bool = False
     compare: bool = False
     progress: Progress | None = None
+    following: Callable[[SourcePosition], None] = lambda position: None
     committed: Callable[[CatalogState], None] = lambda state: None
     healing: Callable[[str], None] = lambda reason: None
 
@@ -155,6 +156,7 @@ class _Run:
 
     def follow(self) -> None:
         """Read on from the position, by changes or, where there are none, by comparing snapshots."""
+        self._options.following(self._position())
         if self._source.reads() == "snapshots":
             self._follow_snapshots()
             return

@@ -51,8 +51,8 @@ class Verification:
     """What a comparison of table and index at one source position found.
 
     ``missing`` keys are in the table alone, ``extra`` ones in the index alone, ``different`` ones have other content;
-    each as in a URL, at most ``NAMED_KEYS`` of them, and ``counts`` of all. ``duplicates`` counts the table's rows
-    beyond the first of their key.
+    each as in a URL, at most ``NAMED_KEYS`` of them, and ``counts`` of all. ``source_rows`` counts all of the table's
+    rows, ``set_aside`` those that cannot be indexed, among them ``duplicates``: rows beyond the first of their key.
     """
 
     name: str
@@ -104,9 +104,9 @@ def verify(source: Source, catalog: Catalog, cache: Path) -> Verification:
         name=state.spec.name,
         version=state.version,
         position=state.position,
-        source_rows=int(theirs[0].sum()),
+        source_rows=int(theirs[0].sum()) + set_aside,
         index_rows=int(ours[0].sum()),
-        set_aside=set_aside,
+        set_aside=set_aside + found.duplicates,
         duplicates=found.duplicates,
         counts={name: len(keys) for name, keys in found.named.items()},
         **{name: tuple(sorted(keys)[:NAMED_KEYS]) for name, keys in found.named.items()},

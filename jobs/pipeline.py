@@ -6,29 +6,36 @@ Each holds its collection's lease while it runs, so that of two syncs of one col
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from connectors.session import is_s3, spark_session
-from indexer.catalog import Catalog
-from indexer.errors import CollectionBusy, IndexerError
+from connectors.session import is_alive, is_s3, spark_session
+from indexer.catalog import Catalog, SyncFailure
+from indexer.errors import CollectionBusy, CollectionHeld, CollectionNotFound, IndexerError
 from indexer.format.store import Store
 from indexer.hold import approval, require_free
-from indexer.lease import OnBusy, leased
+from indexer.lease import OnBusy, leased, require_idle
 from indexer.rollback import require_rolled_back
 from indexer.spec import CollectionSpec
 from indexer.sync import ONCE, SyncOptions, SyncReport, sync
 from indexer.verify import Verification, verify
-from jobs.output import note
+from jobs.output import note, sentence
 from jobs.sources import open_source
 
 AWAKE_SECONDS = 0.2
+RETRY_SECONDS = (5.0, 60.0)
+"""A continuous sync that fails is tried again after so long, at first and at last."""
+FAILURE_CHARS = 1_000
+"""Of an error's sentence, so much is kept for `grebe status`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +54,7 @@ def run_sync(
 
     Raises what :func:`indexer.lease.leased` and :func:`indexer.sync.sync` raise.
     """
-    spark = _session(f"grebe sync {name}", [_spec_to_sync(store, name, options)])
+    spark = _session(f"grebe sync {name}", [_spec_to_sync(store, name, options, on_busy)])
     return _sync(spark, store, name, cache, options, on_busy)
 
 
@@ -60,13 +67,15 @@ def run_syncs(
     options_of: Callable[[str], SyncOptions],
     on_busy: OnBusy = "stop",
     waiting: Callable[[str], None] = lambda sentence: None,
+    retrying: Callable[[Outcome, float], None] = lambda outcome, seconds: None,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Sync the collections ``names`` in one session and return what became of each, in that order.
 
     One that fails stops no other. They are synced one after another, those that another process is syncing last, or,
-    if ``continuous``, side by side. ``options_of`` gives a collection's options, ``waiting`` is told whose end is
-    waited for, and ``ended`` hears of each collection when it has ended, from any thread.
+    if ``continuous``, side by side, and then one that fails is tried again until it is stopped. ``options_of`` gives a
+    collection's options, ``waiting`` is told whose end is waited for, ``retrying`` hears what failed and in how many
+    seconds it is tried again, and ``ended`` hears of each collection when it has ended; from any thread.
 
     Raises what :func:`connectors.session.spark_session` raises; whatever befalls a single collection is in its outcome.
     """
@@ -79,22 +88,23 @@ def run_syncs(
     specs: dict[str, CollectionSpec] = {}
     for name in names:
         try:
-            specs[name] = _spec_to_sync(store, name, options_of(name))
+            specs[name] = _spec_to_sync(store, name, options_of(name), on_busy)
         except IndexerError as error:
             end(Outcome(name=name, error=error))
     if specs:
         spark = _session(f"grebe sync {' '.join(specs)}", specs.values())
-        attempt = partial(_attempt, spark, store, cache, options_of, waiting)
+        attempt = partial(_attempt, spark, store, cache, waiting)
         if continuous:
             with ThreadPoolExecutor(len(specs), thread_name_prefix="grebe-sync") as pool:
-                following = [pool.submit(lambda name: end(attempt(on_busy, name)), name) for name in specs]
+                follow = partial(_follow, spark, attempt, on_busy, retrying)
+                following = [pool.submit(lambda name: end(follow(name, options_of(name))), name) for name in specs]
                 # The system may hand a signal to any thread; Python answers it in this one, and only while it is awake.
                 while wait(following, AWAKE_SECONDS).not_done:
                     pass
             for future in following:
                 future.result()
         else:
-            _one_after_another(specs, attempt, on_busy, end)
+            _one_after_another(specs, lambda name, busy: attempt(name, busy, options_of(name)), on_busy, end)
     return [outcomes[name] for name in names]
 
 
@@ -108,32 +118,76 @@ def run_verify(store: Store, name: str, *, cache: Path) -> Verification:
 
 
 def _one_after_another(
-    names: Iterable[str], attempt: Callable[[OnBusy, str], Outcome], on_busy: OnBusy, end: Callable[[Outcome], None]
+    names: Iterable[str], attempt: Callable[[str, OnBusy], Outcome], on_busy: OnBusy, end: Callable[[Outcome], None]
 ) -> None:
     busy = []
     for name in names:
-        outcome = attempt("stop", name)
+        outcome = attempt(name, "stop")
         if on_busy == "wait" and isinstance(outcome.error, CollectionBusy):
             busy.append(name)
         else:
             end(outcome)
     for name in busy:
-        end(attempt("wait", name))
+        end(attempt(name, "wait"))
+
+
+def _follow(
+    spark: SparkSession,
+    attempt: Callable[[str, OnBusy, SyncOptions], Outcome],
+    on_busy: OnBusy,
+    retrying: Callable[[Outcome, float], None],
+    name: str,
+    options: SyncOptions,
+) -> Outcome:
+    """Sync ``name`` for as long as it is wanted.
+
+    Whatever ends a sync may pass: a store that was away, a table that a person mends, deletes that one approves (the
+    lease is free in between). A collection that is gone does not come back, nor does Spark, and one that another
+    process was following from the beginning is that one's.
+    """
+    lasting: type[IndexerError] | tuple[type[IndexerError], ...] = (CollectionNotFound, CollectionBusy)
+    wait_seconds = RETRY_SECONDS[0]
+    while True:
+        began = time.monotonic()
+        outcome = attempt(name, on_busy, options)
+        if outcome.error is None or isinstance(outcome.error, lasting) or options.stop() or not is_alive(spark):
+            return outcome
+        if time.monotonic() - began > RETRY_SECONDS[1]:
+            wait_seconds = RETRY_SECONDS[0]
+        retrying(outcome, wait_seconds)
+        due = time.monotonic() + wait_seconds
+        while time.monotonic() < due:
+            if options.stop():
+                return outcome
+            time.sleep(AWAKE_SECONDS)
+        lasting, options = CollectionNotFound, replace(options, approve=None, release=False)  # given once
+        wait_seconds = min(2 * wait_seconds, RETRY_SECONDS[1])
 
 
 def _attempt(
     spark: SparkSession,
     store: Store,
     cache: Path,
-    options_of: Callable[[str], SyncOptions],
     waiting: Callable[[str], None],
-    on_busy: OnBusy,
     name: str,
+    on_busy: OnBusy,
+    options: SyncOptions,
 ) -> Outcome:
     try:
-        return Outcome(name=name, report=_sync(spark, store, name, cache, options_of(name), on_busy, waiting))
+        return Outcome(name=name, report=_sync(spark, store, name, cache, options, on_busy, waiting))
     except Exception as error:  # whatever it is, the other collections go on
+        _leave_word(store, name, error)
         return Outcome(name=name, error=error)
+
+
+def _leave_word(store: Store, name: str, error: Exception) -> None:
+    """Let `grebe status` say how a sync failed that nobody watched; the catalog says itself what is held."""
+    if isinstance(error, CollectionBusy | CollectionHeld):
+        return
+    said = sentence(error).removeprefix(f"{name}: ")[:FAILURE_CHARS]
+    with suppress(IndexerError):  # a store that is away, a collection that was dropped: the error itself is told
+        catalog = Catalog.open(store, name)
+        catalog.write_failure(SyncFailure(at=datetime.now(UTC), position=catalog.read().position, error=said))
 
 
 def _sync(
@@ -150,14 +204,16 @@ def _sync(
         return sync(store, name, lambda spec: open_source(spark, spec), cache=cache / "sync", options=options)
 
 
-def _spec_to_sync(store: Store, name: str, options: SyncOptions) -> CollectionSpec:
-    """Return the spec that the next sync goes by; what it would refuse by the catalog alone is refused before Spark."""
+def _spec_to_sync(store: Store, name: str, options: SyncOptions, on_busy: OnBusy) -> CollectionSpec:
+    """Return the spec that the next sync goes by; what it would refuse by the store alone is refused before Spark."""
     state = Catalog.open(store, name).read()
     if options.release:
         require_rolled_back(state)
     else:
         require_free(state)
     approval(state, options.approve)
+    if on_busy == "stop":
+        require_idle(store.child(name), name)
     return state.pending or state.spec
 
 

@@ -144,6 +144,14 @@ def look_at_table(spec: CollectionSpec) -> str | None:
     return None if facts.change_feed else change_feed_off(source.table)
 
 
+def look_at_model(spec: CollectionSpec) -> str | None:
+    """Return a warning if the spec's model is a folder that is not there; a hub's name is for the first sync."""
+    model = spec.vector.model or ""
+    if model.startswith(("/", "./", "../")) and not Path(model).is_dir():
+        return f"{model}: no such folder here; a sync cannot load the model from it"
+    return None
+
+
 def _type_name(kind: object) -> str:
     return str(getattr(kind, "type", kind))
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from api.attention import duration, held_answer, retention_used, warnings_of
 from api.freshness import age_seconds, known_complete_at
 from api.models import HeldAnswer
-from indexer.catalog import Catalog
+from indexer.catalog import Catalog, CatalogState, Heartbeat, SyncFailure
 from indexer.format.records import IndexKind, SegmentRecord
 from indexer.letters import read_letters
 
@@ -62,8 +62,9 @@ class Status:
     """The newest version's state; ``rows`` and ``chunks`` count what can be found.
 
     ``age_seconds`` is None before the first load; ``reads`` (how syncs follow the source) and ``retention_seconds``
-    are so until one found nothing newer. ``retention_used`` is a share of 1. ``warnings`` are sentences. ``indexes``
-    are those of the segments that are not scanned exactly, the largest first.
+    are so until one found nothing newer. ``retention_used`` is a share of 1. ``failure`` is how the last sync failed,
+    if it did and nothing was read since. ``warnings`` are sentences. ``indexes`` are those of the segments that are not
+    scanned exactly, the largest first.
     """
 
     name: str
@@ -81,19 +82,25 @@ class Status:
     retention_seconds: float | None
     retention_used: float | None
     held: HeldAnswer | None
+    failure: SyncFailure | None
     warnings: list[str]
     indexes: list[BuiltIndex]
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields by name."""
-        held, indexes = self.held, self.indexes
-        return {**vars(self), "held": held.model_dump() if held else None, "indexes": [vars(each) for each in indexes]}
+        held, failure, indexes = self.held, self.failure, self.indexes
+        return {
+            **vars(self),
+            "held": held.model_dump() if held else None,
+            "failure": failure.model_dump() if failure else None,
+            "indexes": [vars(each) for each in indexes],
+        }
 
     def as_row(self) -> tuple[object, ...]:
         """Return the cells under :data:`COLUMNS`."""
         age = ["not loaded" if self.age_seconds is None else duration(self.age_seconds)]
         age += ["rebuild pending"] if self.rebuild_pending else []
-        age += ["held"] if self.held else []
+        age += ["held"] if self.held else ["failed"] if self.failure else []
         return (
             *(self.name, self.version, self.source_version, self.rows, self.chunks, self.segments),
             *(f"{self.size_bytes / 2**20:.1f}", self.dead_letters, self.reads, ", ".join(age)),
@@ -105,6 +112,10 @@ def status_of(catalog: Catalog, *, now: datetime | None = None) -> Status:
     now = now or datetime.now(UTC)
     state, heartbeat = catalog.read(), catalog.read_heartbeat()
     complete_at = known_complete_at(state.position, state.source_committed_at, heartbeat)
+    failure, warnings = _failure(catalog, state, heartbeat), warnings_of(state, heartbeat, now)
+    if failure:
+        ago = duration((now - failure.at).total_seconds())
+        warnings.insert(0, f"{state.spec.name}: the last sync failed {ago} ago: {failure.error}")
     return Status(
         name=state.spec.name,
         version=state.version,
@@ -121,9 +132,18 @@ def status_of(catalog: Catalog, *, now: datetime | None = None) -> Status:
         retention_seconds=heartbeat.retention_seconds if heartbeat else None,
         retention_used=retention_used(state, heartbeat, now),
         held=held_answer(state),
-        warnings=warnings_of(state, heartbeat, now),
+        failure=failure,
+        warnings=warnings,
         indexes=_indexes(state.segments),
     )
+
+
+def _failure(catalog: Catalog, state: CatalogState, heartbeat: Heartbeat | None) -> SyncFailure | None:
+    """Return how the last sync failed, unless a later one read something or found nothing newer."""
+    failure = catalog.read_failure()
+    if failure is None or failure.position != state.position or (heartbeat and heartbeat.checked_at > failure.at):
+        return None
+    return failure
 
 
 def _indexes(segments: Iterable[SegmentRecord]) -> list[BuiltIndex]:

@@ -84,6 +84,12 @@ class SearchRequest:
             raise RequestError(
                 f"expected at most {MAX_QUERY_CHARS:,} characters, got {len(self.query):,}", field="query"
             )
+        if self.params and self.filter is None:
+            raise RequestError(
+                f"there is no filter that uses {', '.join(f':{name}' for name in sorted(self.params))}",
+                field="params",
+                hint="give 'filter', or leave the parameters out",
+            )
         if self.include is not None:
             object.__setattr__(self, "include", tuple(dict.fromkeys(self.include)))
 

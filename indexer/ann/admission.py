@@ -4,7 +4,8 @@ The formulas for CAGRA are those of cuVS' documentation ("CAGRA, memory footprin
 ``n * (4 + 5 * intermediate_degree)`` bytes on the device; the search for neighbours by IVF-PQ holds the codes, and a
 workspace that grows with its batch: 12.8 GB at cuVS' default of 4,096 queries, so that the batch is set here. Versions
 differ in whether they bring the vectors to the device then, so they are counted.
-NN-descent holds all vectors in float16 and its lists of candidates. Predictions err upwards, and an allocation that
+NN-descent holds all vectors in float16 and its lists of candidates. The exact scan that an index is measured by comes
+before it, in blocks, and needs more than a small segment's build. Predictions err upwards, and an allocation that
 fails all the same makes the segment fall back to the CPU.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from indexer.ann.device import Device, DeviceKind, free_host_bytes
+from indexer.ann.nearest import BLOCK as SCANNED
 from indexer.errors import BuildError
 from indexer.spec import IndexSpec
 
@@ -120,13 +122,18 @@ def _cpu_bytes(kind: Kind, n: int, dim: int, strength: int) -> int:
     if kind == "ivf":
         return _ivf_host_bytes(n, dim, strength)
     degree = 2 * graph_links(strength)
-    return n * (dim + 4 * degree + 8 * 8) + 65_536 * dim * 4
+    return max(n * (dim + 4 * degree + 8 * 8) + 65_536 * dim * 4, _scan_bytes(n, dim))
 
 
 def _ivf_host_bytes(n: int, dim: int, strength: int) -> int:
     sample = min(n, n_lists(n) * POINTS_PER_LIST) * dim * 4
     codes = n * (dim // (8 >> strength) + 8)
-    return sample + codes + 65_536 * dim * 4
+    return max(sample + codes + 65_536 * dim * 4, _scan_bytes(n, dim))
+
+
+def _scan_bytes(n: int, dim: int) -> int:
+    """Return what an exact scan holds of a segment: a block on its way, and as part of a flat index."""
+    return 2 * min(n, SCANNED) * dim * 4
 
 
 def graph_links(strength: int) -> int:
@@ -141,8 +148,9 @@ def _ivf_on_gpu(n: int, dim: int, strength: int, name: str, free: int, room: int
         raise _refusal("ivf", n, dim, "this machine's memory", host, room)
     fixed = (min(n, lists * POINTS_PER_LIST) + lists) * dim * 4
     fitting = (free - fixed) // (4 * (dim + lists))
-    if fitting < SMALLEST_BLOCK:
-        raise _refusal("ivf", n, dim, name, fixed + SMALLEST_BLOCK * 4 * (dim + lists), free)
+    least = max(fixed + SMALLEST_BLOCK * 4 * (dim + lists), _scan_bytes(n, dim))
+    if least > free:
+        raise _refusal("ivf", n, dim, name, least, free)
     block = min(LARGEST_BLOCK, 1 << (fitting.bit_length() - 1))
     return Plan(
         kind="ivf",
@@ -150,7 +158,7 @@ def _ivf_on_gpu(n: int, dim: int, strength: int, name: str, free: int, room: int
         strength=strength,
         block=block,
         half=strength == 0,
-        device_bytes=fixed + block * 4 * (dim + lists),
+        device_bytes=max(fixed + block * 4 * (dim + lists), _scan_bytes(n, dim)),
         host_bytes=host,
     )
 
@@ -179,7 +187,7 @@ def _graph_on_gpu(n: int, dim: int, strength: int, name: str, free: int, room: i
             rounds=NN_DESCENT_ROUNDS[strength],
             connected=strength > 0,
         )
-        needed = n * (4 + 5 * intermediate)
+        needed = max(n * (4 + 5 * intermediate), _scan_bytes(n, dim))
         needed = max(needed, _search_bytes(n, dim, graph), _train_bytes(n, dim, graph))
         if needed <= free:
             return Plan(

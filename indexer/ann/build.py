@@ -156,8 +156,9 @@ def _first_that_passes(
         on = attempt.device
         try:
             with failing_over(on):
+                plan = _admitted(vectors, present, attempt)
                 asked = asked or exam(vectors, present, queries, on)
-                index, parameters, recall = _built(vectors, present, attempt, asked)
+                index, parameters, recall = _built(vectors, present, plan, on, asked, spec.min_recall)
         except (DeviceFailed, BuildError) as error:
             if on.kind == "cpu":
                 raise BuildError("; ".join([*shortfalls, str(error)])) from error
@@ -180,19 +181,21 @@ def _first_that_passes(
     )
 
 
+def _admitted(vectors: Vectors, present: Positions, attempt: _Attempt) -> Plan:
+    n = len(present) if attempt.spec.kind in ("auto", "ivf") else len(vectors)  # a graph has all chunks
+    return admitted(n, int(vectors.shape[1]), attempt.spec, attempt.device, strength=attempt.strength)
+
+
 def _built(
-    vectors: Vectors, present: Positions, attempt: _Attempt, asked: Exam
+    vectors: Vectors, present: Positions, plan: Plan, device: Device, asked: Exam, min_recall: float
 ) -> tuple[faiss.Index, Parameters, float]:
     """Return an index, what its record says of it, and the recall@10 that the gate measured."""
-    spec, device = attempt.spec, attempt.device
-    n = len(present) if spec.kind in ("auto", "ivf") else len(vectors)  # a graph has all chunks
-    plan = admitted(n, int(vectors.shape[1]), spec, device, strength=attempt.strength)
     if plan.kind == "ivf":
         index, parameters = _ivf(vectors, present, plan, device)
     else:
         index, parameters = _graph(vectors, plan, device)
     searcher = Searcher(index, vectors, present)
-    efforts = calibrate(searcher, asked, spec.min_recall)
+    efforts = calibrate(searcher, asked, min_recall)
     breadth = "nprobe" if plan.kind == "ivf" else "ef_search"
     recall = recall_of(searcher, efforts.plain, vectors, asked.gate)
     parameters["recall_at_10"] = round(recall, 4)

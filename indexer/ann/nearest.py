@@ -14,7 +14,8 @@ from indexer.format.vectors import Positions, Vectors, taken
 
 Floats = npt.NDArray[np.float32]
 
-_BLOCK = 65_536
+BLOCK = 65_536
+"""Vectors that are scanned at a time."""
 
 
 class Nearest(NamedTuple):
@@ -36,8 +37,8 @@ def nearest(queries: Floats, own: Positions, vectors: Vectors, among: Positions,
     """
     best = Nearest(np.full((len(queries), 0), -np.inf, dtype=np.float32), np.empty((len(queries), 0), dtype=np.int64))
     flat = device.flat(vectors.shape[1], half=False)
-    for start in range(0, len(among), _BLOCK):
-        block = among[start : start + _BLOCK]
+    for start in range(0, len(among), BLOCK):
+        block = among[start : start + BLOCK]
         flat.reset()
         flat.add(taken(vectors, block))
         with _by_matrix_products():

@@ -30,6 +30,14 @@ class SourcePosition(Record):
     version: int
 
 
+class SyncFailure(Record):
+    """A sync ended ``at`` (UTC) with an error, which is a sentence; the collection was at ``position`` then."""
+
+    at: datetime
+    position: SourcePosition | None
+    error: str
+
+
 class Heartbeat(Record):
     """At ``checked_at`` (UTC) the source was asked, and had nothing newer than ``version`` of ``epoch``.
 

@@ -66,14 +66,13 @@ def apply(
     from indexer.apply import apply as apply_spec
     from indexer.format.store import Store
     from indexer.spec import load_spec
-    from jobs.starter import look_at_table
+    from jobs.starter import look_at_model, look_at_table
 
     given = file or path
     if given is None or (file and path):
         raise typer.BadParameter("name one YAML file: grebe apply -f NAME.yaml", param_hint="--file")
     spec = load_spec(given)
-    warning = look_at_table(spec)
-    if warning:
+    for warning in filter(None, (look_at_table(spec), look_at_model(spec))):
         note(f"Warning: {warning}")
     outcome = apply_spec(Store.at(Settings.read(store=store).store), spec, rebuild=rebuild)
     if output is Format.JSON:

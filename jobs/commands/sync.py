@@ -16,7 +16,7 @@ from jobs.output import Format, Output, StoreOption, interrupts_told, note, prin
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
-    from indexer.catalog import CatalogState
+    from indexer.catalog import CatalogState, SourcePosition
     from indexer.format.store import Store
     from jobs.pipeline import Outcome
     from jobs.progress import Report
@@ -57,7 +57,8 @@ def sync(
     """Read the changes of tables into their indexes.
 
     The first sync loads the whole table; one that was interrupted goes on where it stopped. Of several collections, one
-    that fails stops no other, and the exit code is 1. --approve, --release and --compare are for one at a time.
+    that fails stops no other, and the exit code is 1; with --continuous it is tried again until it goes. --approve,
+    --release and --compare are for one at a time.
 
     grebe sync advisories                 (once: for a scheduled job)
     grebe sync --all --output json        (every collection, with a summary)
@@ -80,6 +81,7 @@ def sync(
 
         def options_of(name: str) -> SyncOptions:
             prefix = "" if alone else f"{name}: "
+            tells = continuous and output is Format.TABLE
             return SyncOptions(
                 continuous=continuous,
                 interval_seconds=interval,
@@ -88,7 +90,8 @@ def sync(
                 release=release,
                 compare=compare,
                 progress=_prefixed(progress, prefix),
-                committed=_commit_teller(prefix) if continuous and output is Format.TABLE else lambda state: None,
+                following=_following_teller(prefix) if tells else lambda position: None,
+                committed=_commit_teller(prefix) if tells else lambda state: None,
                 healing=lambda reason: note(f"{prefix}Comparing the whole table: {reason}"),
             )
 
@@ -100,6 +103,7 @@ def sync(
             options_of=options_of,
             on_busy=on_busy,
             waiting=note,
+            retrying=lambda outcome, seconds: _tell_failure(outcome, alone=alone, again_in=seconds),
             ended=lambda outcome: _tell_failure(outcome, alone=alone),
         )
     _print(outcomes, output, alone=alone)
@@ -126,6 +130,13 @@ def _prefixed(progress: Report, prefix: str) -> Report:
     return lambda stage, done, total: progress(f"{prefix}{stage}", done, total)
 
 
+def _following_teller(prefix: str) -> Callable[[SourcePosition], None]:
+    def following(position: SourcePosition) -> None:
+        note(f"{prefix}Following from source version {position.version}; Ctrl-C ends it after the batch under way.")
+
+    return following
+
+
 def _commit_teller(prefix: str) -> Callable[[CatalogState], None]:
     def committed(state: CatalogState) -> None:
         ledger = state.ledger
@@ -135,9 +146,11 @@ def _commit_teller(prefix: str) -> Callable[[CatalogState], None]:
     return committed
 
 
-def _tell_failure(outcome: Outcome, *, alone: bool) -> None:
+def _tell_failure(outcome: Outcome, *, alone: bool, again_in: float | None = None) -> None:
     if outcome.error:
         tell(outcome.error, about=None if alone else outcome.name)
+        if again_in:
+            note(f"{'' if alone else f'{outcome.name}: '}Trying again in {again_in:.0f} s ...")
 
 
 def _print(outcomes: Sequence[Outcome], output: Format, *, alone: bool) -> None:

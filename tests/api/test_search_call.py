@@ -117,6 +117,7 @@ def test_a_filter_that_nothing_passes_finds_nothing(client: httpx.Client) -> Non
         ({"query": "x", "include": [""] * 1025}, "include", "at most 1024 items"),
         ({"query": "x", "params": {"a": {}}}, "params", "'a' must be a string, number, boolean or null"),
         ({"query": "x", "params": {"a b": 1}}, "params", "no parameter name"),
+        ({"query": "x", "params": {"b": 1, "a": 2}}, "params", "there is no filter that uses :a, :b"),
         ({"query": "x", "min_version": "3"}, "min_version", "object"),
         ({"query": "x", "max_staleness_seconds": -1}, "max_staleness_seconds", "greater than or equal to 0"),
         ({"query": "x", "deadline_ms": 0}, "deadline_ms", "greater than or equal to 1"),

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyspark
@@ -15,6 +17,7 @@ from connectors.session import (
     SMALL_BATCHES,
     _ended_if_interrupted,
     for_large_batches,
+    is_alive,
     is_s3,
     java_major,
     require_java,
@@ -122,6 +125,19 @@ def test_an_old_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.mark.parametrize(("table", "expected"), [("s3://b/t", True), ("S3A://b/t", True), ("/s3/t", False)])
 def test_an_s3_address_is_told_from_a_path(table: str, expected: bool) -> None:
     assert is_s3(table) is expected
+
+
+def test_a_session_is_alive_until_its_jvm_stops_or_answers_no_more(spark: SparkSession) -> None:
+    assert is_alive(spark)
+    for gone in (None, _Silent()):
+        assert not is_alive(SimpleNamespace(sparkContext=SimpleNamespace(_jsc=gone)))  # type: ignore[arg-type]
+
+
+class _Silent:
+    """A JVM's object whose process is gone."""
+
+    def sc(self) -> Any:
+        raise ConnectionRefusedError(111, "Connection refused")
 
 
 def test_no_jvm_outlives_a_start_that_is_interrupted() -> None:

@@ -164,3 +164,15 @@ def test_a_continuous_sync_in_another_process_is_waited_for_until_it_is_interrup
     assert (child.returncode, json.loads(out)["outcome"]) == (0, "synced"), err
     assert "Stopping after the batch under way" in err
     assert scene.is_served()
+
+
+@pytest.mark.soak
+def test_a_continuous_sync_ends_with_its_jvm(scene: Scene) -> None:
+    prepare(scene)
+    with following(scene) as child:
+        jvms = subprocess.run(["pgrep", "-P", str(child.pid), "java"], capture_output=True, text=True, check=True)
+        os.kill(int(jvms.stdout), signal.SIGKILL)
+        out, err = child.communicate(timeout=CHILD_SECONDS)
+
+    assert (child.returncode, json.loads(out)["outcome"]) == (1, "failed"), err
+    assert "Trying again" not in err

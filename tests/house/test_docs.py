@@ -18,8 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from api.models import MinVersion, SearchBody
+from api.settings import SearchSettings, ServeSettings, ServingSettings
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("connectors", "indexer", "retrieval", "api", "jobs")
@@ -41,6 +43,22 @@ def test_the_examples_of_a_module_hold(name: str) -> None:
     module = importlib.import_module(name)
     failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE, raise_on_error=False)
     assert failed == 0
+
+
+def test_the_settings_of_the_server_are_listed_with_their_defaults() -> None:
+    table = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    parts: dict[str, type[BaseModel]] = {"": ServeSettings, "search.": SearchSettings, "serving.": ServingSettings}
+    defaults = {
+        f"{part}{name}": field.default for part, model in parts.items() for name, field in model.model_fields.items()
+    }
+    defaults["search.threads"] = "the number of cores"
+    del defaults["search"], defaults["serving"]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+
+    for setting, default in defaults.items():
+        (row,) = [line for line in rows if f"`{setting}`" in line.split("|")[1]]
+        for value in default if isinstance(default, tuple) else [default]:
+            assert str(value) in row.split("|")[2]
 
 
 def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:

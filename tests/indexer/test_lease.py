@@ -12,7 +12,7 @@ import pytest
 from indexer import lease
 from indexer.errors import CollectionBusy
 from indexer.format.store import Store
-from indexer.lease import Holder, leased
+from indexer.lease import Holder, leased, require_idle
 
 
 def holder(**fields: object) -> Holder:
@@ -44,6 +44,18 @@ def test_a_second_one_stops_and_says_who_runs(store: Store) -> None:
         leased(store, "books", "stop"),
     ):
         pass
+
+
+def test_who_runs_can_be_asked_before_anything_is_begun(store: Store) -> None:
+    require_idle(store, "books")
+    with (
+        leased(store, "books", "stop"),
+        pytest.raises(CollectionBusy, match=r"books: another sync .*; try again when it has ended"),
+    ):
+        require_idle(store, "books")
+
+    held_by(store, holder(until=datetime.now(UTC)))
+    require_idle(store, "books")
 
 
 def test_a_second_one_waits_for_the_first_ones_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -18,12 +19,14 @@ from connectors.errors import SourceNotFound
 from indexer import lease
 from indexer.apply import apply
 from indexer.catalog import Catalog
-from indexer.errors import CollectionNotFound
+from indexer.errors import CollectionBusy, CollectionNotFound
 from indexer.format.store import Store
 from indexer.lease import OnBusy, leased
 from indexer.spec import parse_spec
 from indexer.sync import SyncOptions
+from jobs import pipeline
 from jobs.pipeline import Outcome, run_syncs
+from jobs.status import status_of
 from tests.served import served_rows
 
 
@@ -34,8 +37,7 @@ def store(tmp_path: Path) -> Store:
     for name in ("a", "b", "lost"):
         table = tmp_path / name
         if name != "lost":
-            rows = pa.table({"id": [1, 2], "body": [f"{name} one", f"{name} two"]})
-            write_deltalake(str(table), rows, configuration={"delta.enableChangeDataFeed": "true"})
+            make_table(tmp_path, name)
         apply(
             store,
             parse_spec(
@@ -46,6 +48,11 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
+def make_table(folder: Path, name: str) -> None:
+    rows = pa.table({"id": [1, 2], "body": [f"{name} one", f"{name} two"]})
+    write_deltalake(str(folder / name), rows, configuration={"delta.enableChangeDataFeed": "true"})
+
+
 @pytest.fixture
 def run(spark: SparkSession, store: Store, tmp_path: Path) -> Callable[..., list[Outcome]]:
     def run(
@@ -53,6 +60,7 @@ def run(spark: SparkSession, store: Store, tmp_path: Path) -> Callable[..., list
         stop: Callable[[], bool] | None = None,
         on_busy: OnBusy = "stop",
         ended: Callable[[Outcome], None] = lambda outcome: None,
+        retrying: Callable[[Outcome, float], None] = lambda outcome, seconds: None,
     ) -> list[Outcome]:
         options = SyncOptions() if stop is None else SyncOptions(continuous=True, interval_seconds=0.1, stop=stop)
         return run_syncs(
@@ -63,6 +71,7 @@ def run(spark: SparkSession, store: Store, tmp_path: Path) -> Callable[..., list
             options_of=lambda name: options,
             on_busy=on_busy,
             ended=ended,
+            retrying=retrying,
         )
 
     return run
@@ -84,32 +93,110 @@ def test_one_that_fails_stops_no_other(run: Callable[..., list[Outcome]], store:
     assert (bodies(store, "a"), bodies(store, "b")) == ({"a one", "a two"}, {"b one", "b two"})
 
 
-def test_followed_side_by_side_one_that_fails_stops_no_other(
+def test_how_a_sync_failed_stands_in_its_status_until_one_ends_well(
     run: Callable[..., list[Outcome]], store: Store, tmp_path: Path
 ) -> None:
-    stopping, failed = threading.Event(), threading.Event()
+    run("a", "lost")
+    catalog = Catalog.open(store, "lost")
 
-    def ended(outcome: Outcome) -> None:
-        if outcome.error:
-            failed.set()
+    (warning,) = status_of(catalog).warnings
+    assert re.fullmatch(rf"lost: the last sync failed [\d.]+ s ago: {tmp_path}/lost .* does not exist.*", warning)
+    assert status_of(Catalog.open(store, "a")).failure is None
+    assert store.child("nobody").list() == []
+
+    make_table(tmp_path, "lost")
+    run("lost")
+
+    assert (status_of(catalog).failure, status_of(catalog).warnings) == (None, [])
+
+
+def test_one_that_another_process_syncs_is_refused_before_spark_starts(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "spark_session", lambda *_, **__: pytest.fail("Spark was started"))
+
+    with leased(store.child("a"), "a", "stop"):
+        (outcome,) = run_syncs(
+            store, ["a"], cache=tmp_path / "cache", continuous=False, options_of=lambda name: SyncOptions()
+        )
+
+    assert isinstance(outcome.error, CollectionBusy)
+    assert status_of(Catalog.open(store, "a")).failure is None
+
+
+def test_followed_side_by_side_one_that_fails_stops_no_other_and_is_tried_again(
+    run: Callable[..., list[Outcome]], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "RETRY_SECONDS", (0.1, 0.4))
+    stopping = threading.Event()
+    waits: list[float] = []
+
+    def retrying(outcome: Outcome, seconds: float) -> None:
+        assert isinstance(outcome.error, SourceNotFound)
+        waits.append(seconds)
 
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run, "a", "lost", "b", stop=stopping.is_set, ended=ended)
+        running = pool.submit(run, "a", "lost", "b", stop=stopping.is_set, retrying=retrying)
         try:
-            assert failed.wait(60)
+            wait_until(lambda: len(waits) > 3)
             for name in ("b", "a"):
                 DeltaTable(str(tmp_path / name)).update(updates={"body": "'changed'"}, predicate="id = 2")
                 wait_until(lambda name=name: bodies(store, name) == {f"{name} one", "changed"})  # type: ignore[misc]
+            make_table(tmp_path, "lost")
+            wait_until(lambda: bodies(store, "lost") == {"lost one", "lost two"})
         finally:
             stopping.set()
         outcomes = running.result(60)
 
-    assert {outcome.name: type(outcome.error) for outcome in outcomes} == {
-        "a": type(None),
-        "lost": SourceNotFound,
-        "b": type(None),
-    }
+    assert [(outcome.name, outcome.error) for outcome in outcomes] == [("a", None), ("lost", None), ("b", None)]
+    assert waits[:4] == [0.1, 0.2, 0.4, 0.4]
     assert store.child("a").list("sync-lease") == []
+
+
+def test_deletes_that_are_held_can_be_approved_while_their_collection_is_followed(
+    run: Callable[..., list[Outcome]], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "RETRY_SECONDS", (0.5, 0.5))
+    rows = pa.table({"id": range(200), "body": [f"row {number}" for number in range(200)]})
+    write_deltalake(str(tmp_path / "a"), rows, mode="overwrite")
+    stopping = threading.Event()
+    catalog = Catalog.open(store, "a")
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, "a", stop=stopping.is_set)
+        try:
+            wait_until(lambda: catalog.read().live_rows == 200)
+            DeltaTable(str(tmp_path / "a")).delete("id > 0")
+            wait_until(lambda: catalog.read().held is not None)
+            held = catalog.read().held
+            assert held is not None
+            options = SyncOptions(approve=held.end.version)
+            (approved,) = run_syncs(
+                store,
+                ["a"],
+                cache=tmp_path / "cache",
+                continuous=False,
+                options_of=lambda name: options,
+                on_busy="wait",
+            )
+            assert (approved.error, catalog.read().live_rows) == (None, 1)
+            write_deltalake(str(tmp_path / "a"), pa.table({"id": [1], "body": ["back"]}), mode="append")
+            wait_until(lambda: catalog.read().live_rows == 2)
+        finally:
+            stopping.set()
+        (outcome,) = running.result(60)
+
+    assert outcome.error is None
+
+
+def test_a_collection_is_not_tried_again_without_spark(
+    run: Callable[..., list[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "is_alive", lambda session: False)
+
+    (outcome,) = run("lost", stop=lambda: False, retrying=lambda *_: pytest.fail("it was tried again"))
+
+    assert isinstance(outcome.error, SourceNotFound)
 
 
 def test_a_signal_that_reaches_another_thread_is_answered_while_collections_are_followed(

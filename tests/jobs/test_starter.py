@@ -10,7 +10,7 @@ from connectors.errors import SchemaMismatch
 from indexer.errors import SpecError
 from indexer.spec import parse_spec
 from jobs.errors import CommandError
-from jobs.starter import Column, facts_of, look_at_table, starter_spec
+from jobs.starter import Column, facts_of, look_at_model, look_at_table, starter_spec
 
 
 def test_a_table_decides_key_fields_and_columns(tmp_path: Path) -> None:
@@ -92,3 +92,12 @@ def test_a_folder_that_is_no_table_is_called_that(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     with pytest.raises(CommandError, match=r"plain: is a folder and no Delta table: it has no _delta_log$"):
         facts_of(str(tmp_path / "plain"))
+
+
+def test_a_models_folder_that_is_not_there_is_named_and_a_hubs_name_is_not(tmp_path: Path) -> None:
+    models = {str(tmp_path): False, f"{tmp_path}/none": True, "./none": True, "organisation/model": False}
+    for model, warned in models.items():
+        spec = parse_spec(
+            f"name: birds\nsource: {{table: t}}\nkey: [id]\ntext: {{fields: {{body: 1}}}}\nvector: {{model: '{model}'}}"
+        )
+        assert (look_at_model(spec) is not None) == warned

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.catalog import Catalog
+from indexer.catalog import Catalog, SyncFailure
 from indexer.format.store import Store
 from indexer.spec import IndexSpec
 from tests.api.library import Library, book
@@ -57,6 +57,30 @@ def test_the_list_has_one_line_each_and_the_warnings_below(library: Library, tmp
     listed = grebe("status", "-o", "json").json["collections"]
     assert [len(each["warnings"]) for each in listed] == [2, 0]
     assert (listed[0]["held"]["kind"], listed[0]["held"]["version"]) == ("mass_delete", 6)
+
+
+def test_a_sync_that_failed_is_told_until_another_has_looked_at_the_source(library: Library, grebe: Grebe) -> None:
+    now = datetime.now(UTC)
+    position = library.catalog.read().position
+    library.catalog.write_failure(SyncFailure(at=now - timedelta(hours=3), position=position, error="the disk is full"))
+
+    listed = grebe("status").out.splitlines()
+    found = grebe("status", "books", "-o", "json").json
+
+    assert listed[1].endswith("6.0 days, failed")
+    assert listed[2] == "warning: books: the last sync failed 3.0 h ago: the disk is full"
+    assert found["failure"]["error"] == "the disk is full"
+    library.beat(4, now - timedelta(hours=2), reads="changes")
+    assert grebe("status", "books", "-o", "json").json["failure"] is None
+
+
+def test_a_sync_that_failed_is_told_no_more_once_another_has_read_on(library: Library, grebe: Grebe) -> None:
+    position = library.catalog.read().position
+    library.catalog.write_failure(SyncFailure(at=datetime.now(UTC), position=position, error="the disk is full"))
+
+    library.commit(5, [book(3, pages=8)])
+
+    assert grebe("status", "books", "-o", "json").json["failure"] is None
 
 
 def test_a_table_that_keeps_no_changes_says_that_snapshots_are_compared(library: Library, grebe: Grebe) -> None:
