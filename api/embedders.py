@@ -7,8 +7,9 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from api.batches import QueryBatches
 from api.logs import Logger
-from indexer.embedding import Embedder, load_embedder
+from indexer.embedding import load_embedder
 from indexer.errors import EmbeddingError
 from indexer.spec import VectorSpec
 
@@ -22,12 +23,12 @@ class Embedders:
     def __init__(self, log: Logger) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._loading: dict[str, Future[Embedder]] = {}
+        self._loading: dict[str, Future[QueryBatches]] = {}
         self._failed_at: dict[str, float] = {}
         self._settled: set[str] = set()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    def warm(self, vector: VectorSpec) -> Future[Embedder]:
+    def warm(self, vector: VectorSpec) -> Future[QueryBatches]:
         """Begin to load the model of ``vector`` unless that is done or under way."""
         key = vector.model_dump_json()
         with self._lock:
@@ -38,8 +39,8 @@ class Embedders:
                 future = self._loading[key] = self._executor.submit(self._load, key, vector)
             return future
 
-    async def of(self, vector: VectorSpec, *, timeout_seconds: float) -> Embedder:
-        """Return the embedder of ``vector``; raises EmbeddingError, or TimeoutError when it is not loaded by then."""
+    async def of(self, vector: VectorSpec, *, timeout_seconds: float) -> QueryBatches:
+        """Return what embeds queries for ``vector``; raises EmbeddingError, or TimeoutError if that comes too late."""
         future = self.warm(vector)
         if future.done():
             return future.result()
@@ -53,16 +54,16 @@ class Embedders:
         """Drop what waits to be loaded."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _load(self, key: str, vector: VectorSpec) -> Embedder:
+    def _load(self, key: str, vector: VectorSpec) -> QueryBatches:
         try:
             return self._loaded(key, vector)
         finally:
             self._settled.add(key)
 
-    def _loaded(self, key: str, vector: VectorSpec) -> Embedder:
+    def _loaded(self, key: str, vector: VectorSpec) -> QueryBatches:
         started = time.perf_counter()
         try:
-            embedder: Embedder = load_embedder(vector)
+            embedder = load_embedder(vector)
             embedder.query("warm")
         except Exception as error:
             with self._lock:
@@ -74,4 +75,4 @@ class Embedders:
         self._log.info(
             "model loaded", model=vector.model, dim=embedder.dim, seconds=round(time.perf_counter() - started, 3)
         )
-        return embedder
+        return QueryBatches(embedder)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from api.answers import source_answer
+from api.batches import QueryBatches
 from api.encoding import encode
 from api.errors import PoolFull
 from api.freshness import age_seconds
@@ -29,7 +30,6 @@ from api.problems import (
 from api.service import Service
 from api.waiting import RETRY_AFTER, new_enough, snapshot_of, wait_for
 from api.watcher import View, Watcher
-from indexer.embedding import Embedder
 from indexer.errors import EmbeddingError
 from indexer.format.keys import parse_key
 from retrieval.errors import DeadlineExceeded, FilterError, RequestError, SnapshotClosed
@@ -106,19 +106,24 @@ async def _search_once(service: Service, watcher: Watcher, body: SearchBody, *, 
     """
     spec = snapshot_of(watcher.view).spec
     request = search_request(body, deadline)
-    embedder: Embedder | None = None
+    batches: QueryBatches | None = None
     if request.vector is None and request.resolved_mode(has_model=spec.vector.model is not None) in _NEEDS_MODEL:
-        embedder = await service.embedders.of(spec.vector, timeout_seconds=deadline - time.monotonic())
+        batches = await service.embedders.of(spec.vector, timeout_seconds=deadline - time.monotonic())
+    asked = batches.ask(request.text or "") if batches else None
 
     def work(view: View, snapshot: Snapshot) -> Found | None:
         if snapshot.spec.vector != spec.vector or not new_enough(view, body, datetime.now(UTC)):
             return None
-        response = search(snapshot, request, embedder=embedder)
+        response = search(snapshot, request, embedder=asked)
         service.metrics.searched(snapshot.spec.name, response.took_ms)
         now = datetime.now(UTC)
         return _found(view, snapshot, request, response, now) if new_enough(view, body, now) else None
 
-    return await service.pool.run(lambda: _on_newest(watcher, work), timeout_seconds=deadline - time.monotonic())
+    try:
+        return await service.pool.run(lambda: _on_newest(watcher, work), timeout_seconds=deadline - time.monotonic())
+    finally:
+        if asked:
+            asked.cancel()
 
 
 def _on_newest(watcher: Watcher, work: Callable[[View, Snapshot], T]) -> T:

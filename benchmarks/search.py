@@ -88,7 +88,7 @@ def load_corpus(rows: int, queries: int) -> Corpus:
     return Corpus(texts[:rows], vectors[:rows], texts[rows:], vectors[rows:], buckets)
 
 
-def build_grebe(corpus: Corpus, folder: Path) -> None:
+def build_grebe(corpus: Corpus, folder: Path, spec: str = SPEC) -> None:
     """Write the collection as one part of a sync writes it."""
     from benchmarks.batches import change_table, publish
     from connectors.contract import UPSERT
@@ -106,7 +106,7 @@ def build_grebe(corpus: Corpus, folder: Path) -> None:
         version=1,
         bucket=corpus.buckets,
     )
-    catalog = Catalog.create(Store.at(str(folder / "store")), parse_spec(SPEC))
+    catalog = Catalog.create(Store.at(str(folder / "store")), parse_spec(spec))
     publish(catalog, rows, 1, folder / "sync")
 
 

@@ -353,10 +353,10 @@ def _queries(chunked: pa.Table, embedder: Embedder, spec: CollectionSpec) -> npt
     """Embed the beginnings of some chunks, spread over all, as queries: so are asked what people ask, a few words."""
     at = np.unique(np.linspace(0, len(chunked) - 1, QUERIES).astype(np.int64))
     texts = (" ".join(text.split()[:QUERY_WORDS]) for text in chunked["embed_text"].take(pa.array(at)).to_pylist())
-    embedded = [embedder.query(text) for text in texts if text]
-    if not embedded:
+    asked = [text for text in texts if text]
+    if not asked:
         return None
-    vectors = np.stack(embedded)
+    vectors = embedder.queries(asked)
     return normalised(vectors) if spec.vector.metric == "cosine" else vectors
 
 

@@ -1,40 +1,44 @@
-"""Embedding documents with no Python work per token, for the models whose inputs are token ids and a mask."""
+"""Embedding with no Python work per token, for the models whose inputs are token ids and a mask."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float32]
+Task = Literal["document", "query"]
 
 TOKENIZER_BATCH = 1024
 """Texts in one call of the tokenizer: enough for its threads, and few of its large encodings held at once."""
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-"""The names under which a model may keep its own prompt for documents, in sentence-transformers' order."""
+_PROMPTS: dict[Task, tuple[str, ...]] = {"document": ("document", "passage", "corpus"), "query": ("query",)}
+"""The names under which a model may keep its own prompt for a task, in sentence-transformers' order."""
 DIRECT_MODULES = {"Pooling", "Normalize", "Dense"}
 """sentence-transformers' modules that, after a Transformer, ask for no feature beside its own and the mask."""
 NO_LIMIT = 1 << 31
 """Tokens: transformers gives a model without a limit one of 1e30, which the tokenizer's integers do not hold."""
+SHORT = 32
+"""Tokens: padding up to here is no loss."""
 LONGEST_PROBE = 8192
 """Words of the text that shows how a model cuts what is too long."""
 
 
 class DirectEncoder:
-    """What ``encode_document`` computes, for models that read token ids and a mask, with no Python work per token.
+    """What ``encode_document`` or ``encode_query`` computes, for models that read token ids and a mask alone.
 
     sentence-transformers 6 goes over every token in Python, which holds any GPU to some thousand short texts a second.
     Here the Rust tokenizer's ids become one array, numpy cuts batches out of it in order of length, and the vectors
     stay on the device until the last batch. The model's own tokenizer is left as it is.
     """
 
-    def __init__(self, model: Any, prompt: str, tokenizer: Any) -> None:
+    def __init__(self, model: Any, task: Task, prompt: str, tokenizer: Any) -> None:
         own = model.tokenizer
         self._model = model.eval()
-        self._prompt = prompt
+        self._task, self._prompt = task, prompt
         self._limit = int(min(model.max_seq_length or NO_LIMIT, NO_LIMIT))
         tokenizer.enable_truncation(self._limit, direction=own.truncation_side)
         self._tokenized = getattr(tokenizer, "encode_batch_fast", tokenizer.encode_batch)
@@ -43,15 +47,15 @@ class DirectEncoder:
         self._takes_types = "token_type_ids" in own.model_input_names
 
     @classmethod
-    def of(cls, model: Any, prompt: str | None, tokenizer: Any) -> DirectEncoder | None:
-        """Return the encoder of ``model``, or None where only ``encode_document`` knows what the model is to be given.
+    def of(cls, model: Any, task: Task, prompt: str | None, tokenizer: Any) -> DirectEncoder | None:
+        """Return the encoder of ``model``, or None where only its own method knows what it is to be given.
 
         ``tokenizer`` is a copy of the model's without padding, which the encoder keeps.
         """
-        prompt = prompt or own_document_prompt(model)
+        prompt = prompt or own_prompt(model, task)
         if not _reads_ids_and_mask_alone(model, prompt):
             return None
-        encoder = cls(model, prompt, tokenizer)
+        encoder = cls(model, task, prompt, tokenizer)
         return encoder if encoder._prepares_as_the_model_does() else None
 
     def __call__(self, texts: list[str], batch: int) -> Vectors:
@@ -59,16 +63,15 @@ class DirectEncoder:
         torch = importlib.import_module("torch")
         ids, lengths = self._token_ids(texts)
         begins = np.cumsum(lengths) - lengths
-        order = np.argsort(-lengths, kind="stable")  # the longest first: what does not fit in memory shows at once
+        batches = list(_batches(lengths, batch, even=self._task == "query"))
         with torch.inference_mode():
             outputs = []
-            for at in range(0, len(order), batch):
-                rows = order[at : at + batch]
+            for rows in batches:
                 features = self._features(ids, begins[rows], lengths[rows])
                 outputs.append(self._model(self._on_device(features))["sentence_embedding"])
             in_order: Vectors = torch.cat(outputs).float().cpu().numpy()
         vectors = np.empty_like(in_order)
-        vectors[order] = in_order
+        vectors[np.concatenate(batches)] = in_order
         return vectors
 
     def _token_ids(self, texts: list[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
@@ -113,16 +116,35 @@ class DirectEncoder:
     def _prepares_so(self, texts: list[str]) -> bool:
         ids, lengths = self._token_ids(texts)
         ours = self._features(ids, np.cumsum(lengths) - lengths, lengths)
-        theirs = self._model.preprocess(texts, prompt=self._prompt, task="document")
+        theirs = self._model.preprocess(texts, prompt=self._prompt, task=self._task)
         return theirs.keys() - {"modality", "prompt_length"} == ours.keys() and all(
             np.array_equal(theirs[name], feature) for name, feature in ours.items()
         )
 
 
-def own_document_prompt(model: Any) -> str:
-    """Return the prompt that ``encode_document`` takes when it is given none."""
+def _batches(lengths: npt.NDArray[np.int64], most: int, *, even: bool) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the positions of texts for one forward pass each, the longest first: what does not fit shows at once.
+
+    Few texts are of many lengths: ``even`` batches hold none that is padded to more than twice its own (documents are
+    so many that those of a batch are alike).
+
+    >>> lengths = np.array([5, 100, 20, 40, 60])
+    >>> [[rows.tolist() for rows in _batches(lengths, 4, even=even)] for even in (True, False)]
+    [[[1, 4], [3, 2], [0]], [[1, 4, 3, 2], [0]]]
+    """
+    order, at = np.argsort(-lengths, kind="stable"), 0
+    while at < len(order):
+        rows = order[at : at + most]
+        if even:
+            rows = rows[np.maximum(2 * lengths[rows], SHORT) >= lengths[rows[0]]]
+        at += len(rows)
+        yield rows
+
+
+def own_prompt(model: Any, task: Task) -> str:
+    """Return the prompt that ``encode_document`` or ``encode_query`` takes when it is given none."""
     own = model.prompts or {}
-    name = next((name for name in _DOCUMENT_PROMPTS if name in own), model.default_prompt_name)
+    name = next((name for name in _PROMPTS[task] if name in own), model.default_prompt_name)
     return own.get(name) or ""
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.ann.device import task_gpu
-from indexer.directencoder import TOKENIZER_BATCH, DirectEncoder, own_document_prompt
+from indexer.directencoder import TOKENIZER_BATCH, DirectEncoder, Task, own_prompt
 from indexer.errors import EmbeddingError
 from indexer.spec import VectorSpec
 
@@ -60,7 +60,14 @@ class Tokenizer(Protocol):
         """
 
 
-class Embedder(Tokenizer, Protocol):
+class QueryEmbedder(Protocol):
+    """Embeds a query: what a search needs of a model."""
+
+    def query(self, text: str) -> Vectors:
+        """Return the vector of one query, ``(dim,) float32``; raises EmbeddingError."""
+
+
+class Embedder(Tokenizer, QueryEmbedder, Protocol):
     """Embeds documents and queries into one space.
 
     The vectors are finite and as the model gives them: unit length is the caller's task, by :func:`normalised`.
@@ -82,8 +89,8 @@ class Embedder(Tokenizer, Protocol):
     def documents(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of ``texts``, ``(n_texts, dim) float32``, in their order; raises EmbeddingError."""
 
-    def query(self, text: str) -> Vectors:
-        """Return the vector of one query, ``(dim,) float32``; raises EmbeddingError."""
+    def queries(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of queries, ``(n_texts, dim) float32``, in their order; raises EmbeddingError."""
 
 
 def normalised(vectors: npt.ArrayLike) -> Vectors:
@@ -127,10 +134,13 @@ class HashEmbedder:
                 vector[(place >> 8) % self.dim] += 1.0 if place & 1 else -1.0
         return vectors
 
+    def queries(self, texts: Sequence[str]) -> Vectors:
+        """Return ``(n_texts, dim) float32``: queries are as documents."""
+        return self.documents(texts)
+
     def query(self, text: str) -> Vectors:
         """Return ``(dim,) float32``."""
-        vectors = self.documents([text])
-        return vectors.reshape(-1)
+        return self.queries([text]).reshape(-1)
 
     def token_spans(self, texts: Sequence[str]) -> list[Spans]:
         """Return the spans of words and single marks."""
@@ -148,15 +158,19 @@ class SentenceTransformerEmbedder:
     def __init__(self, spec: VectorSpec, *, device: Device = "auto", threads: int | None = None) -> None:
         self.name = str(spec.model)
         self._lock = threading.Lock()
-        self._prompts = {"query": spec.query_prompt or None, "document": spec.document_prompt or None}
+        self._prompts: dict[Task, str | None] = {
+            "query": spec.query_prompt or None,
+            "document": spec.document_prompt or None,
+        }
         self._model = _load_model(spec, device, threads)
         self.dim = int(self._model.get_embedding_dimension())
         on_gpu = self._model.device.type == "cuda"
         self._batch, self.step = (BATCH_CUDA, STEP_CUDA) if on_gpu else (BATCH, STEP)
         self._tokenizer = self._plain_tokenizer()
         self.max_tokens = self._room_for_text()
-        # Not when it is first needed: it tries the model, whose tokenizer other threads may be using then.
-        self._direct = DirectEncoder.of(self._model, self._prompts["document"], self._plain_tokenizer())
+        # Not when they are first needed: they try the model, whose tokenizer other threads may be using then.
+        self._direct = self._direct_encoder("document")
+        self._direct_queries = self._direct_encoder("query")
 
     def documents(self, texts: Sequence[str]) -> Vectors:
         """Return ``(n_texts, dim) float32``; texts beyond ``max_tokens`` are cut by the model."""
@@ -164,9 +178,15 @@ class SentenceTransformerEmbedder:
             return np.zeros((0, self.dim), np.float32)
         return self._encoded(self._direct or self._encode_documents, list(texts))
 
+    def queries(self, texts: Sequence[str]) -> Vectors:
+        """Return ``(n_texts, dim) float32``."""
+        if not texts:
+            return np.zeros((0, self.dim), np.float32)
+        return self._encoded(self._direct_queries or self._encode_queries, list(texts))
+
     def query(self, text: str) -> Vectors:
         """Return ``(dim,) float32``."""
-        return self._encoded(self._encode_queries, [text]).reshape(-1)
+        return self.queries([text]).reshape(-1)
 
     def token_spans(self, texts: Sequence[str]) -> list[Spans]:
         """Return the spans of the model's own tokens, by the Rust tokenizer's threads."""
@@ -200,6 +220,9 @@ class SentenceTransformerEmbedder:
         self._batch //= 2
         return self._encoded(encode, texts)
 
+    def _direct_encoder(self, task: Task) -> DirectEncoder | None:
+        return DirectEncoder.of(self._model, task, self._prompts[task], self._plain_tokenizer())
+
     def _plain_tokenizer(self) -> Any:
         """Return a copy of the model's tokenizer that neither truncates nor pads."""
         backend = getattr(self._model.tokenizer, "backend_tokenizer", None)
@@ -211,7 +234,7 @@ class SentenceTransformerEmbedder:
         return plain
 
     def _room_for_text(self) -> int:
-        prompt = self._prompts["document"] or own_document_prompt(self._model)
+        prompt = self._prompts["document"] or own_prompt(self._model, "document")
         limit = min(self._model.max_seq_length or LONGEST_WINDOW, LONGEST_WINDOW)
         room = int(limit - self._tokenizer.num_special_tokens_to_add(False) - len(self.token_spans([prompt])[0]))
         if room < SHORTEST_WINDOW:

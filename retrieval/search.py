@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from indexer.embedding import Embedder, load_embedder
+from indexer.embedding import QueryEmbedder, load_embedder
 from retrieval import bitmap
 from retrieval.errors import RequestError
 from retrieval.filter import compile_filter
@@ -49,7 +49,7 @@ class Stopwatch:
         return {**self.laps, "total": (self._last - self._started) * 1000}
 
 
-def search(snapshot: Snapshot, request: SearchRequest, *, embedder: Embedder | None = None) -> SearchResponse:
+def search(snapshot: Snapshot, request: SearchRequest, *, embedder: QueryEmbedder | None = None) -> SearchResponse:
     """Run one search on a snapshot, which the caller keeps open (:meth:`Snapshot.pinned`) meanwhile.
 
     ``embedder`` is the collection's model where the caller has it ready; without one the process's own is taken, and
@@ -120,7 +120,7 @@ def _run_legs(
     return _response(snapshot, include, ranked, watch, plan, explanations)
 
 
-def _vector(snapshot: Snapshot, request: SearchRequest, embedder: Embedder | None) -> Floats | None:
+def _vector(snapshot: Snapshot, request: SearchRequest, embedder: QueryEmbedder | None) -> Floats | None:
     """Return the query's vector, given or embedded; None where there is nothing it could be compared with."""
     dim = snapshot.dim
     if dim is None:

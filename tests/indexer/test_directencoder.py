@@ -21,7 +21,7 @@ def by_encode_document(embedder: SentenceTransformerEmbedder, texts: list[str]) 
 
 
 def direct(embedder: SentenceTransformerEmbedder, prompt: str | None = None) -> DirectEncoder | None:
-    return DirectEncoder.of(embedder._model, prompt, embedder._plain_tokenizer())
+    return DirectEncoder.of(embedder._model, "document", prompt, embedder._plain_tokenizer())
 
 
 @pytest.mark.parametrize("prompt", ["", "passage: ", "Represent this for retrieval:\n"])
@@ -31,6 +31,29 @@ def test_the_direct_way_gives_the_vectors_of_encode_document(prompt: str) -> Non
     texts = [*TEXTS, *many, "[SEP] a [MASK] nest\n\n", "grebe " * 3000, "\u0000\ufffd", "日本の湖" * 20]
     assert embedder._direct is not None
     np.testing.assert_allclose(embedder.documents(texts), by_encode_document(embedder, texts), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("prompt", ["", "query: "])
+def test_the_direct_way_gives_the_vectors_of_encode_query(prompt: str) -> None:
+    embedder = SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME, query_prompt=prompt), device="cpu")
+    texts = [*TEXTS, *(" ".join(TEXTS[at % 6].split()[: at % 17]) for at in range(40)), "grebe " * 3000]
+    assert embedder._direct_queries is not None
+    expected = np.asarray(embedder._encode_queries(texts, 8), np.float32)
+    np.testing.assert_allclose(embedder.queries(texts), expected, rtol=0, atol=1e-5)
+
+
+def test_the_direct_way_takes_the_models_own_prompt_for_queries(own_minilm: SentenceTransformerEmbedder) -> None:
+    expected = own_minilm.queries(["query: a nest"])
+    own_minilm._model.prompts = {"query": "query: ", "document": "passage: "}
+    encoder = own_minilm._direct_encoder("query")
+    assert encoder is not None
+    np.testing.assert_allclose(encoder(["a nest"], 1), expected, rtol=0, atol=1e-5)
+
+
+def test_a_model_that_cuts_queries_short_is_left_to_encode_query(own_minilm: SentenceTransformerEmbedder) -> None:
+    own_minilm._model[0].query_length = 8
+    assert own_minilm._direct_encoder("query") is None
+    assert own_minilm._direct_encoder("document") is not None
 
 
 @pytest.mark.parametrize(("batch", "texts_at_once"), [(1, 5), (4, 1), (64, 1024)])

@@ -61,6 +61,13 @@ class TestEveryEmbedder:
         assert vector.dtype == np.float32
         np.testing.assert_allclose(vector, embedder.documents(TEXTS[:1])[0], atol=1e-5)
 
+    def test_queries_are_rows_in_their_order(self, embedder: Embedder) -> None:
+        vectors = embedder.queries(TEXTS)
+        assert vectors.shape == (len(TEXTS), embedder.dim)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(vectors, np.stack([embedder.query(text) for text in TEXTS]), atol=1e-5)
+        assert embedder.queries([]).shape == (0, embedder.dim)
+
     def test_related_texts_are_nearer_than_others(self, embedder: Embedder) -> None:
         assert similarity(embedder, TEXTS[0], TEXTS[2]) > similarity(embedder, TEXTS[0], TEXTS[3])
 
