@@ -66,15 +66,18 @@ class User:
     async def ask(self, number: int) -> None:
         """Ask until the time is up, over one connection; with ``think`` seconds in between, over a new one each."""
         chance = random.Random(SEED + number)
-        await asyncio.sleep(chance.uniform(0, self._think))
+        await self._pause(chance)
         while time.monotonic() < self._until:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             with closing(writer):
                 await self._ask_once(chance, reader, writer)
                 while not self._think and time.monotonic() < self._until:
                     await self._ask_once(chance, reader, writer)
-            if self._think:
-                await asyncio.sleep(min(chance.expovariate(1 / self._think), self._until - time.monotonic()))
+            await self._pause(chance)
+
+    async def _pause(self, chance: random.Random) -> None:
+        if self._think:
+            await asyncio.sleep(min(chance.expovariate(1 / self._think), self._until - time.monotonic()))
 
     async def _ask_once(
         self, chance: random.Random, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
