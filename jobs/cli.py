@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import importlib.metadata
+import inspect
 import os
 import sys
 import threading
@@ -39,8 +40,22 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _flowing(text: str) -> str:
+    """Return a docstring whose paragraphs the terminal may wrap; lines of examples stay apart.
+
+    >>> _flowing("One\\nsentence.\\n\\ngrebe a\\ngrebe b")
+    'One sentence.\\n\\ngrebe a\\ngrebe b'
+    """
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(part if part.startswith("grebe ") else part.replace("\n", " ") for part in paragraphs)
+
+
 for room in (collections, sync, verify, serve, search, versions, maintenance, evaluate, doctor, demo):
     room.add_to(app)
+for command_info in app.registered_commands:
+    command_info.help = _flowing(inspect.getdoc(command_info.callback) or "")
 
 
 def _version(wanted: bool) -> None:

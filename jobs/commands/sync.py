@@ -62,7 +62,7 @@ def sync(
 
     grebe sync advisories                 (once: for a scheduled job)
     grebe sync --all --output json        (every collection, with a summary)
-    grebe sync advisories --continuous    (until Ctrl-C: a change is searchable in seconds)
+    grebe sync advisories --continuous    (until Ctrl-C: changes within seconds)
     """
     from indexer.format.store import Store
     from indexer.sync import SyncOptions

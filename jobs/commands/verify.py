@@ -24,10 +24,10 @@ def verify(
 ) -> None:
     """Compare the index with its table, row by row, at the version that was read last.
 
-    Exits with 1 if they differ, naming the keys. A difference is healed by an update of the row at the source, or for
-    all rows by a rebuild: grebe apply -f advisories.yaml --rebuild
+    Exits with 1 if they differ, naming the keys; a sync with --compare puts right what differs.
 
     grebe verify advisories
+    grebe sync advisories --compare
     """
     from indexer.format.store import Store
     from jobs.pipeline import run_verify
