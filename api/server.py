@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -45,6 +46,7 @@ def serve(
     service: Service = app.state.service
     bound = _bound(settings)
     sys.setswitchinterval(SWITCH_SECONDS)
+    _take_all_descriptors()
     # uvicorn logs to loggers of its own; this process has no other use for them.
     uvicorn_log = logging.getLogger("uvicorn")
     handler = StandardLogs(service.log)
@@ -122,6 +124,13 @@ class _Server(uvicorn.Server):
             self._ready(len(self._service.collections.all()))
         self.should_exit = self.should_exit or time.monotonic() >= self._drained_at
         return await super().on_tick(counter)
+
+
+def _take_all_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one: 1,024, as usual, are fewer than a thousand users need."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # where the system's own limit is below what it calls the hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _bound(settings: ServeSettings) -> socket.socket:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -67,6 +69,28 @@ def test_sigterm_drains_not_ready_at_once_then_requests_under_way_finish_and_the
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def test_more_users_are_connected_than_the_usual_limit_of_open_files(library: Library, tmp_path: Path) -> None:
+    library.commit(1, [book(1)])
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{limited}\n{PROGRAM}", str(library.root), str(tmp_path / "cache")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process, ExitStack() as users:
+        try:
+            assert process.stdout is not None
+            url = httpx.URL(process.stdout.readline().strip())
+            assert process.stdout.readline() == "ready\n"
+            for _ in range(400):
+                users.enter_context(socket.create_connection((url.host, url.port or 0), timeout=30))
+            found = httpx.post(url.join("/v1/collections/books/search"), json={"query": "river"}, timeout=30)
+            assert found.status_code == 200
+        finally:
+            process.kill()
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
