@@ -464,10 +464,19 @@ def _translated(what: str, done: str) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"{what} could not be {done}: {_os_sentence(error)}; nothing was left half-done") from error
     except (BaseError, ValueError) as error:
+        if _METADATA_SERVICE in str(error):
+            raise StoreError(
+                f"{what} could not be {done}: no AWS credentials were found. Set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or run where the machine has a role"
+            ) from error
         raise StoreError(
             f"{what} could not be {done}, after up to {MAX_RETRIES} retries: {_first_line(error)}. Check the address "
             "and the network; trying again may help."
         ) from error
+
+
+_METADATA_SERVICE = "169.254.169.254"
+"""Where obstore asks for a machine's role when the environment has no credentials."""
 
 
 def _os_sentence(error: OSError) -> str:

@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import GenericError
 
 from indexer.errors import CorruptFile, ObjectNotFound, StoreError
 from indexer.format.records import FileRecord
-from indexer.format.store import BLOCK_BYTES, Store
+from indexer.format.store import BLOCK_BYTES, Store, _translated
 
 DATA = os.urandom(1000)
 
@@ -261,3 +262,11 @@ def test_a_directory_that_is_a_file_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match="could not be written: File exists"):
         Store.at(str(tmp_path / "file")).put("a", b"")
+
+
+def test_a_bucket_without_credentials_is_told_so() -> None:
+    with (
+        pytest.raises(StoreError, match=r"s3://b could not be listed: no AWS credentials were found\. Set AWS_ACCESS"),
+        _translated("s3://b", "listed"),
+    ):
+        raise GenericError("Error performing PUT http://169.254.169.254/latest/api/token: 403 Forbidden")
