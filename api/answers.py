@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from starlette.responses import Response
 
-from api.attention import held_answer, retention_used, warnings_of
+from api.attention import held_answer, retention_used, standing_failure, warnings_of
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.models import FailureAnswer, SourceAnswer, StatusAnswer, SyncAnswer
@@ -44,6 +44,7 @@ def status_answer(watcher: Watcher, now: datetime) -> StatusAnswer:
     state = view.snapshot.state if view.snapshot else None
     segments = state.segments if state else ()
     source = source_answer(state) if state else None
+    failure = standing_failure(state, view.heartbeat, view.sync_failure) if state else None
     return StatusAnswer(
         name=watcher.name,
         state=state_of(view),
@@ -63,7 +64,8 @@ def status_answer(watcher: Watcher, now: datetime) -> StatusAnswer:
         retention_seconds=view.heartbeat.retention_seconds if view.heartbeat else None,
         retention_used=retention_used(state, view.heartbeat, now) if state else None,
         held=held_answer(state) if state else None,
-        warnings=warnings_of(state, view.heartbeat, now) if state else [],
+        sync_failed_at=failure.at if failure else None,
+        warnings=warnings_of(state, view.heartbeat, view.sync_failure, now) if state else [],
         failure=_failure(view.failure),
     )
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from api.freshness import known_complete_at
 from api.models import HeldAnswer
-from indexer.catalog import CatalogState, Heartbeat
+from indexer.catalog import CatalogState, Heartbeat, SyncFailure
 from indexer.hold import sentence
 
 WARN_RATIO = 0.5
@@ -43,9 +43,26 @@ def retention_used(state: CatalogState, heartbeat: Heartbeat | None, now: dateti
     return max(0.0, (now - read_at).total_seconds()) / heartbeat.retention_seconds
 
 
-def warnings_of(state: CatalogState, heartbeat: Heartbeat | None, now: datetime) -> list[str]:
-    """Return a sentence for each thing that somebody should see to, with what to do."""
+def standing_failure(
+    state: CatalogState, heartbeat: Heartbeat | None, failure: SyncFailure | None
+) -> SyncFailure | None:
+    """Return ``failure`` unless a later sync read something or found nothing newer, or is held."""
+    if failure is None or failure.position != state.position or state.held:
+        return None
+    return None if heartbeat and heartbeat.checked_at > failure.at else failure
+
+
+def warnings_of(
+    state: CatalogState, heartbeat: Heartbeat | None, failure: SyncFailure | None, now: datetime
+) -> list[str]:
+    """Return a sentence for each thing that somebody should see to, with what to do.
+
+    How the last sync failed may name paths and tables, so that is for the command alone, beside the store.
+    """
     warnings = [sentence(state, state.held)] if state.held else []
+    if standing := standing_failure(state, heartbeat, failure):
+        ago = duration((now - standing.at).total_seconds())
+        warnings.append(f"{state.spec.name}: the last sync failed {ago} ago; `grebe status {state.spec.name}` says how")
     used = retention_used(state, heartbeat, now)
     if used is not None and used >= WARN_RATIO and heartbeat and heartbeat.retention_seconds:
         warnings.append(_retention(state.spec.name, used, heartbeat.retention_seconds))

@@ -8,29 +8,39 @@ alone waits for nobody.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from concurrent.futures import Future
-from contextlib import suppress
 
 from indexer.embedding import Embedder, Vectors
+from indexer.errors import EmbeddingError
 
 MOST = 16
 """Texts embedded at a time: beyond, each costs as much as in a batch of its own, and all of them wait for it."""
 
 
 class QueryBatches:
-    """One model's queries. Safe to share between threads."""
+    """The queries of one embedder. Safe to share between threads."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
-        self._asked: deque[AskedQuery] = deque()
-        self._embedding = threading.Lock()
+        self._asked: dict[AskedQuery, None] = {}  # in the order in which they came
+        self._changing, self._embedding = threading.Lock(), threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many texts wait to be embedded."""
+        return len(self._asked)
 
     def ask(self, text: str) -> AskedQuery:
         """Put ``text`` down to be embedded; returns at once."""
         asked = AskedQuery(self, text)
-        self._asked.append(asked)
+        with self._changing:
+            self._asked[asked] = None
         return asked
+
+    def forget(self, asked: AskedQuery) -> None:
+        """Take ``asked`` off, unless it is being embedded."""
+        with self._changing:
+            self._asked.pop(asked, None)
 
     def embed_until(self, wanted: Future[Vectors]) -> None:
         """Embed what waits, the oldest first, until ``wanted`` is among what is done."""
@@ -40,25 +50,27 @@ class QueryBatches:
                     self._embed(self._oldest())
 
     def _oldest(self) -> list[AskedQuery]:
-        oldest: list[AskedQuery] = []
-        with suppress(IndexError):
-            while len(oldest) < MOST:
-                asked = self._asked.popleft()
-                if asked.vector.set_running_or_notify_cancel():
-                    oldest.append(asked)
-        return oldest
+        with self._changing:
+            taken = list(self._asked)[:MOST]
+            for asked in taken:
+                del self._asked[asked]
+        return [asked for asked in taken if asked.vector.set_running_or_notify_cancel()]
 
     def _embed(self, batch: list[AskedQuery]) -> None:
         try:
-            for asked, vector in zip(batch, self._embedder.queries([asked.text for asked in batch]), strict=True):
-                asked.vector.set_result(vector)
-        except BaseException as error:
+            vectors = self._embedder.queries([asked.text for asked in batch])
+            if len(vectors) != len(batch):
+                raise EmbeddingError(f"the model gave {len(vectors)} vectors for {len(batch)} queries")
+        except BaseException as error:  # whatever it is, searches wait for it
             if len(batch) > 1 and isinstance(error, Exception):
                 for asked in batch:  # one text's failure is not the others'
                     self._embed([asked])
                 return
             for asked in batch:
                 asked.vector.set_exception(error)
+            return
+        for asked, vector in zip(batch, vectors, strict=True):
+            asked.vector.set_result(vector)
 
 
 class AskedQuery:
@@ -77,4 +89,5 @@ class AskedQuery:
 
     def cancel(self) -> None:
         """Say that nobody waits for the vector any more."""
-        self.vector.cancel()
+        if self.vector.cancel():
+            self._batches.forget(self)

@@ -27,7 +27,7 @@ def open_log(stream: BinaryIO | None = None) -> Logger:
     ]
     if stream is None and sys.stderr.isatty():
         plain = structlog.dev.ConsoleRenderer(timestamp_key="time", exception_formatter=structlog.dev.plain_traceback)
-        return _logger(structlog.WriteLogger(sys.stderr), [*stamped, plain])
+        return _logger(structlog.WriteLogger(sys.stderr), [*stamped, _shortened, plain])
     json = structlog.processors.JSONRenderer(serializer=_serialise)
     lines = structlog.BytesLogger(stream or sys.stderr.buffer)
     return _logger(lines, [*stamped, structlog.processors.format_exc_info, json])
@@ -41,6 +41,16 @@ def _logger(output: Any, processors: list[structlog.typing.Processor]) -> Logger
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+def _shortened(_logger: Any, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Say of a request what fits on a terminal's line: time, call, status and milliseconds."""
+    line["time"] = line["time"][11:19]
+    if line["event"] != "request":
+        return line
+    call = f"{line['method']} {line['route']}".replace("{name}", line.get("collection", "{name}"))
+    kept = {name: line[name] for name in ("level", "time", "code") if name in line}
+    return {**kept, "event": f"{call} {line['status']} {line['latency_ms']:.1f} ms"}
 
 
 class StandardLogs(logging.Handler):

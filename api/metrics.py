@@ -32,6 +32,7 @@ _COLLECTION_GAUGES: tuple[tuple[str, str, Callable[[StatusAnswer], float | None]
     ("size_bytes", "Bytes of live segments in the store.", lambda s: s.size_bytes),
     ("dead_letters", "Rows that were set aside.", lambda s: s.dead_letters),
     ("held", "1 while syncs wait for a person's word.", lambda s: float(s.held is not None)),
+    ("sync_failing", "1 while the last sync is one that failed.", lambda s: float(s.sync_failed_at is not None)),
     (
         "retention_used_ratio",
         "The time since the source was read, as a share of that for which it keeps changes.",

@@ -292,6 +292,9 @@ class StatusAnswer(Answer):
         description="The time since the source was read, as a share of its retention; from 1 on changes may be gone."
     )
     held: HeldAnswer | None
+    sync_failed_at: datetime | None = Field(
+        description="When the last sync failed; null once another has read something or found nothing newer."
+    )
     warnings: list[str] = Field(description="What somebody should see to, each with what to do.")
     failure: FailureAnswer | None
 

@@ -20,6 +20,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as NotJson
 
 from api.errors import SettingsError
 from api.problems import did_you_mean
@@ -130,6 +131,8 @@ class ServeSettings(BaseSettings):
         given = {name: value for name, value in command_line.items() if value is not None}
         try:
             return cls(**(given | {"_file": _read(named) if named else {}}))
+        except NotJson as error:
+            raise SettingsError(f'{error}: in the environment it is JSON, such as \'["a", "b"]\'') from error
         except ValidationError as error:
             raise SettingsError("\n".join(_sentence(item) for item in error.errors())) from error
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from api.freshness import known_complete_at
 from api.logs import Logger
 from api.metrics import Metrics
-from indexer.catalog import Catalog, Heartbeat
+from indexer.catalog import Catalog, Heartbeat, SyncFailure
 from indexer.errors import CatalogError, CollectionNotFound, CorruptFile, ObjectNotFound, StoreError
 from indexer.format.store import Store
 from retrieval.cache import LocalCache
@@ -26,6 +26,8 @@ from retrieval.snapshot import Snapshot, open_snapshot
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 60.0
 LAST_POLL_RETRY_SECONDS = 5.0
+FAILURE_SECONDS = 5.0
+"""How often it is looked up how a sync failed."""
 """A store that was away is noticed again within this long."""
 
 _CAUSES: tuple[tuple[type[Exception], str], ...] = (
@@ -56,6 +58,7 @@ class View:
 
     snapshot: Snapshot | None = None
     heartbeat: Heartbeat | None = None
+    sync_failure: SyncFailure | None = None
     latest_version: int | None = None
     failure: Failure | None = None
 
@@ -100,6 +103,7 @@ class Watcher:
         self._log = log.bind(collection=name)
         self._metrics = metrics
         self._catalog: Catalog | None = None
+        self._look_for_failure_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch-{name}", daemon=True)
 
@@ -141,6 +145,9 @@ class Watcher:
         latest = self._catalog.latest()
         heartbeat = self._catalog.read_heartbeat()
         self.view = replace(self.view, heartbeat=heartbeat, latest_version=latest)
+        if time.monotonic() >= self._look_for_failure_at:
+            self._look_for_failure_at = time.monotonic() + FAILURE_SECONDS
+            self.view = replace(self.view, sync_failure=self._catalog.read_failure())
         if self.view.failure and self.view.failure.version is None:
             self.view = replace(self.view, failure=None)
         if self._is_wanted(latest):

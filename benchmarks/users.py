@@ -15,11 +15,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -162,16 +163,15 @@ def peer(corpus: Corpus, folder: Path) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    process = multiprocessing.get_context("spawn").Process(
-        target=serve_by_hand, args=(port, str(vectors), str(texts)), daemon=True
-    )
-    process.start()
+    program = "import sys; from benchmarks.users import serve_by_hand; serve_by_hand(int(sys.argv[1]), *sys.argv[2:])"
+    command = [sys.executable, "-c", program, str(port), str(vectors), str(texts)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_until_answered(port)
         yield port
     finally:
         process.terminate()
-        process.join(30)
+        process.wait(30)
 
 
 def _wait_until_answered(port: int) -> None:

@@ -80,7 +80,7 @@ class DeltaTable:
         if head.position.epoch != position.epoch:
             raise SourceRecreated(
                 f"{self.named} was dropped and created anew: its id is {head.position.epoch}, "
-                f"the one that was synced had {position.epoch}; a resync reads the new table"
+                f"the one that was synced had {position.epoch}; a sync compares the new table as a whole"
             )
 
     def require_change_feed(self) -> None:
@@ -133,7 +133,7 @@ class DeltaTable:
 
     def expired(self, why: str) -> HistoryExpired:
         """Return the error that says that changes are lost, and what heals it."""
-        return HistoryExpired(f"{self.named}: {why}; a resync reads the whole table again and goes on from there")
+        return HistoryExpired(f"{self.named}: {why}; a sync compares the whole table and goes on from there")
 
     def translate(self, error: BaseException) -> SourceError | None:
         """Return what a Delta or Spark error about this table means in our terms, or None for any other."""
@@ -242,14 +242,14 @@ def _lost(table: DeltaTable, reason: str) -> SourceError:
 def _no_feed(table: DeltaTable, reason: str) -> SourceError:
     return ChangesInterrupted(
         f"{table.named}: its change feed was off for a part of what is to be read; "
-        f"a resync reads the whole table again and goes on from there ({reason})"
+        f"a sync compares the whole table and goes on from there ({reason})"
     )
 
 
 def _changed(table: DeltaTable, reason: str) -> SourceError:
     return SchemaChanged(
         f"{table.named}: a column was renamed, dropped or retyped, and the change feed cannot be read across that; "
-        f"a resync reads the whole table again and goes on from there ({reason})"
+        f"a sync compares the whole table and goes on from there ({reason})"
     )
 
 

@@ -209,10 +209,10 @@ def translate(error: BaseException, named: str) -> SourceError:
     said = scrubbed(str(error))
     text, code = said.lower(), getattr(error, "errno", None)
     if code == 707 or any(sign in text for sign in _TOO_OLD):
-        return HistoryExpired(f"{named}: {said}; a resync reads the whole table again and goes on from there")
+        return HistoryExpired(f"{named}: {said}; a sync compares the whole table and goes on from there")
     if code == 91930 or any(sign in text for sign in _UNTRACKED):
         return HistoryExpired(
-            f"{named}: change tracking was off for a part of what is to be read; a resync reads the whole table again "
+            f"{named}: change tracking was off for a part of what is to be read; a sync compares the whole table "
             f"and goes on from there ({said})"
         )
     if code in SIGN_IN_FAILED or (isinstance(error, InterfaceError) and code != 252005):

@@ -163,7 +163,7 @@ class SnowflakeTable:
         if facts.epoch != position.epoch:
             raise SourceRecreated(
                 f"{self.named} was dropped and created anew: it is {facts.epoch}, the one that was synced was "
-                f"{position.epoch}; a resync reads the new table"
+                f"{position.epoch}; a sync compares the new table as a whole"
             )
         return facts
 
@@ -186,7 +186,7 @@ class SnowflakeTable:
         if kept is not None and self.session.clock() - version > kept * SECOND:
             raise HistoryExpired(
                 f"{self.named}: changes after {moment(version):%Y-%m-%d %H:%M:%S} UTC are older than the table's "
-                f"retention of {facts.retention_days:g} days; a resync reads the whole table again and goes on from "
+                f"retention of {facts.retention_days:g} days; a sync compares the whole table and goes on from "
                 "there"
             )
         self.session.rows(f"SELECT 1 FROM {changes(facts.sql, version)} LIMIT 0")

@@ -53,9 +53,23 @@ def stdout(*, pipe_width: int = PIPE_WIDTH) -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else pipe_width)
 
 
+_SPEAKING: list[Console] = []
+"""The console whose bars are on the screen: what is said beside them goes through it, or they would write over it."""
+
+
 def stderr() -> Console:
     """Return a console on stderr, for progress, notes and errors."""
-    return Console(stderr=True, highlight=False)
+    return _SPEAKING[-1] if _SPEAKING else Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def speaking_on(console: Console) -> Iterator[None]:
+    """Let notes and errors of the block go through ``console``."""
+    _SPEAKING.append(console)
+    try:
+        yield
+    finally:
+        _SPEAKING.remove(console)
 
 
 def note(text: str) -> None:
@@ -121,12 +135,16 @@ def sentence(error: Exception) -> str:
     >>> sentence(KeyError("x"))
     "unexpected KeyError: 'x' (GREBE_DEBUG=1 shows where it came from)"
     """
-    rooms = ("connectors.", "indexer.", "retrieval.", "api.", "jobs.")
     text = str(error).strip() + _meant(error)
-    if type(error).__module__.startswith(rooms) and text:
+    if is_ours(error) and text:
         return text
     first = text.splitlines()[0] if text else "no message"
     return f"unexpected {type(error).__name__}: {first} (GREBE_DEBUG=1 shows where it came from)"
+
+
+def is_ours(error: Exception) -> bool:
+    """Say whether the error is of one of our rooms, whose messages are meant for people."""
+    return type(error).__module__.startswith(("connectors.", "indexer.", "retrieval.", "api.", "jobs."))
 
 
 def _meant(error: Exception) -> str:
@@ -179,10 +197,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Renderabl
     Where the screen is too narrow for its longest words, the rows come one below the other.
     """
     made = Table(box=None, header_style="bold", pad_edge=False)
+    shown = [[escape(cell(value)) for value in row] for row in rows]
     for number, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows if row[number] is not None)
-        made.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    shown = [[escape(cell(value)) for value in row] for row in rows]
+        words = not any(" " in text for text in (name, *(cells[number] for cells in shown)))  # nowhere to wrap
+        made.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=words)
     for cells in shown:
         made.add_row(*cells)
     return _Fitted(made, columns, shown)

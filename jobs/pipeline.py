@@ -6,11 +6,9 @@ Each holds its collection's lease while it runs, so that of two syncs of one col
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,9 +16,10 @@ from pathlib import Path
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
+from connectors.errors import SessionFailed
 from connectors.session import is_alive, is_s3, spark_session
 from indexer.catalog import Catalog, SyncFailure
-from indexer.errors import CollectionBusy, CollectionHeld, CollectionNotFound, IndexerError
+from indexer.errors import CollectionBusy, CollectionHeld, IndexerError
 from indexer.format.store import Store
 from indexer.hold import approval, require_free
 from indexer.lease import OnBusy, leased, require_idle
@@ -28,23 +27,16 @@ from indexer.rollback import require_rolled_back
 from indexer.spec import CollectionSpec
 from indexer.sync import ONCE, SyncOptions, SyncReport, sync
 from indexer.verify import Verification, verify
-from jobs.output import note, sentence
+from jobs.following import AWAKE_SECONDS, Outcome, followed
+from jobs.output import is_ours, note, sentence
 from jobs.sources import open_source
 
-AWAKE_SECONDS = 0.2
-RETRY_SECONDS = (5.0, 60.0)
-"""A continuous sync that fails is tried again after so long, at first and at last."""
+SPARK_ENDED = (
+    "Spark's JVM ended during the sync (was it killed, or out of memory?); what was committed stays, and the same "
+    "command goes on from there"
+)
 FAILURE_CHARS = 1_000
 """Of an error's sentence, so much is kept for `grebe status`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one collection of a job: the report of its sync, or else the error that ended it."""
-
-    name: str
-    report: SyncReport | None = None
-    error: Exception | None = None
 
 
 def run_sync(
@@ -88,15 +80,20 @@ def run_syncs(
     specs: dict[str, CollectionSpec] = {}
     for name in names:
         try:
-            specs[name] = _spec_to_sync(store, name, options_of(name), on_busy)
+            specs[name] = _spec_to_sync(store, name, options_of(name), on_busy if len(names) == 1 else "wait")
         except IndexerError as error:
             end(Outcome(name=name, error=error))
     if specs:
-        spark = _session(f"grebe sync {' '.join(specs)}", specs.values())
+        try:
+            spark = _session(f"grebe sync {' '.join(specs)}", specs.values())
+        except Exception as error:
+            for name in specs:
+                _leave_word(store, name, error)
+            raise
         attempt = partial(_attempt, spark, store, cache, waiting)
         if continuous:
             with ThreadPoolExecutor(len(specs), thread_name_prefix="grebe-sync") as pool:
-                follow = partial(_follow, spark, attempt, on_busy, retrying)
+                follow = partial(followed, store, attempt, on_busy, partial(is_alive, spark), retrying)
                 following = [pool.submit(lambda name: end(follow(name, options_of(name))), name) for name in specs]
                 # The system may hand a signal to any thread; Python answers it in this one, and only while it is awake.
                 while wait(following, AWAKE_SECONDS).not_done:
@@ -131,39 +128,6 @@ def _one_after_another(
         end(attempt(name, "wait"))
 
 
-def _follow(
-    spark: SparkSession,
-    attempt: Callable[[str, OnBusy, SyncOptions], Outcome],
-    on_busy: OnBusy,
-    retrying: Callable[[Outcome, float], None],
-    name: str,
-    options: SyncOptions,
-) -> Outcome:
-    """Sync ``name`` for as long as it is wanted.
-
-    Whatever ends a sync may pass: a store that was away, a table that a person mends, deletes that one approves (the
-    lease is free in between). A collection that is gone does not come back, nor does Spark, and one that another
-    process was following from the beginning is that one's.
-    """
-    lasting: type[IndexerError] | tuple[type[IndexerError], ...] = (CollectionNotFound, CollectionBusy)
-    wait_seconds = RETRY_SECONDS[0]
-    while True:
-        began = time.monotonic()
-        outcome = attempt(name, on_busy, options)
-        if outcome.error is None or isinstance(outcome.error, lasting) or options.stop() or not is_alive(spark):
-            return outcome
-        if time.monotonic() - began > RETRY_SECONDS[1]:
-            wait_seconds = RETRY_SECONDS[0]
-        retrying(outcome, wait_seconds)
-        due = time.monotonic() + wait_seconds
-        while time.monotonic() < due:
-            if options.stop():
-                return outcome
-            time.sleep(AWAKE_SECONDS)
-        lasting, options = CollectionNotFound, replace(options, approve=None, release=False)  # given once
-        wait_seconds = min(2 * wait_seconds, RETRY_SECONDS[1])
-
-
 def _attempt(
     spark: SparkSession,
     store: Store,
@@ -176,18 +140,23 @@ def _attempt(
     try:
         return Outcome(name=name, report=_sync(spark, store, name, cache, options, on_busy, waiting))
     except Exception as error:  # whatever it is, the other collections go on
-        _leave_word(store, name, error)
-        return Outcome(name=name, error=error)
+        told = error if is_alive(spark) else SessionFailed(SPARK_ENDED)
+        _leave_word(store, name, told)
+        return Outcome(name=name, error=told)
 
 
 def _leave_word(store: Store, name: str, error: Exception) -> None:
-    """Let `grebe status` say how a sync failed that nobody watched; the catalog says itself what is held."""
+    """Let `grebe status` say how a sync failed that nobody watched; the catalog says itself what is held.
+
+    Of an error that is not ours only the kind is kept: its message may quote a row.
+    """
     if isinstance(error, CollectionBusy | CollectionHeld):
         return
-    said = sentence(error).removeprefix(f"{name}: ")[:FAILURE_CHARS]
+    said = sentence(error).removeprefix(f"{name}: ") if is_ours(error) else f"unexpected {type(error).__name__}"
     with suppress(IndexerError):  # a store that is away, a collection that was dropped: the error itself is told
         catalog = Catalog.open(store, name)
-        catalog.write_failure(SyncFailure(at=datetime.now(UTC), position=catalog.read().position, error=said))
+        position = catalog.read().position
+        catalog.write_failure(SyncFailure(at=datetime.now(UTC), position=position, error=said[:FAILURE_CHARS]))
 
 
 def _sync(
@@ -209,7 +178,7 @@ def _spec_to_sync(store: Store, name: str, options: SyncOptions, on_busy: OnBusy
     state = Catalog.open(store, name).read()
     if options.release:
         require_rolled_back(state)
-    else:
+    elif not options.continuous:  # which waits for the hold's end
         require_free(state)
     approval(state, options.approve)
     if on_busy == "stop":
@@ -220,6 +189,7 @@ def _spec_to_sync(store: Store, name: str, options: SyncOptions, on_busy: OnBusy
 def _session(app_name: str, specs: Iterable[CollectionSpec]) -> SparkSession:
     # PySpark would log the errors that it raises, so that they were told twice, once with the whole plan.
     PySparkLogger.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # stack after stack when the JVM ends
     if SparkSession.getActiveSession() is None:
         note("Starting Spark ...")
     return spark_session(app_name, s3=any(is_s3(spec.source.table) for spec in specs))

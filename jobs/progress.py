@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 from rich.text import Text
 
-from jobs.output import stderr
+from jobs.output import speaking_on, stderr
 
 LINE_SECONDS = 30.0
 """How often, at most, a stage is written about where there is no terminal."""
@@ -24,6 +24,13 @@ class Report(Protocol):
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Show it; cheap enough to be called often, from any thread."""
+
+
+class Shown(Report, Protocol):
+    """What :func:`bars` gives its block."""
+
+    def over(self, prefix: str) -> None:
+        """Take away the stages whose names begin with ``prefix``: nothing more is coming of them."""
 
 
 class _RateColumn(ProgressColumn):
@@ -40,11 +47,11 @@ class _RateColumn(ProgressColumn):
 
 
 @contextmanager
-def bars(console: Console | None = None, *, unit: str = "rows") -> Iterator[Report]:
+def bars(console: Console | None = None, *, unit: str = "rows") -> Iterator[Shown]:
     """Show one bar per stage while the block runs, counting ``unit``; off a terminal, a line every half a minute."""
     screen = console or stderr()
     if not screen.is_terminal:
-        yield _lines(lambda line: screen.print(line, soft_wrap=True, markup=False), unit)
+        yield _Lines(lambda line: screen.print(line, soft_wrap=True, markup=False), unit)
         return
     columns = (
         SpinnerColumn(),
@@ -54,33 +61,50 @@ def bars(console: Console | None = None, *, unit: str = "rows") -> Iterator[Repo
         _RateColumn(unit),
         TimeLeftColumn(compact=True, elapsed_when_finished=True),
     )
-    with Progress(*columns, console=screen, transient=True) as shown:
-        tasks: dict[str, TaskID] = {}
+    with speaking_on(screen), Progress(*columns, console=screen, transient=True) as shown:
+        yield _Bars(shown)
 
-        def report(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = shown.add_task(stage, total=total, shown="?")
+
+class _Bars:
+    """One bar per stage."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown, self._lock = shown, threading.Lock()
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        with self._lock:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._shown.add_task(stage, total=total, shown="?")
             words = "?" if total is None else f"{total:,}"
-            shown.update(tasks[stage], completed=done, total=total, shown=words)
+            self._shown.update(self._tasks[stage], completed=done, total=total, shown=words)
 
-        yield report
+    def over(self, prefix: str) -> None:
+        with self._lock:
+            for stage in [stage for stage in self._tasks if stage.startswith(prefix)]:
+                self._shown.remove_task(self._tasks.pop(stage))
+        self._shown.refresh()
 
 
-def _lines(write: Callable[[str], None], unit: str, clock: Callable[[], float] = time.monotonic) -> Report:
-    """Return what writes about a stage when :data:`LINE_SECONDS` are over since it began or was written about."""
-    lock = threading.Lock()
-    began: dict[str, tuple[float, int]] = {}
-    last: dict[str, float] = {}
+class _Lines:
+    """Writes about a stage when :data:`LINE_SECONDS` are over since it began or was written about."""
 
-    def report(stage: str, done: int, total: int | None) -> None:
-        with lock:
-            now = clock()
-            start, before = began.setdefault(stage, (now, done))
-            if now - last.setdefault(stage, now) < LINE_SECONDS:
+    def __init__(self, write: Callable[[str], None], unit: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._write, self._unit, self._clock = write, unit, clock
+        self._lock = threading.Lock()
+        self._began: dict[str, tuple[float, int]] = {}
+        self._last: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        with self._lock:
+            now = self._clock()
+            start, before = self._began.setdefault(stage, (now, done))
+            if now - self._last.setdefault(stage, now) < LINE_SECONDS:
                 return
-            last[stage] = now
+            self._last[stage] = now
             rate = (done - before) / (now - start)
             of = "" if total is None else f" of {total:,}"
-            write(f"{stage}: {done:,}{of} {unit}, {rate:,.0f} {unit}/s")
+            self._write(f"{stage}: {done:,}{of} {self._unit}, {rate:,.0f} {self._unit}/s")
 
-    return report
+    def over(self, prefix: str) -> None:
+        """Nothing is shown that could be taken away."""

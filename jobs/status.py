@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from api.attention import duration, held_answer, retention_used, warnings_of
+from api.attention import duration, held_answer, retention_used, standing_failure, warnings_of
 from api.freshness import age_seconds, known_complete_at
 from api.models import HeldAnswer
-from indexer.catalog import Catalog, CatalogState, Heartbeat, SyncFailure
+from indexer.catalog import Catalog, SyncFailure
 from indexer.format.records import IndexKind, SegmentRecord
 from indexer.letters import read_letters
 
@@ -62,9 +62,9 @@ class Status:
     """The newest version's state; ``rows`` and ``chunks`` count what can be found.
 
     ``age_seconds`` is None before the first load; ``reads`` (how syncs follow the source) and ``retention_seconds``
-    are so until one found nothing newer. ``retention_used`` is a share of 1. ``failure`` is how the last sync failed,
-    if it did and nothing was read since. ``warnings`` are sentences. ``indexes`` are those of the segments that are not
-    scanned exactly, the largest first.
+    are so until one found nothing newer. ``retention_used`` is a share of 1. ``sync_failure`` is how the last sync
+    failed, if it did and nothing was read since. ``warnings`` are sentences. ``indexes`` are those of the segments that
+    are not scanned exactly, the largest first.
     """
 
     name: str
@@ -82,17 +82,17 @@ class Status:
     retention_seconds: float | None
     retention_used: float | None
     held: HeldAnswer | None
-    failure: SyncFailure | None
+    sync_failure: SyncFailure | None
     warnings: list[str]
     indexes: list[BuiltIndex]
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields by name."""
-        held, failure, indexes = self.held, self.failure, self.indexes
+        held, failure, indexes = self.held, self.sync_failure, self.indexes
         return {
             **vars(self),
             "held": held.model_dump() if held else None,
-            "failure": failure.model_dump() if failure else None,
+            "sync_failure": failure.model_dump() if failure else None,
             "indexes": [vars(each) for each in indexes],
         }
 
@@ -100,7 +100,7 @@ class Status:
         """Return the cells under :data:`COLUMNS`."""
         age = ["not loaded" if self.age_seconds is None else duration(self.age_seconds)]
         age += ["rebuild pending"] if self.rebuild_pending else []
-        age += ["held"] if self.held else ["failed"] if self.failure else []
+        age += ["held"] if self.held else ["failed"] if self.sync_failure else []
         return (
             *(self.name, self.version, self.source_version, self.rows, self.chunks, self.segments),
             *(f"{self.size_bytes / 2**20:.1f}", self.dead_letters, self.reads, ", ".join(age)),
@@ -112,7 +112,8 @@ def status_of(catalog: Catalog, *, now: datetime | None = None) -> Status:
     now = now or datetime.now(UTC)
     state, heartbeat = catalog.read(), catalog.read_heartbeat()
     complete_at = known_complete_at(state.position, state.source_committed_at, heartbeat)
-    failure, warnings = _failure(catalog, state, heartbeat), warnings_of(state, heartbeat, now)
+    failure = standing_failure(state, heartbeat, catalog.read_failure())
+    warnings = warnings_of(state, heartbeat, None, now)
     if failure:
         ago = duration((now - failure.at).total_seconds())
         warnings.insert(0, f"{state.spec.name}: the last sync failed {ago} ago: {failure.error}")
@@ -132,18 +133,10 @@ def status_of(catalog: Catalog, *, now: datetime | None = None) -> Status:
         retention_seconds=heartbeat.retention_seconds if heartbeat else None,
         retention_used=retention_used(state, heartbeat, now),
         held=held_answer(state),
-        failure=failure,
+        sync_failure=failure,
         warnings=warnings,
         indexes=_indexes(state.segments),
     )
-
-
-def _failure(catalog: Catalog, state: CatalogState, heartbeat: Heartbeat | None) -> SyncFailure | None:
-    """Return how the last sync failed, unless a later one read something or found nothing newer."""
-    failure = catalog.read_failure()
-    if failure is None or failure.position != state.position or (heartbeat and heartbeat.checked_at > failure.at):
-        return None
-    return failure
 
 
 def _indexes(segments: Iterable[SegmentRecord]) -> list[BuiltIndex]:

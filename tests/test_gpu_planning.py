@@ -172,7 +172,12 @@ class TestAdmission:
     def test_the_scan_that_an_index_is_measured_by_is_counted(self, kind: Any, device: Any) -> None:
         plan = admitted(60_000, 4_096, IndexSpec(kind=kind), device, host_bytes=64 * GIB)
 
-        assert max(plan.device_bytes, plan.host_bytes) >= 2 * 60_000 * 4_096 * 4
+        assert (plan.device_bytes if device.kind == "gpu" else plan.host_bytes) >= 2 * 60_000 * 4_096 * 4
+
+    def test_a_device_that_the_scan_alone_would_fill_is_not_taken(self) -> None:
+        free = int((CUDA_BYTES + 1.5 * 60_000 * 4_096 * 4) / 0.9)
+        with pytest.raises(BuildError, match=r"needs 1\.8 GiB of stand-in"):
+            admitted(60_000, 4_096, IndexSpec(kind="ivf"), StandIn(free), host_bytes=64 * GIB)
 
     def test_too_few_vectors_for_a_graph_are_the_cpus(self) -> None:
         with pytest.raises(BuildError, match="60 vectors are too few for a CAGRA graph of degree 32"):

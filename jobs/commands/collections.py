@@ -122,9 +122,10 @@ def status(
 def _show_letters(name: str, letters: list[Letter], total: int) -> None:
     from jobs.status import LETTER_COLUMNS
 
-    some = f", {len(letters)} of them here" if len(letters) < total else ""
+    rows = f"{total:,} row" if total == 1 else f"{total:,} rows"
+    some = f", the first {len(letters)} by key here" if len(letters) < total else ""
     stdout().print(
-        f"\nSet aside{some}: mend or delete the rows at the source, and `grebe sync {name}` clears them.",
+        f"\nSet aside: {rows}{some}; mend or delete them at the source, and `grebe sync {name}` clears them.",
         soft_wrap=True,
         markup=False,
     )

@@ -18,8 +18,8 @@ from jobs.settings import Settings
 if TYPE_CHECKING:
     from indexer.catalog import CatalogState, SourcePosition
     from indexer.format.store import Store
-    from jobs.pipeline import Outcome
-    from jobs.progress import Report
+    from jobs.following import Outcome
+    from jobs.progress import Report, Shown
 
 
 INTERRUPTED = "Interrupted. What was committed stays; the same command goes on from there."
@@ -40,9 +40,14 @@ def sync(
         float, typer.Option("--interval", min=0.0, help="Seconds between two looks at a table.")
     ] = POLL_SECONDS,
     on_busy: Annotated[
-        Literal["wait", "stop"],
-        typer.Option("--on-busy", help="What to do about a collection that another process is syncing."),
-    ] = "stop",
+        Literal["wait", "stop"] | None,
+        typer.Option(
+            "--on-busy",
+            help="What to do about a collection that another process is syncing.  [default: stop; with --approve or "
+            "--release: wait]",
+            show_default=False,
+        ),
+    ] = None,
     approve: Annotated[
         int | None,
         typer.Option("--approve", metavar="VERSION", help="Apply the deletes that are held at this source version."),
@@ -78,6 +83,15 @@ def sync(
     stopping = _stop_on_signals() if continuous else threading.Event()
     ending = nullcontext() if continuous else interrupts_told(INTERRUPTED)
     with ending, bars() as progress:
+        told: dict[str, Exception | None] = {}
+
+        def retrying(outcome: Outcome, seconds: float) -> None:
+            _tell_failure(outcome, alone=alone, again_in=seconds)
+            told[outcome.name] = outcome.error
+
+        def ended(outcome: Outcome) -> None:
+            if outcome.error is not told.get(outcome.name):
+                _tell_failure(outcome, alone=alone)
 
         def options_of(name: str) -> SyncOptions:
             prefix = "" if alone else f"{name}: "
@@ -90,7 +104,7 @@ def sync(
                 release=release,
                 compare=compare,
                 progress=_prefixed(progress, prefix),
-                following=_following_teller(prefix) if tells else lambda position: None,
+                following=_following_teller(prefix, progress, stopping, tells=tells),
                 committed=_commit_teller(prefix) if tells else lambda state: None,
                 healing=lambda reason: note(f"{prefix}Comparing the whole table: {reason}"),
             )
@@ -101,10 +115,10 @@ def sync(
             cache=settings.cache,
             continuous=continuous,
             options_of=options_of,
-            on_busy=on_busy,
+            on_busy=on_busy or ("wait" if approve is not None or release else "stop"),
             waiting=note,
-            retrying=lambda outcome, seconds: _tell_failure(outcome, alone=alone, again_in=seconds),
-            ended=lambda outcome: _tell_failure(outcome, alone=alone),
+            retrying=retrying,
+            ended=ended,
         )
     _print(outcomes, output, alone=alone)
     for outcome in outcomes:
@@ -130,9 +144,16 @@ def _prefixed(progress: Report, prefix: str) -> Report:
     return lambda stage, done, total: progress(f"{prefix}{stage}", done, total)
 
 
-def _following_teller(prefix: str) -> Callable[[SourcePosition], None]:
+def _following_teller(
+    prefix: str, progress: Shown, stopping: threading.Event, *, tells: bool
+) -> Callable[[SourcePosition], None]:
+    told: list[SourcePosition] = []
+
     def following(position: SourcePosition) -> None:
-        note(f"{prefix}Following from source version {position.version}; Ctrl-C ends it after the batch under way.")
+        progress.over(prefix)
+        if tells and told != [position] and not stopping.is_set():
+            told[:] = [position]
+            note(f"{prefix}Following from source version {position.version} (Ctrl-C ends it).")
 
     return following
 
@@ -141,7 +162,9 @@ def _commit_teller(prefix: str) -> Callable[[CatalogState], None]:
     def committed(state: CatalogState) -> None:
         ledger = state.ledger
         source = state.position.version if state.position else "-"
-        note(f"{prefix}version {state.version} (source {source}): {ledger.upserted} written, {ledger.deleted} deleted")
+        aside = f", {ledger.set_aside} set aside" if ledger.set_aside else ""
+        did = f"{ledger.upserted} written, {ledger.deleted} deleted{aside}"
+        note(f"{prefix}version {state.version} (source {source}): {did}")
 
     return committed
 
@@ -150,7 +173,8 @@ def _tell_failure(outcome: Outcome, *, alone: bool, again_in: float | None = Non
     if outcome.error:
         tell(outcome.error, about=None if alone else outcome.name)
         if again_in:
-            note(f"{'' if alone else f'{outcome.name}: '}Trying again in {again_in:.0f} s ...")
+            sooner = ", or when the hold ends" if _word(outcome.error) == "held" else ""
+            note(f"{'' if alone else f'{outcome.name}: '}Trying again in {again_in:.0f} s{sooner} ...")
 
 
 def _print(outcomes: Sequence[Outcome], output: Format, *, alone: bool) -> None:

@@ -25,7 +25,7 @@ def loaded(library: Library) -> Library:
 
 def used_and_warnings(library: Library) -> tuple[float | None, list[str]]:
     state, heartbeat = library.catalog.read(), library.catalog.read_heartbeat()
-    return retention_used(state, heartbeat, NOW), warnings_of(state, heartbeat, NOW)
+    return retention_used(state, heartbeat, NOW), warnings_of(state, heartbeat, None, NOW)
 
 
 @pytest.mark.parametrize(

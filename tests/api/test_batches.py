@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
@@ -22,13 +23,18 @@ class Recorded(HashEmbedder):
     def __init__(self) -> None:
         super().__init__(64)
         self.calls: list[list[str]] = []
+        self.running, self.most_running = 0, 0
         self.begun, self.gate = threading.Event(), threading.Event()
         self.gate.set()
 
     def queries(self, texts: Sequence[str]) -> Vectors:
         self.calls.append(list(texts))
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
         self.begun.set()
         assert self.gate.wait(WAIT)
+        time.sleep(0.0001)
+        self.running -= 1
         if "bad" in texts:
             raise EmbeddingError("bad: cannot be embedded")
         return super().queries(texts)
@@ -79,6 +85,7 @@ def test_what_nobody_waits_for_is_not_embedded(embedder: Recorded) -> None:
     left, wanted = batches.ask("left"), batches.ask("wanted")
 
     left.cancel()
+    assert batches.waiting == 1
     wanted.query("wanted")
 
     assert embedder.calls == [["wanted"]]
@@ -98,3 +105,24 @@ def test_many_threads_get_each_their_own_vector(embedder: Recorded) -> None:
 
     np.testing.assert_array_equal(np.stack(vectors), HashEmbedder(64).queries(texts))
     assert sorted(text for call in embedder.calls for text in call) == sorted(texts)
+    assert all(embedder.calls)
+    assert embedder.most_running == 1
+
+
+def test_a_model_that_gives_too_few_vectors_fails_those_that_asked(embedder: Recorded) -> None:
+    short = QueryBatches(Short())
+    asked = [short.ask(text) for text in ("one", "two")]
+
+    for one in asked:
+        with pytest.raises(EmbeddingError, match="the model gave 0 vectors for 1 queries"):
+            one.query(one.text)
+
+
+class Short(HashEmbedder):
+    """Loses a vector."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+
+    def queries(self, texts: Sequence[str]) -> Vectors:
+        return super().queries(texts)[1:]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.conftest import LogLines
+from api import watcher
+from indexer.catalog import SyncFailure
+from tests.api.conftest import LogLines, Serve, until
+from tests.api.library import Library, book
 
 SEARCH = "/v1/collections/books/search"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -97,3 +103,30 @@ def test_requests_and_collections_are_measured(client: httpx.Client) -> None:
         'grebe_collection_open_failing{collection="books"} 0.0',
     ):
         assert line in text
+
+
+def test_a_sync_that_failed_is_told_without_its_reason(
+    library: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "FAILURE_SECONDS", 0.0)
+    state = library.commit(1, [book(1)])
+    failed_at = datetime.now(UTC)
+    library.catalog.write_failure(SyncFailure(at=failed_at, position=state.position, error="/srv/secret is away"))
+
+    def status(client: httpx.Client) -> dict[str, Any]:
+        found: dict[str, Any] = client.get("/v1/collections/books/status").json()
+        return found
+
+    with serve() as client:
+        until(lambda: status(client)["sync_failed_at"] is not None)
+        told = status(client)
+        assert datetime.fromisoformat(told["sync_failed_at"]) == failed_at
+        assert len(told["warnings"]) == 1
+        assert "`grebe status books` says how" in told["warnings"][0]
+        assert "secret" not in json.dumps(told)
+        assert 'grebe_collection_sync_failing{collection="books"} 1.0' in client.get("/metrics").text
+
+        library.beat(1, datetime.now(UTC))
+        until(lambda: status(client)["sync_failed_at"] is None)
+        assert status(client)["warnings"] == []
+        assert 'grebe_collection_sync_failing{collection="books"} 0.0' in client.get("/metrics").text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,12 +15,14 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import Response
 
+from api import embedders
 from api.app import create_app
 from api.errors import PoolFull
 from api.logs import open_log
 from api.pool import SearchPool
 from api.service import Service
 from indexer.catalog import drop
+from indexer.embedding import HashEmbedder, Vectors
 from tests.api.conftest import LogLines, settings_for
 from tests.api.library import Library, book
 
@@ -79,6 +81,47 @@ async def boom() -> Response:
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(scenario)
+
+
+def test_questions_that_wait_for_a_thread_are_embedded_together(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.commit(1, [book(1)])
+    calls: list[list[str]] = []
+
+    class Recorded(HashEmbedder):
+        def queries(self, texts: Sequence[str]) -> Vectors:
+            calls.append(list(texts))
+            return super().queries(texts)
+
+    monkeypatch.setattr(embedders, "load_embedder", lambda vector: Recorded(32))
+
+    async def scenario() -> None:
+        async with running(tmp_path, search={"threads": 1}) as server:
+            await server.ready()
+            calls.clear()
+            async with server.busy():
+                asked = [asyncio.create_task(server.search(query=f"river {number}")) for number in range(5)]
+                while server.service.pool.depth < len(asked):
+                    await asyncio.sleep(0.005)
+            assert [response.status_code for response in await asyncio.gather(*asked)] == [200] * 5
+
+    run(scenario())
+    assert calls == [[f"river {number}" for number in range(5)]]
+
+
+def test_a_question_that_came_to_nothing_is_not_kept(library: Library, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path, search={"threads": 1, "queue": 1}) as server:
+            await server.ready()
+            batches = await server.service.embedders.of(library.spec.vector, timeout_seconds=60)
+            assert (await server.search()).status_code == 200  # nothing is there, so nothing is embedded
+            assert (await server.search(filter="nope = 1")).status_code == 200  # nor filtered
+            async with server.busy():
+                assert (await server.search(deadline_ms=50)).status_code == 504
+            assert batches.waiting == 0
+
+    run(scenario())
 
 
 def test_a_full_queue_is_503_at_once_and_says_when_to_come_back(library: Library, tmp_path: Path) -> None:

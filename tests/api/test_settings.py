@@ -67,3 +67,11 @@ def test_credentials_in_an_address_are_not_shown() -> None:
     assert "secret" not in repr(settings)
     assert "secret" not in str(settings)
     assert masked("s3://bucket/pre@fix") == "s3://bucket/pre@fix"
+
+
+def test_a_list_of_the_environment_that_is_no_json_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREBE_ALLOWED_HOSTS", "a,b")
+    with pytest.raises(SettingsError, match=r"\"allowed_hosts\".*: in the environment it is JSON, such as"):
+        ServeSettings.load()
+    monkeypatch.setenv("GREBE_ALLOWED_HOSTS", '["a", "b"]')
+    assert ServeSettings.load().allowed_hosts == ("a", "b")

@@ -126,7 +126,7 @@ def test_a_feed_turned_on_later_is_read_from_there_and_not_before(spark: SparkSe
 
     assert table.source.snapshot(since).count() == 2
     assert changes_after(table.source, since) == [(3, 4, [(3, "c", "upsert", 4)])]
-    with pytest.raises(ChangesInterrupted, match=r"was off for a part.* a resync reads the whole table again"):
+    with pytest.raises(ChangesInterrupted, match=r"was off for a part.* a sync compares the whole table"):
         changes_after(table.source, before)
 
 
@@ -208,7 +208,7 @@ def test_another_column_dropped_before_reading_asks_for_a_resync(spark: SparkSes
     table.sql(f"INSERT INTO {table.name} VALUES (1, 'a', 'red')")
     table.sql(f"ALTER TABLE {table.name} DROP COLUMN colour")
 
-    with pytest.raises(ChangesInterrupted, match=r"renamed, dropped or retyped.* a resync reads the whole table again"):
+    with pytest.raises(ChangesInterrupted, match=r"renamed, dropped or retyped.* a sync compares the whole table"):
         changes_after(table.source, start)
 
 
@@ -266,7 +266,7 @@ def test_a_log_that_was_cleaned_up_is_found_before_reading(table: DeltaTableOnDi
     for version in range(4):
         (table.path / "_delta_log" / f"{version:020d}.json").unlink()
 
-    with pytest.raises(HistoryExpired, match=r"version 2 is gone from the log, which begins at 4; a resync"):
+    with pytest.raises(HistoryExpired, match=r"version 2 is gone from the log, which begins at 4; a sync compares"):
         changes_after(table.source, start)
 
 

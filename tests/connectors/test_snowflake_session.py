@@ -118,7 +118,7 @@ def test_errors_come_in_our_terms(snowflake: SnowflakeServer, sign_in: SignIn) -
         with pytest.raises(SourceNotFound, match=r"SHOP\.PUBLIC\.T does not exist, or the role may not read it"):
             session.rows("SELECT * FROM SHOP.PUBLIC.T")
         snowflake.fail_next(707, "02000", "Time travel data is not available for table T.")
-        with pytest.raises(HistoryExpired, match="a resync reads the whole table again"):
+        with pytest.raises(HistoryExpired, match="a sync compares the whole table"):
             session.rows("SELECT 1")
         snowflake.fail_next(606, "57P03", "No active warehouse selected in the current session.")
         with pytest.raises(SourceError, match="Name one as the source's 'warehouse'"):

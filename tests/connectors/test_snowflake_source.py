@@ -310,9 +310,9 @@ def test_history_beyond_retention_is_named_before_reading(spark: SparkSession, t
         assert table.source.retention_seconds() == DAY
         server.advance_clock(DAY + 60)
 
-        with pytest.raises(HistoryExpired, match=r"retention of 1 days; a resync"):
+        with pytest.raises(HistoryExpired, match=r"retention of 1 days; a sync compares"):
             changes_after(table.source, start)
-        with pytest.raises(HistoryExpired, match="a resync reads the whole table again"):
+        with pytest.raises(HistoryExpired, match="a sync compares the whole table"):
             table.source.snapshot(start)
         assert windows(table) == []
 
@@ -322,7 +322,7 @@ def test_history_that_is_gone_before_its_time_is_named_before_reading(table: Sno
     table.insert([(1, "a")])
     table.server.expire_history(table.name)
 
-    with pytest.raises(HistoryExpired, match="a resync reads the whole table again"):
+    with pytest.raises(HistoryExpired, match="a sync compares the whole table"):
         changes_after(table.source, start)
     assert windows(table) == []
 

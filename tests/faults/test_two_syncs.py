@@ -20,7 +20,8 @@ from indexer.apply import apply
 from indexer.catalog import CatalogState
 from indexer.errors import CollectionBusy
 from indexer.sync import SyncOptions, SyncReport
-from jobs.pipeline import Outcome, run_sync, run_syncs
+from jobs.following import Outcome
+from jobs.pipeline import run_sync, run_syncs
 from tests.scene import Scene
 
 ROOT = Path(__file__).parents[2]

@@ -42,6 +42,27 @@ def test_the_direct_way_gives_the_vectors_of_encode_query(prompt: str) -> None:
     np.testing.assert_allclose(embedder.queries(texts), expected, rtol=0, atol=1e-5)
 
 
+def test_a_long_query_does_not_pad_the_short_ones(
+    own_minilm: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    forward = own_minilm._model.forward
+
+    def seen(features: dict[str, Any]) -> Any:
+        shapes.append(tuple(features["input_ids"].shape))
+        return forward(features)
+
+    monkeypatch.setattr(own_minilm._model, "forward", seen)
+    texts = ["grebe " * 200, *(f"nest number {number}" for number in range(6)), "a lake and its reeds " * 4]
+
+    own_minilm.queries(texts)
+    own_minilm.documents(texts)
+
+    (one, width), (few, narrow), (all_of_them, _) = shapes
+    assert (one, few, all_of_them) == (1, 7, 8)
+    assert narrow <= 32 < width
+
+
 def test_the_direct_way_takes_the_models_own_prompt_for_queries(own_minilm: SentenceTransformerEmbedder) -> None:
     expected = own_minilm.queries(["query: a nest"])
     own_minilm._model.prompts = {"query": "query: ", "document": "passage: "}

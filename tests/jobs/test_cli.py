@@ -113,6 +113,18 @@ def test_a_change_at_the_source_is_searchable_after_the_next_sync(synced: Grebe,
     assert said.json["results"][0]["fields"]["weight"] == 0.3
 
 
+def test_apply_warns_of_a_models_folder_that_is_not_there(grebe: Grebe, house: Path) -> None:
+    spec = house / "lost.yaml"
+    text = (house / "birds.yaml").read_text().replace("name: birds", "name: lost", 1)
+    spec.write_text(text.replace("hash:64", "./no-model"))
+
+    said = grebe("apply", "-f", spec)
+
+    assert said.code == 0
+    assert "Warning: ./no-model: no such folder here; a sync cannot load the model from it" in said.err
+    assert grebe("drop", "lost", "--yes").code == 0
+
+
 def test_drop_asks_first_and_then_deletes_the_index_alone(
     grebe: Grebe, house: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

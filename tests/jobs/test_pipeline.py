@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,17 +16,19 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from connectors.errors import SourceNotFound
+from connectors.errors import SessionFailed, SourceNotFound
 from indexer import lease
 from indexer.apply import apply
 from indexer.catalog import Catalog
 from indexer.errors import CollectionBusy, CollectionNotFound
 from indexer.format.store import Store
 from indexer.lease import OnBusy, leased
+from indexer.rollback import release, rollback
 from indexer.spec import parse_spec
 from indexer.sync import SyncOptions
-from jobs import pipeline
-from jobs.pipeline import Outcome, run_syncs
+from jobs import following, pipeline
+from jobs.following import Outcome
+from jobs.pipeline import run_syncs
 from jobs.status import status_of
 from tests.served import served_rows
 
@@ -101,13 +104,13 @@ def test_how_a_sync_failed_stands_in_its_status_until_one_ends_well(
 
     (warning,) = status_of(catalog).warnings
     assert re.fullmatch(rf"lost: the last sync failed [\d.]+ s ago: {tmp_path}/lost .* does not exist.*", warning)
-    assert status_of(Catalog.open(store, "a")).failure is None
+    assert status_of(Catalog.open(store, "a")).sync_failure is None
     assert store.child("nobody").list() == []
 
     make_table(tmp_path, "lost")
     run("lost")
 
-    assert (status_of(catalog).failure, status_of(catalog).warnings) == (None, [])
+    assert (status_of(catalog).sync_failure, status_of(catalog).warnings) == (None, [])
 
 
 def test_one_that_another_process_syncs_is_refused_before_spark_starts(
@@ -121,24 +124,23 @@ def test_one_that_another_process_syncs_is_refused_before_spark_starts(
         )
 
     assert isinstance(outcome.error, CollectionBusy)
-    assert status_of(Catalog.open(store, "a")).failure is None
+    assert status_of(Catalog.open(store, "a")).sync_failure is None
 
 
 def test_followed_side_by_side_one_that_fails_stops_no_other_and_is_tried_again(
     run: Callable[..., list[Outcome]], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "RETRY_SECONDS", (0.1, 0.4))
-    stopping = threading.Event()
-    waits: list[float] = []
+    monkeypatch.setattr(following, "RETRY_SECONDS", (0.1, 0.4))
+    stopping, failed = threading.Event(), threading.Event()
 
     def retrying(outcome: Outcome, seconds: float) -> None:
         assert isinstance(outcome.error, SourceNotFound)
-        waits.append(seconds)
+        failed.set()
 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(run, "a", "lost", "b", stop=stopping.is_set, retrying=retrying)
         try:
-            wait_until(lambda: len(waits) > 3)
+            assert failed.wait(60)
             for name in ("b", "a"):
                 DeltaTable(str(tmp_path / name)).update(updates={"body": "'changed'"}, predicate="id = 2")
                 wait_until(lambda name=name: bodies(store, name) == {f"{name} one", "changed"})  # type: ignore[misc]
@@ -149,14 +151,13 @@ def test_followed_side_by_side_one_that_fails_stops_no_other_and_is_tried_again(
         outcomes = running.result(60)
 
     assert [(outcome.name, outcome.error) for outcome in outcomes] == [("a", None), ("lost", None), ("b", None)]
-    assert waits[:4] == [0.1, 0.2, 0.4, 0.4]
     assert store.child("a").list("sync-lease") == []
 
 
 def test_deletes_that_are_held_can_be_approved_while_their_collection_is_followed(
     run: Callable[..., list[Outcome]], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "RETRY_SECONDS", (0.5, 0.5))
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.1)
     rows = pa.table({"id": range(200), "body": [f"row {number}" for number in range(200)]})
     write_deltalake(str(tmp_path / "a"), rows, mode="overwrite")
     stopping = threading.Event()
@@ -189,14 +190,69 @@ def test_deletes_that_are_held_can_be_approved_while_their_collection_is_followe
     assert outcome.error is None
 
 
-def test_a_collection_is_not_tried_again_without_spark(
-    run: Callable[..., list[Outcome]], monkeypatch: pytest.MonkeyPatch
+def test_a_collection_that_is_held_when_the_job_begins_is_followed_once_it_is_released(
+    run: Callable[..., list[Outcome]], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "is_alive", lambda session: False)
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.1)
+    run("a")
+    catalog = Catalog.open(store, "a")
+    loaded = catalog.read().version
+    write_deltalake(str(tmp_path / "a"), pa.table({"id": [3], "body": ["a three"]}), mode="append")
+    run("a")
+    rollback(catalog, loaded)
+    stopping, waits = threading.Event(), threading.Event()
 
-    (outcome,) = run("lost", stop=lambda: False, retrying=lambda *_: pytest.fail("it was tried again"))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, "a", stop=stopping.is_set, retrying=lambda *_: waits.set())
+        try:
+            assert waits.wait(60)
+            release(catalog)
+            wait_until(lambda: bodies(store, "a") == {"a one", "a two", "a three"})
+        finally:
+            stopping.set()
+        (outcome,) = running.result(60)
 
-    assert isinstance(outcome.error, SourceNotFound)
+    assert outcome.error is None
+
+
+def test_one_that_is_busy_when_a_job_of_several_begins_is_tried_at_its_turn(
+    run: Callable[..., list[Outcome]], store: Store
+) -> None:
+    lease_of_b = ExitStack()
+    lease_of_b.enter_context(leased(store.child("b"), "b", "stop"))
+
+    outcomes = run("a", "b", ended=lambda outcome: lease_of_b.close())
+
+    assert [(outcome.name, outcome.error) for outcome in outcomes] == [("a", None), ("b", None)]
+
+
+def test_a_start_of_spark_that_fails_is_told_by_the_status_of_what_was_to_be_synced(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise SessionFailed("Spark did not start: no room")
+
+    monkeypatch.setattr(pipeline, "spark_session", fails)
+    with pytest.raises(SessionFailed):
+        run_syncs(store, ["a"], cache=tmp_path, continuous=False, options_of=lambda name: SyncOptions())
+
+    failure = status_of(Catalog.open(store, "a")).sync_failure
+    assert failure is not None
+    assert failure.error == "Spark did not start: no room"
+
+
+def test_of_an_error_that_nobody_foresaw_only_the_kind_is_kept(
+    run: Callable[..., list[Outcome]], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise KeyError("a row's secret")
+
+    monkeypatch.setattr(pipeline, "sync", breaks)
+    run("a")
+
+    failure = status_of(Catalog.open(store, "a")).sync_failure
+    assert failure is not None
+    assert failure.error == "unexpected KeyError"
 
 
 def test_a_signal_that_reaches_another_thread_is_answered_while_collections_are_followed(

@@ -4,13 +4,14 @@ import io
 
 from rich.console import Console
 
-from jobs.progress import LINE_SECONDS, _lines, bars
+from jobs.output import note, stderr
+from jobs.progress import LINE_SECONDS, _Lines, bars
 
 
 def test_a_log_gets_a_line_per_stage_now_and_then() -> None:
     now = [100.0]
     written: list[str] = []
-    report = _lines(written.append, "rows", clock=lambda: now[0])
+    report = _Lines(written.append, "rows", clock=lambda: now[0])
 
     for seconds in range(0, 100, 5):
         now[0] = 100.0 + seconds
@@ -40,3 +41,21 @@ def test_a_terminal_gets_bars() -> None:
     with bars(Console(file=written, force_terminal=True, width=120)) as report:
         report("read", 5, 10)
     assert "5 of 10 rows" in written.getvalue()
+
+
+def test_what_is_said_beside_bars_goes_through_their_console_and_they_go_when_their_work_is_over() -> None:
+    written = io.StringIO()
+    screen = Console(file=written, force_terminal=True, width=120)
+    with bars(screen) as report:
+        assert stderr() is screen
+        report("a: read", 5, 10)
+        report("b: read", 7, 10)
+        report.over("a: ")
+        written.seek(0)
+        written.truncate()
+        note("a: following")
+        report("b: read", 8, 10)
+    said = written.getvalue()
+    assert "a: following\n" in said
+    assert "5 of 10 rows" not in said
+    assert stderr() is not screen

@@ -95,9 +95,10 @@ def test_a_folder_that_is_no_table_is_called_that(tmp_path: Path) -> None:
 
 
 def test_a_models_folder_that_is_not_there_is_named_and_a_hubs_name_is_not(tmp_path: Path) -> None:
-    models = {str(tmp_path): False, f"{tmp_path}/none": True, "./none": True, "organisation/model": False}
-    for model, warned in models.items():
+    (tmp_path / "file").touch()
+    there = {str(tmp_path), "organisation/model"}
+    for model in (*there, f"{tmp_path}/file", f"{tmp_path}/none", "./none"):
         spec = parse_spec(
             f"name: birds\nsource: {{table: t}}\nkey: [id]\ntext: {{fields: {{body: 1}}}}\nvector: {{model: '{model}'}}"
         )
-        assert (look_at_model(spec) is not None) == warned
+        assert (look_at_model(spec) is None) == (model in there)

@@ -69,9 +69,20 @@ def test_a_sync_that_failed_is_told_until_another_has_looked_at_the_source(libra
 
     assert listed[1].endswith("6.0 days, failed")
     assert listed[2] == "warning: books: the last sync failed 3.0 h ago: the disk is full"
-    assert found["failure"]["error"] == "the disk is full"
+    assert found["sync_failure"]["error"] == "the disk is full"
     library.beat(4, now - timedelta(hours=2), reads="changes")
-    assert grebe("status", "books", "-o", "json").json["failure"] is None
+    assert grebe("status", "books", "-o", "json").json["sync_failure"] is None
+
+
+def test_what_is_held_is_told_rather_than_an_older_failure(library: Library, grebe: Grebe) -> None:
+    position = library.catalog.read().position
+    library.catalog.write_failure(SyncFailure(at=datetime.now(UTC), position=position, error="the disk is full"))
+    library.hold("mass_delete", 6, deletes=3, rows=4)
+
+    said = grebe("status").out.splitlines()
+
+    assert said[1].endswith("6.0 days, held")
+    assert not any("failed" in line for line in said)
 
 
 def test_a_sync_that_failed_is_told_no_more_once_another_has_read_on(library: Library, grebe: Grebe) -> None:
@@ -80,7 +91,7 @@ def test_a_sync_that_failed_is_told_no_more_once_another_has_read_on(library: Li
 
     library.commit(5, [book(3, pages=8)])
 
-    assert grebe("status", "books", "-o", "json").json["failure"] is None
+    assert grebe("status", "books", "-o", "json").json["sync_failure"] is None
 
 
 def test_a_table_that_keeps_no_changes_says_that_snapshots_are_compared(library: Library, grebe: Grebe) -> None:
@@ -108,7 +119,8 @@ def test_the_first_rows_that_were_set_aside_are_shown_with_their_total_and_what_
     assert said[2:5] == [
         "No segment has an index: all are searched exactly.",
         "",
-        "Set aside, 20 of them here: mend or delete the rows at the source, and `grebe sync texts` clears them.",
+        "Set aside: 25 rows, the first 20 by key here; "
+        "mend or delete them at the source, and `grebe sync texts` clears them.",
     ]
     assert said[6].split()[:2] == ["[10]", "the"]
     assert said[6].endswith(" ...")
