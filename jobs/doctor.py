@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -38,19 +39,22 @@ class Finding:
 Check = Callable[[Settings], Finding]
 
 
-def examine(settings: Settings, *, model: str = DEFAULT_MODEL) -> Iterator[Finding]:
-    """Yield the findings one by one, cheap ones first; nothing raises, a check that breaks is a finding."""
-    checks: dict[str, Check] = {
-        "python": lambda _: python(sys.version_info[:3]),
-        "java": _java,
-        "faiss": lambda _: faiss(_installed()),
-        "gpu": _gpu,
-        "cache": _cache,
-        "store": _store,
-        "model": lambda _: _model(model),
-        "spark and delta": _spark,
-    }
-    for name, check in checks.items():
+def examine(settings: Settings, *, model: str | None = None) -> Iterator[Finding]:
+    """Yield the findings one by one, cheap ones first; nothing raises, a check that breaks is a finding.
+
+    The models are those of the store's collections (without any, the default one), or ``model`` alone.
+    """
+    checks: list[tuple[str, Check]] = [
+        ("python", lambda _: python(sys.version_info[:3])),
+        ("java", _java),
+        ("faiss", lambda _: faiss(_installed())),
+        ("gpu", _gpu),
+        ("cache", _cache),
+        ("store", _store),
+        *(("model", partial(_model, name)) for name in ([model] if model else _models(settings))),
+        ("spark and delta", _spark),
+    ]
+    for name, check in checks:
         try:
             yield check(settings)
         except Exception as error:  # whatever a library throws here is the finding
@@ -156,7 +160,19 @@ def _store(settings: Settings) -> Finding:
     return Finding(check="store", state="ok", found=f"{store.url}: write, read and delete in {took_ms:.0f} ms")
 
 
-def _model(name: str) -> Finding:
+def _models(settings: Settings) -> list[str]:
+    from indexer.catalog import Catalog
+    from indexer.format.store import Store
+
+    try:
+        store = Store.at(settings.store)
+        specs = [Catalog.open(store, name).read().spec for name in Catalog.names(store)]
+    except Exception:  # the check of the store says what is wrong with it
+        specs = []
+    return sorted({spec.vector.model for spec in specs if spec.vector.model}) or [DEFAULT_MODEL]
+
+
+def _model(name: str, _: Settings) -> Finding:
     from indexer.embedding import load_embedder
 
     embedder = load_embedder(name)

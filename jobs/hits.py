@@ -38,13 +38,14 @@ def explained(hit: dict[str, Any]) -> RenderableType:
 
 
 def answer_on_screen(answer: dict[str, Any], *, explain: bool) -> RenderableType:
-    """Return the results, each one's explanation if wanted, and from which version they are."""
+    """Return the results, each one's explanation if wanted, and how and in which version they were found."""
     parts = [hits_of_answer(answer)]
     if explain:
         parts += [explained(hit) for hit in answer["results"]]
     source = answer["source"]
     version = f"source version {source['version']}, " if source else ""
-    parts.append(Text(f"{version}index version {answer['version']}", style="dim"))
+    mode = answer["plan"]["mode"] or "filter"
+    parts.append(Text(f"{mode} search, {version}index version {answer['version']}", style="dim"))
     return Group(*parts)
 
 

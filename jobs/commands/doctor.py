@@ -18,22 +18,24 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor(
-    model: Annotated[str | None, typer.Option("--model", help="Try this embedding model instead.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Try this model instead of those of the store's collections.")
+    ] = None,
     store: StoreOption = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Try Java, Spark, Delta's JAR, the model, the store and the GPU, and say what to do about each.
+    """Try Java, Spark, Delta's JAR, the store, its collections' models and the GPU, and say what to do about each.
 
     Exit code 1 when something is missing that Grebe needs.
 
     grebe doctor --store s3://bucket/prefix
     """
-    from jobs.doctor import DEFAULT_MODEL, examine
+    from jobs.doctor import examine
 
     settings = Settings.read(store=store)
     findings, screen = [], stderr()
     with screen.status("Looking ...") as status:
-        for finding in examine(settings, model=model or DEFAULT_MODEL):
+        for finding in examine(settings, model=model):
             findings.append(finding)
             said = f"{finding.check}: {MARKS[finding.state]}"
             status.update(f"Looking ... {said}")

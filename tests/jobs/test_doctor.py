@@ -4,7 +4,10 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from jobs.doctor import Finding, examine, faiss, python
+from indexer.catalog import Catalog
+from indexer.format.store import Store
+from indexer.spec import parse_spec
+from jobs.doctor import DEFAULT_MODEL, Finding, _models, examine, faiss, python
 from jobs.settings import Settings
 
 
@@ -44,3 +47,14 @@ def test_the_store_is_left_as_it_was(tmp_path: Path) -> None:
     finding = next(found for found in examine(settings, model="hash:8") if found.check == "store")
     assert finding.state == "ok"
     assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+def test_the_models_are_those_of_the_stores_collections(tmp_path: Path) -> None:
+    settings = Settings(store=str(tmp_path / "store"), cache=tmp_path / "cache", data=tmp_path, debug=False)
+    assert _models(settings) == [DEFAULT_MODEL]
+
+    for name, vector in (("a", "model: 'hash:16'"), ("b", "model: 'hash:8'"), ("c", "column: v, dim: 3")):
+        text = f"name: {name}\nsource: {{table: t}}\nkey: [id]\ntext: {{fields: {{body: 1}}}}\nvector: {{{vector}}}"
+        Catalog.create(Store.at(settings.store), parse_spec(text))
+
+    assert _models(settings) == ["hash:16", "hash:8"]
