@@ -91,7 +91,7 @@ def _ready_client(process: subprocess.Popen[bytes], log: Path) -> Client | None:
     """Wait until the server has said its address and is ready there; None if it ends or takes too long."""
     end = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < end:
-        said = re.search(r"Serving on (http://\S+)", log.read_text(errors="replace"))
+        said = re.search(r'Serving on (http://[^\s"]+)', log.read_text(errors="replace"))
         if said and (client := Client(url=said[1])).ready():
             return client
         time.sleep(0.1)

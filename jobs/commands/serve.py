@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.output import StoreOption, note
+from jobs.output import StoreOption, note, stderr
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,6 +36,7 @@ def serve(
     grebe serve --port 8080
     curl -s localhost:8080/v1/collections
     """
+    from api.logs import open_log
     from api.server import serve as run_server
     from api.settings import ServeSettings
     from indexer.format.store import Store
@@ -43,14 +44,17 @@ def serve(
     serving = {"device": device} if device else None
     settings = ServeSettings.load(config, store=store, host=host, port=port, serving=serving)
 
+    # Off a terminal stderr is the log, all of it JSON.
+    say = note if stderr().is_terminal else open_log().info
+
     def ready(url: str, collections: int) -> None:
         if not collections:
             place = Store.at(settings.store).url
-            note(f"There is no collection in {place} yet; what `grebe apply` and `grebe sync` make there is served.")
-        note(f"Serving on {url}")
+            say(f"There is no collection in {place} yet; what `grebe apply` and `grebe sync` make there is served.")
+        say(f"Serving on {url}")
 
     run_server(
         settings,
-        started=lambda url: note(f"Opening the store's collections; requests are taken on {url} (Ctrl-C stops it)"),
+        started=lambda url: say(f"Opening the store's collections; requests are taken on {url} (Ctrl-C stops it)"),
         ready=ready,
     )

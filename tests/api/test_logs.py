@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from api.logs import Logger, open_log
+from tests.api.library import Library, book
 
 
 class Terminal(io.TextIOWrapper):
@@ -69,3 +73,18 @@ def test_a_terminal_gets_lines_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "version" not in first
     assert "RuntimeError: of 7 letters" in said
     assert "hunter2" not in said
+
+
+def test_off_a_terminal_all_that_a_server_says_is_json(library: Library, tmp_path: Path) -> None:
+    library.commit(1, [book(1)])
+    environment = {**os.environ, "GREBE_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "jobs", "serve", "--port", "0", "--store", str(library.root)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = []
+        for text in process.stderr:
+            lines.append(json.loads(text))
+            if "Serving on http://127.0.0.1:" in lines[-1]["event"]:
+                process.terminate()
+    assert process.returncode == 0
+    assert any(line["event"].startswith("Opening the store's collections") for line in lines)
