@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from indexer.catalog import CatalogState, SourcePosition
     from indexer.format.store import Store
     from jobs.following import Outcome
-    from jobs.progress import Report, Shown
+    from jobs.progress import Shown
 
 
 INTERRUPTED = "Interrupted. What was committed stays; the same command goes on from there."
@@ -83,19 +83,11 @@ def sync(
     stopping = _stop_on_signals() if continuous else threading.Event()
     ending = nullcontext() if continuous else interrupts_told(INTERRUPTED)
     with ending, bars() as progress:
-        told: dict[str, Exception | None] = {}
-
-        def retrying(outcome: Outcome, seconds: float) -> None:
-            _tell_failure(outcome, alone=alone, again_in=seconds)
-            told[outcome.name] = outcome.error
-
-        def ended(outcome: Outcome) -> None:
-            if outcome.error is not told.get(outcome.name):
-                _tell_failure(outcome, alone=alone)
+        tells = continuous and output is Format.TABLE
+        voices = {name: _Voice(name, progress, stopping, alone=alone, tells=tells) for name in chosen}
 
         def options_of(name: str) -> SyncOptions:
-            prefix = "" if alone else f"{name}: "
-            tells = continuous and output is Format.TABLE
+            voice = voices[name]
             return SyncOptions(
                 continuous=continuous,
                 interval_seconds=interval,
@@ -103,10 +95,10 @@ def sync(
                 approve=approve,
                 release=release,
                 compare=compare,
-                progress=_prefixed(progress, prefix),
-                following=_following_teller(prefix, progress, stopping, tells=tells),
-                committed=_commit_teller(prefix) if tells else lambda state: None,
-                healing=lambda reason: note(f"{prefix}Comparing the whole table: {reason}"),
+                progress=voice.progress,
+                following=voice.following,
+                committed=voice.committed,
+                healing=voice.healing,
             )
 
         outcomes = run_syncs(
@@ -117,8 +109,8 @@ def sync(
             options_of=options_of,
             on_busy=on_busy or ("wait" if approve is not None or release else "stop"),
             waiting=note,
-            retrying=retrying,
-            ended=ended,
+            retrying=lambda outcome, seconds: voices[outcome.name].retrying(outcome, seconds),
+            ended=lambda outcome: voices[outcome.name].ended(outcome),
         )
     _print(outcomes, output, alone=alone)
     for outcome in outcomes:
@@ -140,41 +132,46 @@ def _chosen(store: Store, names: Sequence[str], *, every: bool) -> list[str]:
     return chosen
 
 
-def _prefixed(progress: Report, prefix: str) -> Report:
-    return lambda stage, done, total: progress(f"{prefix}{stage}", done, total)
+class _Voice:
+    """What is said of one collection while it is synced; of its commits and whereabouts only if it ``tells``."""
 
+    def __init__(self, name: str, progress: Shown, stopping: threading.Event, *, alone: bool, tells: bool) -> None:
+        self._about = None if alone else name
+        self._prefix = "" if alone else f"{name}: "
+        self._progress, self._stopping, self._tells = progress, stopping, tells
+        self._followed: SourcePosition | None = None
+        self._told: Exception | None = None
 
-def _following_teller(
-    prefix: str, progress: Shown, stopping: threading.Event, *, tells: bool
-) -> Callable[[SourcePosition], None]:
-    told: list[SourcePosition] = []
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        self._progress(f"{self._prefix}{stage}", done, total)
 
-    def following(position: SourcePosition) -> None:
-        progress.over(prefix)
-        if tells and told != [position] and not stopping.is_set():
-            told[:] = [position]
-            note(f"{prefix}Following from source version {position.version} (Ctrl-C ends it).")
+    def following(self, position: SourcePosition) -> None:
+        self._progress.over(self._prefix)
+        if self._tells and position != self._followed and not self._stopping.is_set():
+            self._followed = position
+            note(f"{self._prefix}Following from source version {position.version} (Ctrl-C ends it).")
 
-    return following
-
-
-def _commit_teller(prefix: str) -> Callable[[CatalogState], None]:
-    def committed(state: CatalogState) -> None:
+    def committed(self, state: CatalogState) -> None:
+        if not self._tells:
+            return
         ledger = state.ledger
         source = state.position.version if state.position else "-"
         aside = f", {ledger.set_aside} set aside" if ledger.set_aside else ""
         did = f"{ledger.upserted} written, {ledger.deleted} deleted{aside}"
-        note(f"{prefix}version {state.version} (source {source}): {did}")
+        note(f"{self._prefix}version {state.version} (source {source}): {did}")
 
-    return committed
+    def healing(self, reason: str) -> None:
+        note(f"{self._prefix}Comparing the whole table: {reason}")
 
+    def retrying(self, outcome: Outcome, seconds: float) -> None:
+        self.ended(outcome)
+        self._told = outcome.error
+        sooner = ", or when the hold ends" if _word(outcome.error) == "held" else ""
+        note(f"{self._prefix}Trying again in {seconds:.0f} s{sooner} ...")
 
-def _tell_failure(outcome: Outcome, *, alone: bool, again_in: float | None = None) -> None:
-    if outcome.error:
-        tell(outcome.error, about=None if alone else outcome.name)
-        if again_in:
-            sooner = ", or when the hold ends" if _word(outcome.error) == "held" else ""
-            note(f"{'' if alone else f'{outcome.name}: '}Trying again in {again_in:.0f} s{sooner} ...")
+    def ended(self, outcome: Outcome) -> None:
+        if outcome.error and outcome.error is not self._told:
+            tell(outcome.error, about=self._about)
 
 
 def _print(outcomes: Sequence[Outcome], output: Format, *, alone: bool) -> None:
