@@ -65,7 +65,7 @@ def status_answer(watcher: Watcher, now: datetime) -> StatusAnswer:
         retention_used=retention_used(state, view.heartbeat, now) if state else None,
         held=held_answer(state) if state else None,
         sync_failed_at=failure.at if failure else None,
-        warnings=warnings_of(state, view.heartbeat, view.sync_failure, now) if state else [],
+        warnings=warnings_of(state, view.heartbeat, failure, now) if state else [],
         failure=_failure(view.failure),
     )
 

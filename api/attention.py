@@ -52,17 +52,21 @@ def standing_failure(
     return None if heartbeat and heartbeat.checked_at > failure.at else failure
 
 
+def failed_ago(state: CatalogState, failure: SyncFailure, now: datetime) -> str:
+    """Return the beginning of a sentence about the sync that failed."""
+    return f"{state.spec.name}: the last sync failed {duration((now - failure.at).total_seconds())} ago"
+
+
 def warnings_of(
     state: CatalogState, heartbeat: Heartbeat | None, failure: SyncFailure | None, now: datetime
 ) -> list[str]:
-    """Return a sentence for each thing that somebody should see to, with what to do.
+    """Return a sentence for each thing that somebody should see to, with what to do; a standing ``failure`` too.
 
-    How the last sync failed may name paths and tables, so that is for the command alone, beside the store.
+    How a sync failed may name paths and tables, so that is for the command alone, beside the store.
     """
     warnings = [sentence(state, state.held)] if state.held else []
-    if standing := standing_failure(state, heartbeat, failure):
-        ago = duration((now - standing.at).total_seconds())
-        warnings.append(f"{state.spec.name}: the last sync failed {ago} ago; `grebe status {state.spec.name}` says how")
+    if failure:
+        warnings.append(f"{failed_ago(state, failure, now)}; `grebe status {state.spec.name}` says how")
     used = retention_used(state, heartbeat, now)
     if used is not None and used >= WARN_RATIO and heartbeat and heartbeat.retention_seconds:
         warnings.append(_retention(state.spec.name, used, heartbeat.retention_seconds))

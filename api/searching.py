@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from api.answers import source_answer
-from api.batches import QueryBatches
+from api.batches import AskedQuery
 from api.encoding import encode
 from api.errors import PoolFull
 from api.freshness import age_seconds
@@ -106,10 +106,10 @@ async def _search_once(service: Service, watcher: Watcher, body: SearchBody, *, 
     """
     spec = snapshot_of(watcher.view).spec
     request = search_request(body, deadline)
-    batches: QueryBatches | None = None
+    asked: AskedQuery | None = None
     if request.vector is None and request.resolved_mode(has_model=spec.vector.model is not None) in _NEEDS_MODEL:
         batches = await service.embedders.of(spec.vector, timeout_seconds=deadline - time.monotonic())
-    asked = batches.ask(request.text or "") if batches else None
+        asked = batches.ask(request.text or "")
 
     def work(view: View, snapshot: Snapshot) -> Found | None:
         if snapshot.spec.vector != spec.vector or not new_enough(view, body, datetime.now(UTC)):

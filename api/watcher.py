@@ -26,9 +26,9 @@ from retrieval.snapshot import Snapshot, open_snapshot
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 60.0
 LAST_POLL_RETRY_SECONDS = 5.0
+"""A store that was away is noticed again within this long."""
 FAILURE_SECONDS = 5.0
 """How often it is looked up how a sync failed."""
-"""A store that was away is noticed again within this long."""
 
 _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (CorruptFile, "a file is not what was written"),

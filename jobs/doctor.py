@@ -44,22 +44,24 @@ def examine(settings: Settings, *, model: str | None = None) -> Iterator[Finding
 
     The models are those of the store's collections (without any, the default one), or ``model`` alone.
     """
-    checks: list[tuple[str, Check]] = [
-        ("python", lambda _: python(sys.version_info[:3])),
-        ("java", _java),
-        ("faiss", lambda _: faiss(_installed())),
-        ("gpu", _gpu),
-        ("cache", _cache),
-        ("store", _store),
-        *(("model", partial(_model, name)) for name in ([model] if model else _models(settings))),
-        ("spark and delta", _spark),
-    ]
-    for name, check in checks:
+    for name, check in _checks(settings, model):
         try:
             yield check(settings)
         except Exception as error:  # whatever a library throws here is the finding
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             yield Finding(check=name, state="failed", found=reason, advice=ADVICE[name])
+
+
+def _checks(settings: Settings, model: str | None) -> Iterator[tuple[str, Check]]:
+    yield "python", lambda _: python(sys.version_info[:3])
+    yield "java", _java
+    yield "faiss", lambda _: faiss(_installed())
+    yield "gpu", _gpu
+    yield "cache", _cache
+    yield "store", _store
+    for name in [model] if model else _models(settings):  # only now: it reads every catalog
+        yield "model", partial(_model, name)
+    yield "spark and delta", _spark
 
 
 ADVICE = {

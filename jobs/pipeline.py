@@ -46,7 +46,7 @@ def run_sync(
 
     Raises what :func:`indexer.lease.leased` and :func:`indexer.sync.sync` raise.
     """
-    spark = _session(f"grebe sync {name}", [_spec_to_sync(store, name, options, on_busy)])
+    spark = _session(f"grebe sync {name}", [_spec_to_sync(store, name, options, idle=on_busy == "stop")])
     return _sync(spark, store, name, cache, options, on_busy)
 
 
@@ -78,9 +78,10 @@ def run_syncs(
         ended(outcome)
 
     specs: dict[str, CollectionSpec] = {}
+    at_once = on_busy == "stop" and len(names) == 1  # of several, one that is busy now may be free at its turn
     for name in names:
         try:
-            specs[name] = _spec_to_sync(store, name, options_of(name), on_busy if len(names) == 1 else "wait")
+            specs[name] = _spec_to_sync(store, name, options_of(name), idle=at_once)
         except IndexerError as error:
             end(Outcome(name=name, error=error))
     if specs:
@@ -173,15 +174,18 @@ def _sync(
         return sync(store, name, lambda spec: open_source(spark, spec), cache=cache / "sync", options=options)
 
 
-def _spec_to_sync(store: Store, name: str, options: SyncOptions, on_busy: OnBusy) -> CollectionSpec:
-    """Return the spec that the next sync goes by; what it would refuse by the store alone is refused before Spark."""
+def _spec_to_sync(store: Store, name: str, options: SyncOptions, *, idle: bool) -> CollectionSpec:
+    """Return the spec that the next sync goes by; what it would refuse by the store alone is refused before Spark.
+
+    That no other process is syncing the collection is asked for if it must be ``idle``.
+    """
     state = Catalog.open(store, name).read()
     if options.release:
         require_rolled_back(state)
     elif not options.continuous:  # which waits for the hold's end
         require_free(state)
     approval(state, options.approve)
-    if on_busy == "stop":
+    if idle:
         require_idle(store.child(name), name)
     return state.pending or state.spec
 

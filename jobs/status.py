@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from api.attention import duration, held_answer, retention_used, standing_failure, warnings_of
+from api.attention import duration, failed_ago, held_answer, retention_used, standing_failure, warnings_of
 from api.freshness import age_seconds, known_complete_at
 from api.models import HeldAnswer
 from indexer.catalog import Catalog, SyncFailure
@@ -115,8 +115,7 @@ def status_of(catalog: Catalog, *, now: datetime | None = None) -> Status:
     failure = standing_failure(state, heartbeat, catalog.read_failure())
     warnings = warnings_of(state, heartbeat, None, now)
     if failure:
-        ago = duration((now - failure.at).total_seconds())
-        warnings.insert(0, f"{state.spec.name}: the last sync failed {ago} ago: {failure.error}")
+        warnings.insert(0, f"{failed_ago(state, failure, now)}: {failure.error}")
     return Status(
         name=state.spec.name,
         version=state.version,

@@ -45,6 +45,9 @@ LOG_REQUEST_SECONDS = 30
 BLOCK_BYTES = 8 << 20
 TEMPORARY_SUFFIX = ".part"
 
+_METADATA_SERVICE = "169.254.169.254"
+"""Where obstore asks for a machine's role when the environment has no credentials."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -473,10 +476,6 @@ def _translated(what: str, done: str) -> Iterator[None]:
             f"{what} could not be {done}, after up to {MAX_RETRIES} retries: {_first_line(error)}. Check the address "
             "and the network; trying again may help."
         ) from error
-
-
-_METADATA_SERVICE = "169.254.169.254"
-"""Where obstore asks for a machine's role when the environment has no credentials."""
 
 
 def _os_sentence(error: OSError) -> str:
