@@ -2,7 +2,7 @@
 
 What decides vectors and terms is in the spec's fingerprint; a change of it is kept as the catalog's *pending* spec,
 and the next sync builds the new index beside the old one and swaps it in by one commit. Everything else changes at
-once.
+once, and so do the policies of a spec that is pending: what they close must not stay open until a sync has run.
 """
 
 from __future__ import annotations
@@ -21,14 +21,8 @@ Outcome = Literal["created", "unchanged", "changed", "rebuild pending"]
 def apply(store: Store, spec: CollectionSpec, *, rebuild: bool = False) -> Outcome:
     """Make ``spec`` the collection's spec.
 
-    Raises :class:`indexer.errors.SpecError` if the change needs a rebuild that was not asked for, or if the spec asks
-    for what is not enforced yet.
+    Raises :class:`indexer.errors.SpecError` if the change needs a rebuild that was not asked for.
     """
-    if spec.policies:
-        raise SpecError(
-            f"{spec.name}: 'policies' are not enforced by this version, so a spec that has them is refused; "
-            "remove them, or wait for the version that enforces them"
-        )
     try:
         catalog = Catalog.open(store, spec.name)
     except CollectionNotFound:
@@ -41,7 +35,7 @@ def apply(store: Store, spec: CollectionSpec, *, rebuild: bool = False) -> Outco
     if state.position is None:
         new = state.model_copy(update={"spec": spec, "fingerprint": spec.fingerprint})
     elif rebuild:
-        new = state.model_copy(update={"pending": spec})
+        new = state.model_copy(update={"spec": _governed(state.spec, spec), "pending": spec})
     elif reasons:
         raise SpecError(
             f"{spec.name}: {'; '.join(reasons)}: this needs a new index; run the same command with --rebuild, "
@@ -51,6 +45,17 @@ def apply(store: Store, spec: CollectionSpec, *, rebuild: bool = False) -> Outco
         new = state.model_copy(update={"spec": spec, "pending": None})
     catalog.commit(state, new.model_copy(update={"ledger": Ledger(), "operation": "apply"}), batch_end=None)
     return "rebuild pending" if new.pending else "changed"
+
+
+def _governed(serving: CollectionSpec, pending: CollectionSpec) -> CollectionSpec:
+    """Return the spec that serves until ``pending`` does: its own, under the policies of ``pending``."""
+    try:
+        return serving.under(pending.policies)
+    except ValueError as error:
+        raise SpecError(
+            f"{serving.name}: the policies do not fit the index that serves until the rebuild: {error}; apply them "
+            "after it, or drop the collection and load it anew"
+        ) from error
 
 
 def _rebuild_reasons(old: CollectionSpec, new: CollectionSpec) -> list[str]:

@@ -118,7 +118,7 @@ def _spec(newest: CatalogState, target: CatalogState) -> CollectionSpec:
     ):
         return now
     try:
-        return CollectionSpec.model_validate(then.model_dump() | {"policies": now.model_dump()["policies"]})
+        return then.under(now.policies)
     except ValidationError as error:
         raise CatalogError(
             f"version {target.version} of '{then.name}' cannot be put back, because the policies of today do not fit "

@@ -30,6 +30,8 @@ from pydantic import (
 from indexer.errors import SpecError
 from indexer.format.records import FORMAT_VERSION
 
+Mask = Literal["redact", "hash"]
+Dialect = Literal["databricks", "snowflake", "duckdb", "postgres"]
 Language = Literal["english", "french", "german", "italian", "portuguese", "spanish", "dutch", "swedish", "none"]
 
 ColumnName = Annotated[str, Field(min_length=1)]
@@ -159,11 +161,16 @@ class VectorSpec(Part):
 
 
 class PolicySpec(Part):
-    """A role's row predicate and masks."""
+    """What a role sees: the rows that pass ``rows`` (None: all of them), less what is masked.
+
+    ``rows`` is a WHERE condition in ``dialect`` over the stored columns; a ``:name`` in it is the caller's claim of
+    that name. ``masks`` are by column or text field: ``redact`` shows nothing, ``hash`` a keyed hash.
+    """
 
     role: str = Field(min_length=1)
-    rows: str | None = None
-    masks: dict[str, Literal["redact", "hash"]] = {}
+    rows: str | None = Field(default=None, min_length=1)
+    dialect: Dialect = "databricks"
+    masks: dict[str, Mask] = {}
 
 
 class IndexSpec(Part):
@@ -196,6 +203,38 @@ class CollectionSpec(Part):
     index: IndexSpec = IndexSpec()
     shards: int = Field(default=1, ge=1, le=4096)
     sync: SyncSpec = SyncSpec()
+
+    @model_validator(mode="after")
+    def _policies_fit(self) -> Self:
+        maskable = dict.fromkeys([*self.stored_columns, *self.text.fields])
+        roles = [policy.role for policy in self.policies]
+        for policy in self.policies:
+            if roles.count(policy.role) > 1:
+                raise ValueError(f"policies: there are two for the role '{policy.role}'; make them one")
+            for name in policy.masks:
+                if name in self.key:
+                    raise ValueError(
+                        f"policies: '{name}' is of the key, by which rows are named in every answer, and cannot be "
+                        "masked; hash it at the source, or leave rows out by 'rows'"
+                    )
+                if name not in maskable:
+                    raise ValueError(
+                        f"policies: masks names '{name}', which is neither in 'columns' nor a text field; there are "
+                        f"{', '.join(maskable)}"
+                    )
+        return self
+
+    def under(self, policies: tuple[PolicySpec, ...]) -> CollectionSpec:
+        """Return this spec with ``policies`` of another one, less the masks of columns that it does not have.
+
+        Raises ValueError if they mask a column of this spec's key.
+        """
+        maskable = {*self.stored_columns, *self.text.fields}
+        fitting = [
+            {**policy.model_dump(), "masks": {name: mask for name, mask in policy.masks.items() if name in maskable}}
+            for policy in policies
+        ]
+        return CollectionSpec.model_validate(self.model_dump() | {"policies": fitting})
 
     @property
     def stored_columns(self) -> tuple[str, ...]:

@@ -62,7 +62,8 @@ class FilterError(RetrievalError):
     """A filter's SQL text, or a value bound to it, is wrong.
 
     `code` is stable for programs and one of `filter_syntax`, `filter_not_allowed`, `filter_unknown_column`,
-    `filter_type`, `filter_value`, `filter_parameter`, `filter_limit`, `filter_dialect` and `filter_failed`.
+    `filter_type`, `filter_value`, `filter_parameter`, `filter_limit`, `filter_dialect`, `filter_failed` and
+    `filter_masked_column`.
     `line` and `column` count from 1, in characters; `length` is in characters and 0 where no place is to blame.
     """
 

@@ -68,13 +68,19 @@ class KeywordLeg:
         self._one_chunk_rows = all(view.segment.one_chunk_rows for view in views)
 
     def search(
-        self, text: str, passing: Passing, k: int, *, deadline: float | None = None
+        self,
+        text: str,
+        passing: Passing,
+        k: int,
+        *,
+        hidden: frozenset[str] = frozenset(),
+        deadline: float | None = None,
     ) -> tuple[list[Candidates], KeywordSearch]:
         """Return candidates among which the best ``k`` distinct rows are, and how they were found.
 
-        Raises :class:`retrieval.errors.DeadlineExceeded`.
+        Text of the ``hidden`` fields is not looked into. Raises :class:`retrieval.errors.DeadlineExceeded`.
         """
-        query = self._queries.of_text(text) if passing.count else None
+        query = self._queries.of_text(text, hidden) if passing.count else None
         if query is None:
             return [], KeywordSearch(way="nothing", fetched=0, passing=passing.count)
         way: Way = "restricted" if self._should_restrict(passing, k) else "deepened"

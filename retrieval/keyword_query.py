@@ -91,14 +91,20 @@ class KeywordQueries:
     def __init__(self, index: tantivy.Index, spec: CollectionSpec) -> None:
         self._schema = index.schema
         self._analyser = analyser(spec.text.language)
-        self._boosts = {keyword_field(spec, field): boost for field, boost in spec.text.fields.items()}
+        self._boosts = spec.text.fields
+        self._fields = {field: keyword_field(spec, field) for field in spec.text.fields}
 
-    def of_text(self, text: str) -> tantivy.Query | None:
-        """Return the query for a user's words, or None when nothing is left to look for (stop words only).
+    def of_text(self, text: str, hidden: frozenset[str] = frozenset()) -> tantivy.Query | None:
+        """Return the query for a user's words in all text fields but the ``hidden``.
+
+        None when nothing is left to look for (stop words only), or nowhere to look.
 
         A word's score is its best field's, and ``OTHER_FIELDS`` of each further field's: a disjunction maximum, so that
         a word found in a title and a body does not count as two.
         """
+        fields = [field for field in self._fields if field not in hidden]
+        if not fields:
+            return None
         parts = []
         room = MAX_TERMS
         for clause in clauses(text):
@@ -106,7 +112,7 @@ class KeywordQueries:
             room -= len(terms)
             if terms:
                 occur = tantivy.Occur.Must if clause.must else tantivy.Occur.Should
-                parts.append((occur, self._in_all_fields(terms)))
+                parts.append((occur, self._in_any(fields, terms)))
         return tantivy.Query.boolean_query(parts) if parts else None
 
     def _terms(self, words: tuple[str, ...]) -> list[tuple[int, str]]:
@@ -117,8 +123,8 @@ class KeywordQueries:
         parts = [part for word in words for part in _words.analyze(word)]
         return [(at, term) for at, part in enumerate(parts) for term in self._analyser.analyze(part)]
 
-    def _in_all_fields(self, terms: Sequence[tuple[int, str]]) -> tantivy.Query:
-        queries = [self._in_field(field, boost, terms) for field, boost in self._boosts.items()]
+    def _in_any(self, fields: Sequence[str], terms: Sequence[tuple[int, str]]) -> tantivy.Query:
+        queries = [self._in_field(self._fields[field], self._boosts[field], terms) for field in fields]
         return queries[0] if len(queries) == 1 else tantivy.Query.disjunction_max_query(queries, OTHER_FIELDS)
 
     def _in_field(self, field: str, boost: float, terms: Sequence[tuple[int, str]]) -> tantivy.Query:

@@ -7,7 +7,7 @@ open segments, so what it has of a view goes with the last snapshot that has the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,7 +19,8 @@ from retrieval import bitmap
 from retrieval.bitmap import Bitmap, Positions
 from retrieval.keyword_query import KeywordQueries
 from retrieval.lru import ByteLru
-from retrieval.segments import SegmentView
+from retrieval.policies import WHOLE, Sight
+from retrieval.segments import OpenSegment, SegmentView
 from retrieval.vector_plan import PlanToken, VectorPlan
 
 if TYPE_CHECKING:
@@ -36,15 +37,17 @@ RESTRICTED_MAX = 4096
 class Selection:
     """The chunks of one view that count and pass; ``filtered`` says whether there is a filter at all.
 
+    The vectors of chunks with text of ``hidden_text`` do not take part: they say what the text does.
     It knows the segment and not the view: a cycle would keep a dead view's files open until the garbage collector runs.
     """
 
-    def __init__(self, view: SegmentView, passing: Bitmap | None) -> None:
+    def __init__(self, view: SegmentView, passing: Bitmap | None, hidden_text: frozenset[str] = frozenset()) -> None:
         self.segment = view.segment
         self._view_token = view.token
         self.filtered = passing is not None
         self.bits: Bitmap = view.live if passing is None else passing & view.live
         self.count = view.n_live if passing is None else bitmap.count(self.bits)
+        self._hidden_text = hidden_text
         self._keyword_rows: tantivy.Query | None = None
 
     @cached_property
@@ -55,7 +58,10 @@ class Selection:
     @cached_property
     def vector_plan(self) -> VectorPlan:
         """How the vector leg searches among these chunks."""
-        return VectorPlan.of(self.segment, self.bits & self.segment.embedded, view_token=self._view_token)
+        bits = self.bits & self.segment.embedded
+        if self._hidden_text:
+            bits = bits & ~self.segment.chunks_with_text(self._hidden_text)
+        return VectorPlan.of(self.segment, bits, view_token=self._view_token)
 
     def keyword_rows(self, queries: KeywordQueries) -> tantivy.Query:
         """Return the keyword query for exactly these chunks, made at the first call."""
@@ -106,29 +112,71 @@ class Passing:
 
 
 def selection_of(
-    view: SegmentView, filter_: CompiledFilter | None, schema: Mapping[str, pl.DataType], caches: SearchCaches
+    view: SegmentView,
+    filter_: CompiledFilter | None,
+    schema: Mapping[str, pl.DataType],
+    caches: SearchCaches,
+    sight: Sight = WHOLE,
 ) -> Selection:
-    """Return the chunks of ``view`` that pass ``filter_`` (made for ``schema``), from the caches where they have it."""
-    if filter_ is None:
+    """Return the chunks of ``view`` that ``sight`` has and ``filter_`` passes, from the caches where they have it.
+
+    ``filter_`` and the sight's are made for ``schema``. What is kept is kept apart for each of their pairs.
+    """
+    if filter_ is None and sight.rows is None and not sight.hidden_text:
         if view.everything is None:
             view.everything = Selection(view, None)
         return view.everything
-    if not filter_.cacheable:
-        return Selection(view, bitmap.pack(filter_.mask(view.segment.frame(schema))))
-    key = (view.token, filter_.cache_key)
-    selection = caches.selections.get(key)
+    key = (view.token, (filter_ and filter_.cache_key, sight.rows and sight.rows.cache_key, sight.hidden_text))
+    cacheable = all(part is None or part.cacheable for part in (filter_, sight.rows))
+    selection = caches.selections.get(key) if cacheable else None
     if selection is None:
-        selection = Selection(view, _bits(view, filter_, schema, caches))
-        caches.selections.put(key, selection, size_bytes=selection.size_bytes)
+        selection = Selection(view, _bits(view.segment, filter_, sight.rows, schema, caches), sight.hidden_text)
+        if cacheable:
+            caches.selections.put(key, selection, size_bytes=selection.size_bytes)
     return selection
 
 
 def _bits(
-    view: SegmentView, filter_: CompiledFilter, schema: Mapping[str, pl.DataType], caches: SearchCaches
+    segment: OpenSegment,
+    filter_: CompiledFilter | None,
+    rows: CompiledFilter | None,
+    schema: Mapping[str, pl.DataType],
+    caches: SearchCaches,
+) -> Bitmap | None:
+    """Return the chunks that pass both; ``filter_`` is never shown a row that ``rows`` keeps back.
+
+    Else what fails on it, or how long it takes, would tell of it.
+    """
+    if rows is None:
+        return None if filter_ is None else _kept(segment, (filter_,), caches, lambda: _mask(segment, filter_, schema))
+    allowed = _kept(segment, (rows,), caches, lambda: _mask(segment, rows, schema))
+    if filter_ is None:
+        return allowed
+    return _kept(segment, (filter_, rows), caches, lambda: _mask_among(segment, filter_, allowed, schema))
+
+
+def _kept(
+    segment: OpenSegment, filters: tuple[CompiledFilter, ...], caches: SearchCaches, make: Callable[[], Bitmap]
 ) -> Bitmap:
-    key = (view.segment.number, filter_.cache_key)
+    """Return what ``make`` makes of ``filters``, or what it made before."""
+    if not all(filter_.cacheable for filter_ in filters):
+        return make()
+    key = (segment.number, tuple(filter_.cache_key for filter_ in filters))
     bits = caches.bitmaps.get(key)
     if bits is None:
-        bits = bitmap.pack(filter_.mask(view.segment.frame(schema)))
+        bits = make()
         caches.bitmaps.put(key, bits, size_bytes=bits.nbytes + 256)
     return bits
+
+
+def _mask(segment: OpenSegment, filter_: CompiledFilter, schema: Mapping[str, pl.DataType]) -> Bitmap:
+    return bitmap.pack(filter_.mask(segment.frame(schema)))
+
+
+def _mask_among(
+    segment: OpenSegment, filter_: CompiledFilter, allowed: Bitmap, schema: Mapping[str, pl.DataType]
+) -> Bitmap:
+    positions = bitmap.positions_of(allowed, segment.n)
+    named = filter_.columns or list(schema)[:1]  # a filter of constants wants a frame with as many rows all the same
+    frame = segment.frame({name: schema[name] for name in named})[positions]
+    return bitmap.from_positions(positions[filter_.mask(frame)], segment.n)

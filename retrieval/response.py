@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 from indexer.spec import CollectionSpec
 from retrieval.fusion import Contribution
 from retrieval.keyword_leg import KeywordSearch
+from retrieval.policies import WHOLE, Sight
 from retrieval.ranking import Ranked
 from retrieval.request import Mode
 from retrieval.rows import passage, read_fields
@@ -43,7 +44,8 @@ class Plan:
 
     ``vector`` is the least sure way that any segment was searched in: ``exact``, ``approximate``, or ``exhausted``
     (approximate search found too few, so all that passes was scored); None without a vector leg. ``passing`` of the
-    ``chunks`` that count pass the filter. ``segments`` and ``keyword`` say more.
+    ``chunks`` that the caller may see pass the filter. ``segments`` and ``keyword`` say more, and are there for callers
+    who see every row: they count others too.
     """
 
     mode: Mode | None
@@ -67,12 +69,14 @@ class Hits(Sequence[Hit]):
         ranked: Ranked,
         include: Sequence[str],
         explanations: Sequence[Explanation] | None = None,
+        sight: Sight = WHOLE,
     ) -> None:
         self._views = views
         self._spec = spec
         self._ranked = ranked
         self._include = include
         self._explanations = explanations
+        self._sight = sight
 
     def __len__(self) -> int:
         return len(self._ranked)
@@ -89,8 +93,8 @@ class Hits(Sequence[Hit]):
         return Hit(
             key=keys_of(segment, self._spec, [position])[0],
             score=self._ranked.scores[index],
-            text=passage(segment, self._spec, position),
-            fields=read_fields(segment, self._spec, position, self._include),
+            text=passage(segment, self._spec, position, self._sight.hidden_text),
+            fields=read_fields(segment, self._spec, position, self._include, self._sight),
             explanation=None if self._explanations is None else self._explanations[index],
         )
 
@@ -108,9 +112,13 @@ class Hits(Sequence[Hit]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchResponse:
-    """The hits, the version they are of, how they were found and how long each stage took (milliseconds)."""
+    """The hits, the version they are of, how they were found and how long each stage took (milliseconds).
+
+    ``masked`` names the columns and text fields whose values the caller does not get.
+    """
 
     results: Hits
+    masked: tuple[str, ...]
     version: int
     epoch: str | None
     source_version: int | None

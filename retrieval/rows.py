@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from indexer.format.keys import key_hashes
 from indexer.spec import CollectionSpec
+from retrieval import bitmap
 from retrieval.errors import RequestError
+from retrieval.policies import WHOLE, Sight
 from retrieval.segments import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, Key, OpenSegment, keys_of
 from retrieval.snapshot import Snapshot
 
@@ -30,21 +33,21 @@ class Row:
     n_chunks: int
 
 
-def get_row(snapshot: Snapshot, key: Sequence[Any]) -> Row | None:
+def get_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight = WHOLE) -> Row | None:
     """Return the row of ``key`` (values in spec order, as :func:`indexer.format.keys.parse_key` gives them), or None.
 
-    Raises :class:`retrieval.errors.RequestError` for a key of the wrong length or type.
+    A row that ``sight`` does not have is None too, and what it masks is masked. Raises
+    :class:`retrieval.errors.RequestError` for a key of the wrong length or type.
     """
     if not snapshot.views:
         return None
     hashes = key_hashes(_key_table(snapshot, key), snapshot.spec.key)
-    for view in snapshot.views:
-        segment = view.segment
+    for selection in snapshot.passing(None, sight).selections:
+        segment = selection.segment
         _, entries = segment.files.keys.lookup(hashes)
-        for entry in entries:
-            position = int(entry["position"])
-            if not view.tombstones or position not in view.tombstones:
-                return _row(segment, snapshot.spec, position)
+        positions = entries["position"].astype(np.int64)
+        for position in positions[bitmap.contains(selection.bits, positions)].tolist():
+            return _row(segment, snapshot.spec, position, sight)
     return None
 
 
@@ -53,20 +56,30 @@ def field_names(spec: CollectionSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*spec.stored_columns, *spec.text.fields]))
 
 
-def read_fields(segment: OpenSegment, spec: CollectionSpec, position: int, names: Sequence[str]) -> dict[str, Any]:
-    """Return the named stored columns and whole text fields of the row that chunk ``position`` belongs to."""
+def read_fields(
+    segment: OpenSegment, spec: CollectionSpec, position: int, names: Sequence[str], sight: Sight = WHOLE
+) -> dict[str, Any]:
+    """Return the named stored columns and whole text fields of the row that chunk ``position`` belongs to.
+
+    What ``sight`` masks is masked.
+    """
     stored = spec.stored_columns
-    return {
+    fields = {
         name: segment.reader(COLUMN_PREFIX + name)(position)
         if name in stored
         else whole_field(segment, name, segment.chunks_of_row(position))
         for name in names
     }
+    return {name: sight.value(name, value) for name, value in fields.items()} if sight.masks else fields
 
 
-def passage(segment: OpenSegment, spec: CollectionSpec, position: int) -> str:
-    """Return the text of one chunk: its portions of the text fields, in spec order, parted by blank lines."""
-    portions = (segment.reader(TEXT_PREFIX + field)(position) for field in spec.text.fields)
+def passage(segment: OpenSegment, spec: CollectionSpec, position: int, hidden: frozenset[str] = frozenset()) -> str:
+    """Return the text of one chunk: its portions of the text fields, in spec order, parted by blank lines.
+
+    The ``hidden`` fields are left out.
+    """
+    shown = (field for field in spec.text.fields if field not in hidden)
+    portions = (segment.reader(TEXT_PREFIX + field)(position) for field in shown)
     return "\n\n".join(portion for portion in portions if portion)
 
 
@@ -82,10 +95,10 @@ def whole_field(segment: OpenSegment, field: str, chunks: range) -> str | None:
     return whole
 
 
-def _row(segment: OpenSegment, spec: CollectionSpec, position: int) -> Row:
+def _row(segment: OpenSegment, spec: CollectionSpec, position: int, sight: Sight) -> Row:
     return Row(
         key=keys_of(segment, spec, [position])[0],
-        fields=read_fields(segment, spec, position, field_names(spec)),
+        fields=read_fields(segment, spec, position, field_names(spec), sight),
         version=segment.reader("_version")(position),
         committed_at=segment.reader("_committed_at")(position),
         n_chunks=len(segment.chunks_of_row(position)),

@@ -16,6 +16,7 @@ from retrieval.filter import compile_filter
 from retrieval.fusion import Contribution, Leg, contributions, fuse
 from retrieval.keyword_leg import KeywordSearch
 from retrieval.passing import Passing
+from retrieval.policies import ANYONE, Caller, Sight
 from retrieval.ranking import NOTHING, Candidates, Ranked, rank, row_ids
 from retrieval.request import FUSION_DEPTH, Mode, SearchRequest, query_vector, unknown_names
 from retrieval.response import Effort, Explanation, Hits, Plan, SearchResponse
@@ -49,11 +50,13 @@ class Stopwatch:
         return {**self.laps, "total": (self._last - self._started) * 1000}
 
 
-def search(snapshot: Snapshot, request: SearchRequest, *, embedder: QueryEmbedder | None = None) -> SearchResponse:
-    """Run one search on a snapshot, which the caller keeps open (:meth:`Snapshot.pinned`) meanwhile.
+def search(
+    snapshot: Snapshot, request: SearchRequest, *, caller: Caller = ANYONE, embedder: QueryEmbedder | None = None
+) -> SearchResponse:
+    """Run one search on a snapshot, which is kept open (:meth:`Snapshot.pinned`) meanwhile.
 
-    ``embedder`` is the collection's model where the caller has it ready; without one the process's own is taken, and
-    loaded first if this is its first use.
+    Nothing but what ``caller`` may see takes part in it. ``embedder`` is the collection's model where the caller has it
+    ready; without one the process's own is taken, and loaded first if this is its first use.
 
     Raises :class:`retrieval.errors.RequestError`, :class:`retrieval.errors.FilterError`,
     :class:`retrieval.errors.DeadlineExceeded` and :class:`indexer.errors.EmbeddingError`.
@@ -64,21 +67,23 @@ def search(snapshot: Snapshot, request: SearchRequest, *, embedder: QueryEmbedde
     if request.include is not None:
         unknown_names(include, field_names(spec), where="include")
     watch = Stopwatch()
-    passing = _passing(snapshot, request)  # before the model, which may have to be loaded first: it may be wrong
+    sight = snapshot.sight_of(caller)
+    passing = _passing(snapshot, request, sight)  # before the model, which may have to be loaded: it may be wrong
     watch.lap("filter")
     vector = _vector(snapshot, request, embedder) if mode in ("hybrid", "vector") else None
     watch.lap("embed")
     if mode is None:
         ranked = _in_key_order(snapshot, passing, request.k)
         watch.lap("order")
-        plan = Plan(mode=None, vector=None, chunks=snapshot.n_chunks, passing=passing.count)
-        return _response(snapshot, include, ranked, watch, plan)
-    return _run_legs(snapshot, request, mode, vector, passing, include, watch)
+        plan = Plan(mode=None, vector=None, chunks=_seen_chunks(snapshot, sight), passing=passing.count)
+        return _response(snapshot, sight, include, ranked, watch, plan)
+    return _run_legs(snapshot, request, sight, mode, vector, passing, include, watch)
 
 
 def _run_legs(
     snapshot: Snapshot,
     request: SearchRequest,
+    sight: Sight,
     mode: Mode,
     vector: Floats | None,
     passing: Passing,
@@ -104,7 +109,9 @@ def _run_legs(
         legs["vector"] = rank(found, snapshot.views, snapshot.spec, depth)
         watch.lap("vector")
     if mode in ("hybrid", "keyword"):
-        found, keyword = snapshot.keywords.search(request.text or "", passing, depth, deadline=request.deadline)
+        found, keyword = snapshot.keywords.search(
+            request.text or "", passing, depth, hidden=sight.hidden_text, deadline=request.deadline
+        )
         legs["keyword"] = rank(found, snapshot.views, snapshot.spec, depth)
         watch.lap("keyword")
     ranked, explanations = _fused(snapshot, request, legs)
@@ -112,12 +119,12 @@ def _run_legs(
     plan = Plan(
         mode=mode,
         vector=None if mode == "keyword" else _least_sure(segments),
-        chunks=snapshot.n_chunks,
+        chunks=_seen_chunks(snapshot, sight),
         passing=passing.count,
-        segments=tuple(segments),
-        keyword=keyword,
+        segments=tuple(segments) if sight.rows is None else (),
+        keyword=keyword if sight.rows is None else None,
     )
-    return _response(snapshot, include, ranked, watch, plan, explanations)
+    return _response(snapshot, sight, include, ranked, watch, plan, explanations)
 
 
 def _vector(snapshot: Snapshot, request: SearchRequest, embedder: QueryEmbedder | None) -> Floats | None:
@@ -140,14 +147,19 @@ def _vector(snapshot: Snapshot, request: SearchRequest, embedder: QueryEmbedder 
     return query_vector(embedded, dim=dim, normalise=normalise) if embedded.any() else None
 
 
-def _passing(snapshot: Snapshot, request: SearchRequest) -> Passing:
-    """Return the chunks that pass the request's filter, per segment."""
+def _passing(snapshot: Snapshot, request: SearchRequest, sight: Sight) -> Passing:
+    """Return the chunks that the caller sees and that pass the request's filter, per segment."""
     compiled = None
     if request.filter is not None and snapshot.views:
         compiled = compile_filter(
             request.filter, dialect=request.dialect, schema=snapshot.filter_schema, params=request.params
         )
-    return snapshot.passing(compiled)
+        sight.refuse_masked(compiled)
+    return snapshot.passing(compiled, sight)
+
+
+def _seen_chunks(snapshot: Snapshot, sight: Sight) -> int:
+    return snapshot.n_chunks if sight.rows is None else snapshot.passing(None, sight).count
 
 
 def _in_key_order(snapshot: Snapshot, passing: Passing, k: int) -> Ranked:
@@ -207,6 +219,7 @@ def _least_sure(segments: Sequence[SegmentSearch]) -> Effort:
 
 def _response(
     snapshot: Snapshot,
+    sight: Sight,
     include: Sequence[str],
     ranked: Ranked,
     watch: Stopwatch,
@@ -214,7 +227,8 @@ def _response(
     explanations: Sequence[Explanation] | None = None,
 ) -> SearchResponse:
     return SearchResponse(
-        results=Hits(snapshot.views, snapshot.spec, ranked, include, explanations),
+        results=Hits(snapshot.views, snapshot.spec, ranked, include, explanations, sight),
+        masked=tuple(sorted(sight.masks)),
         version=snapshot.version,
         epoch=snapshot.epoch,
         source_version=snapshot.source_version,

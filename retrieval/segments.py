@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyroaring import BitMap
 
 from indexer.format.records import SegmentRecord
@@ -67,6 +68,7 @@ class OpenSegment:
         self.embedded: Bitmap = bitmap.pack(self.chunks.column("_embedded").to_numpy(zero_copy_only=False))
         self._polars_columns: dict[str, pl.Series] = {}
         self._readers: dict[str, Callable[[int], Any]] = {}
+        self._chunks_with_text: dict[frozenset[str], Bitmap] = {}
         self._lease = lease
         self._holders = 1
         self._lock = threading.Lock()
@@ -131,6 +133,17 @@ class OpenSegment:
             known = column in self.chunks.column_names
             reader = self._readers[column] = _reader(self.chunks.column(column)) if known else _null
         return reader
+
+    def chunks_with_text(self, fields: frozenset[str]) -> Bitmap:
+        """Return the chunks that hold text of any of ``fields``."""
+        chunks = self._chunks_with_text.get(fields)
+        if chunks is None:
+            holds = np.zeros(self.n, dtype=np.bool_)
+            for name in fields:
+                lengths = pc.fill_null(pc.binary_length(self.chunks.column(TEXT_PREFIX + name)), 0)
+                holds |= lengths.to_numpy() > 0
+            chunks = self._chunks_with_text[fields] = bitmap.pack(holds)
+        return chunks
 
     @cached_property
     def first_chunks(self) -> Positions:

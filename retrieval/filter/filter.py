@@ -8,7 +8,7 @@ reaches an engine, and a value is never part of text.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+from sqlglot import exp
 
 from retrieval.errors import FilterError
 from retrieval.filter.check import Checker
@@ -106,15 +107,29 @@ def compile_filter(
     )
 
 
-def conjoin(one: CompiledFilter, other: CompiledFilter) -> CompiledFilter:
-    """Return the filter that passes the rows that both pass."""
+def names_in(text: str, dialect: str) -> frozenset[str]:
+    """Return the names of the parameters in a WHERE text; raises FilterError where it can't be parsed."""
+    placeholders = parse(text, dialect).tree.find_all(exp.Placeholder)
+    return frozenset(node.this for node in placeholders if isinstance(node.this, str))
+
+
+def any_of(filters: Sequence[CompiledFilter]) -> CompiledFilter:
+    """Return the filter that passes the rows that any of ``filters``, at least one, passes."""
+    if len(filters) == 1:
+        return filters[0]
     return CompiledFilter(
-        columns=one.columns | other.columns,
-        uses_now=one.uses_now or other.uses_now,
-        cacheable=one.cacheable and other.cacheable,
-        cache_key=("and", one.cache_key, other.cache_key),
-        _expression=lambda: one.expression() & other.expression(),
+        columns=frozenset().union(*(filter_.columns for filter_ in filters)),
+        uses_now=any(filter_.uses_now for filter_ in filters),
+        cacheable=all(filter_.cacheable for filter_ in filters),
+        cache_key=("or", *(filter_.cache_key for filter_ in filters)),
+        _expression=lambda: pl.any_horizontal(*(filter_.expression().fill_null(False) for filter_ in filters)),
     )
+
+
+NOTHING_PASSES = CompiledFilter(
+    columns=frozenset(), uses_now=False, cacheable=True, cache_key="nothing", _expression=lambda: pl.lit(False)
+)
+"""The filter that no row passes."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -78,8 +78,17 @@ def test_a_pending_rebuild_is_called_off_by_the_old_spec(store: Store, tmp_path:
     assert Catalog.open(store, "texts").read().pending is None
 
 
-def test_policies_are_refused_until_they_are_enforced(store: Store) -> None:
-    with pytest.raises(SpecError, match="'policies' are not enforced by this version"):
-        apply(store, changed(policies=[PolicySpec(role="analyst", rows="n = 1")]))
+def test_policies_change_in_place_and_at_once_also_with_a_rebuild(store: Store, tmp_path: Path) -> None:
+    apply(store, TEXTS)
+    publish(Catalog.open(store, "texts"), tmp_path / "cache", 1, upsert(1))
+    policies = (PolicySpec(role="analyst", rows="n = 1", masks={"body": "redact"}),)
+    wider = (PolicySpec(role="analyst", rows="n = 2", masks={"body": "redact", "new": "hash"}),)
 
-    assert Catalog.names(store) == []
+    assert apply(store, changed(policies=policies)) == "changed"
+    assert Catalog.open(store, "texts").read().spec.policies == policies
+
+    pending = changed(policies=wider, columns=["n", "new"])
+    assert apply(store, pending, rebuild=True) == "rebuild pending"
+    state = Catalog.open(store, "texts").read()
+    assert state.pending == pending
+    assert state.spec.policies == (PolicySpec(role="analyst", rows="n = 2", masks={"body": "redact"}),)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +267,7 @@ def test_what_decides_vectors_and_terms_changes_the_fingerprint(parts: dict[str,
         {"name": "other"},
         {"source": {"table": "elsewhere"}},
         {"text": {"fields": {"summary": 5.0, "details": 0.5}}},
-        {"columns": ("published",)},
+        {"columns": ("severity", "published")},
         {"policies": ()},
         {"index": {"kind": "exact", "device": "cpu", "min_recall": 0.5}},
         {"sync": {"max_delete_ratio": 1.0}},
@@ -274,6 +275,23 @@ def test_what_decides_vectors_and_terms_changes_the_fingerprint(parts: dict[str,
 )
 def test_what_decides_neither_leaves_the_fingerprint(parts: dict[str, Any]) -> None:
     assert changed(**parts).fingerprint == parse_spec(FULL).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("policies", "complaint"),
+    [
+        ([{"role": "a", "masks": {"id": "hash"}}], "'id' is of the key, by which rows are named in every answer"),
+        (
+            [{"role": "a", "masks": {"colour": "hash"}}],
+            "masks names 'colour', which is neither in 'columns' nor a text",
+        ),
+        ([{"role": "a"}, {"role": "b"}, {"role": "a"}], "there are two for the role 'a'; make them one"),
+        ([{"role": "a", "rows": ""}], "should have at least 1 character"),
+    ],
+)
+def test_policies_that_cannot_be_kept_are_refused(policies: list[dict[str, Any]], complaint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        changed(policies=policies)
 
 
 def test_a_spec_cannot_be_changed_in_place() -> None:

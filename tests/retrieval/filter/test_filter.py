@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from retrieval.errors import FilterError
-from retrieval.filter import CompiledFilter, compile_filter, conjoin, schema_of
+from retrieval.filter import NOTHING_PASSES, CompiledFilter, any_of, compile_filter, names_in, schema_of
 from tests.retrieval.filter.conftest import NOW, TABLE, Passing
 from tests.retrieval.filter.naive import DIALECTS
 
@@ -142,7 +142,7 @@ def test_a_filter_by_the_date_has_one_key_a_day_and_one_by_the_time_is_not_for_c
     assert len(keys) == 1
     assert compiled(by_date, now=datetime(2024, 4, 1, tzinfo=UTC)).cache_key not in keys
     assert [compiled(text).cacheable for text in ("id = 1", by_date, by_time)] == [True, True, False]
-    assert not conjoin(compiled(by_date), compiled(by_time)).cacheable
+    assert not any_of([compiled(by_date), compiled(by_time)]).cacheable
 
 
 def test_time_without_a_zone_is_refused() -> None:
@@ -150,17 +150,28 @@ def test_time_without_a_zone_is_refused() -> None:
         compiled("seen < now()", now=datetime(2024, 1, 1))  # noqa: DTZ001
 
 
-def test_conjoined_filters_pass_what_both_pass() -> None:
-    both = conjoin(compiled("id > :x", x=1), compiled("id < :x", x=3))
-    assert both.mask(TABLE).tolist() == [False, True, False, False]
-    assert both.columns == {"id"}
-    assert both.cache_key == conjoin(compiled("id > :x", x=1), compiled("id < :x", x=3)).cache_key
-    assert not both.uses_now
+def test_any_of_some_filters_passes_what_one_of_them_passes() -> None:
+    either = any_of([compiled("id = :x", x=1), compiled("score IS NULL")])
+    assert either.mask(TABLE).tolist() == [True, False, True, False]
+    assert either.columns == {"id", "score"}
+    assert either.cache_key == any_of([compiled("id = :x", x=1), compiled("score IS NULL")]).cache_key
+    assert either.cache_key != any_of([compiled("id = :x", x=2), compiled("score IS NULL")]).cache_key
+    assert not either.uses_now
 
 
-def test_unknown_in_either_conjoined_filter_does_not_pass() -> None:
-    assert not conjoin(compiled("TRUE"), compiled("NULL")).mask(TABLE).any()
-    assert conjoin(compiled("TRUE"), compiled("TRUE")).mask(TABLE).all()
+def test_unknown_in_one_of_any_filters_is_no_yes_and_no_no() -> None:
+    assert any_of([compiled("NULL"), compiled("TRUE")]).mask(TABLE).all()
+    assert not any_of([compiled("NULL"), compiled("FALSE")]).mask(TABLE).any()
+    assert not NOTHING_PASSES.mask(TABLE).any()
+
+
+def test_the_parameters_of_a_text_are_known_without_their_values() -> None:
+    assert names_in("team = :team AND (size < :most OR team IN (:teams) OR :team IS NULL)", "databricks") == {
+        "team",
+        "most",
+        "teams",
+    }
+    assert names_in("team = ':team'", "postgres") == set()
 
 
 @pytest.mark.parametrize("text", ["id = 1", "TRUE", "id IN (:x)"])

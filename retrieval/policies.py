@@ -1,0 +1,150 @@
+"""Row policies: which rows and values of a collection one caller sees, decided before anything is ranked.
+
+A collection without policies is seen whole by whoever may search it. Of one with policies a caller sees the rows that
+any policy of its roles lets through, and a column is masked if each of these policies masks it. A policy whose
+predicate names a claim that the caller lacks, or cannot take the claim's value, does not count: what is doubtful is
+closed. Who has no policy that counts sees no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from sqlglot import exp
+
+from indexer.errors import SpecError
+from indexer.spec import CollectionSpec, Mask, PolicySpec
+from retrieval.errors import FilterError
+from retrieval.filter import NOTHING_PASSES, CompiledFilter, FilterSchema, any_of, compile_filter, names_in
+from retrieval.filter.parse import parse
+from retrieval.masks import masked
+
+NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Whom an answer is for.
+
+    ``roles`` choose the policies and ``claims`` are the values of their ``:name`` parameters. Policies do not apply to
+    an ``unrestricted`` caller: one who has the store's files anyway. ``hash_key`` keys the hashes of masked values;
+    without one they are redacted.
+    """
+
+    roles: frozenset[str] = frozenset()
+    claims: Mapping[str, object] = field(default_factory=lambda: NO_CLAIMS, repr=False)
+    unrestricted: bool = False
+    hash_key: bytes | None = field(default=None, repr=False)
+
+
+ANYONE = Caller()
+OPERATOR = Caller(unrestricted=True)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Sight:
+    """What a caller sees of one collection: the rows that pass ``rows`` (None: all), and ``masks`` over columns.
+
+    ``hidden_text`` are the masked text fields, which no leg may look into. ``troubles`` say why a policy let no row
+    through; they are for who runs the server, because they tell of the policy.
+    """
+
+    rows: CompiledFilter | None = None
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+    hidden_text: frozenset[str] = frozenset()
+    hash_key: bytes | None = field(default=None, repr=False)
+    troubles: tuple[str, ...] = ()
+
+    def value(self, name: str, value: object) -> object:
+        """Return what the caller gets for the ``value`` of column ``name``."""
+        mask = self.masks.get(name)
+        return value if mask is None else masked(value, mask, self.hash_key)
+
+    def refuse_masked(self, filter_: CompiledFilter) -> None:
+        """Raise FilterError if ``filter_`` reads a masked column: which rows pass would tell its values."""
+        hidden = sorted(filter_.columns & self.masks.keys())
+        if hidden:
+            message = f"{', '.join(hidden)} is masked for you and cannot be filtered by"
+            raise FilterError(message, code="filter_masked_column")
+
+
+WHOLE = Sight()
+
+
+def sight_of(spec: CollectionSpec, schema: FilterSchema, caller: Caller) -> Sight:
+    """Return what ``caller`` sees of the collection of ``spec``, whose stored columns have the types of ``schema``."""
+    if caller.unrestricted or not spec.policies:
+        return WHOLE
+    rows: list[CompiledFilter | None] = []
+    heeded: list[PolicySpec] = []
+    troubles: list[str] = []
+    for policy in spec.policies:
+        if policy.role in caller.roles:
+            try:
+                rows.append(_predicate(policy, schema, caller.claims))
+                heeded.append(policy)
+            except FilterError as error:
+                troubles.append(f"the policy of role {policy.role!r} lets no row through: {error}")
+    masks = _masks(heeded)
+    return Sight(
+        rows=_any_of(rows),
+        masks=masks,
+        hidden_text=frozenset(masks.keys() & spec.text.fields.keys()),
+        hash_key=caller.hash_key,
+        troubles=tuple(troubles),
+    )
+
+
+def check_policies(spec: CollectionSpec) -> None:
+    """Raise SpecError for a predicate that can never be used: not SQL, or of columns that are not stored.
+
+    The columns' types are known once rows are indexed, so whether the predicate fits them shows at the first search.
+    """
+    known = {name.casefold() for name in spec.stored_columns}
+    for place, policy in enumerate(spec.policies):
+        if policy.rows is None:
+            continue
+        where = f"policies.{place}.rows"
+        try:
+            tree = parse(policy.rows, policy.dialect).tree
+        except FilterError as error:
+            raise SpecError(f"{where}: {error}") from error
+        unknown = sorted({column.name for column in tree.find_all(exp.Column) if column.name.casefold() not in known})
+        if unknown:
+            raise SpecError(
+                f"{where}: {', '.join(unknown)} is not stored; add it to 'columns' (there are "
+                f"{', '.join(spec.stored_columns)})"
+            )
+
+
+def _predicate(policy: PolicySpec, schema: FilterSchema, claims: Mapping[str, object]) -> CompiledFilter | None:
+    """Return the rows of ``policy`` with ``claims`` bound as values; raises FilterError, also for a missing claim."""
+    if policy.rows is None:
+        return None
+    names = names_in(policy.rows, policy.dialect)
+    missing = sorted(name for name in names if claims.get(name) is None)
+    if missing:
+        raise FilterError(f"the caller has no claim {', '.join(missing)}", code="filter_parameter")
+    given = {name: claims[name] for name in names}
+    return compile_filter(policy.rows, dialect=policy.dialect, schema=schema, params=given)
+
+
+def _any_of(rows: Sequence[CompiledFilter | None]) -> CompiledFilter | None:
+    """Return the rows of several policies together; None, a policy without a predicate, is all of them."""
+    predicates = [predicate for predicate in rows if predicate is not None]
+    if len(predicates) < len(rows):
+        return None
+    return any_of(predicates) if predicates else NOTHING_PASSES
+
+
+def _masks(policies: Sequence[PolicySpec]) -> dict[str, Mask]:
+    """Return the masks that all of ``policies`` have; where one of them shows a hash, a hash is shown."""
+    if not policies:
+        return {}
+    common = set.intersection(*(set(policy.masks) for policy in policies))
+    return {
+        name: "hash" if any(policy.masks[name] == "hash" for policy in policies) else "redact"
+        for name in sorted(common)
+    }
