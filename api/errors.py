@@ -4,6 +4,7 @@
 
     ApiError
     ├── SettingsError    a setting is wrong (one line per mistake, naming the setting)
+    ├── ControlError     the store's keys and roles could not be read or changed
     └── PoolFull         every search thread is busy and the queue is full: try again shortly
 """
 
@@ -16,6 +17,10 @@ class ApiError(Exception):
 
 class SettingsError(ApiError):
     """A setting is wrong; the message has one line per mistake."""
+
+
+class ControlError(ApiError):
+    """The store's keys and roles could not be read or changed; trying again helps if the store was at fault."""
 
 
 class PoolFull(ApiError):

@@ -187,10 +187,16 @@ class HitAnswer(Answer):
     explanation: dict[str, Any] | None = None
 
 
+Masked = Annotated[
+    list[str], Field(description="Columns and text fields whose values the caller does not get, or as a keyed hash.")
+]
+
+
 class SearchAnswer(Answer):
-    """What a search returns, all of it from one catalog version."""
+    """What a search returns, all of it from one catalog version and of rows that the caller may see."""
 
     results: list[HitAnswer]
+    masked: Masked
     version: int = Field(description="The catalog's version.")
     source: SourceAnswer | None = Field(description="null before the first load.")
     age_seconds: float | None = Field(
@@ -205,6 +211,7 @@ class RowAnswer(Answer):
 
     key: Any
     fields: dict[str, Any] = Field(description="Stored columns and whole text fields.")
+    masked: Masked
     source_version: int = Field(description="The source version that the row is of.")
     source_committed_at: datetime
     chunks: int
@@ -216,7 +223,7 @@ class CollectionAnswer(Answer):
     """A collection's spec and the types of its columns."""
 
     name: str
-    spec: dict[str, Any]
+    spec: dict[str, Any] = Field(description="With its source and policies for callers with the action 'admin'.")
     columns: dict[str, str] = Field(description="Filterable, returnable columns and their types.")
     dim: int | None
     fingerprint: str
@@ -267,8 +274,8 @@ class HeldAnswer(Answer):
     rows: int = Field(description="Rows that there were.")
 
 
-class StatusAnswer(Answer):
-    """Freshness and counts of a collection as this server serves it."""
+class FreshnessAnswer(Answer):
+    """How fresh a collection is, for a caller who may not know how many rows there are."""
 
     name: str
     state: Literal["open", "opening", "failed"]
@@ -278,6 +285,11 @@ class StatusAnswer(Answer):
     age_seconds: float | None
     sync: SyncAnswer | None
     committed_at: datetime | None
+
+
+class StatusAnswer(FreshnessAnswer):
+    """Freshness and counts of a collection as this server serves it."""
+
     rows: int = Field(description="Rows that can be found.")
     chunks: int
     deleted_chunks: int

@@ -68,9 +68,9 @@ async def problem_response(request: Request, problem: Exception) -> Response:
 
 
 class Operations:
-    """The middleware; ``hosts`` are the names in the Host header that are answered."""
+    """The middleware; ``hosts`` are the names in the Host header that are answered, all of them if it is None."""
 
-    def __init__(self, app: ASGIApp, *, log: Logger, metrics: Metrics, hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, *, log: Logger, metrics: Metrics, hosts: frozenset[str] | None) -> None:
         self._app = app
         self._log = log
         self._metrics = metrics
@@ -95,7 +95,7 @@ class Operations:
 
         self._metrics.in_flight.inc()
         try:
-            if _host(headers) in self._hosts:
+            if self._hosts is None or _host(headers) in self._hosts:
                 await self._app(scope, receive, send_marked)
             else:
                 await self._answer(

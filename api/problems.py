@@ -50,6 +50,18 @@ BAD_REQUEST = Kind(
     title="The request cannot be understood",
     remedy="Check the request against /openapi.json.",
 )
+UNAUTHENTICATED = Kind(
+    code="unauthenticated",
+    status=401,
+    title="Who is asking is not known",
+    remedy="Send 'Authorization: Bearer ...' with an API key (`grebe keys create`) or a token of a configured issuer.",
+)
+FORBIDDEN = Kind(
+    code="forbidden",
+    status=403,
+    title="That is not allowed",
+    remedy="None of the caller's roles allows the action; who runs the server grants it with `grebe roles grant`.",
+)
 NO_SUCH_ROUTE = Kind(
     code="no-such-route",
     status=404,
@@ -60,7 +72,7 @@ COLLECTION_NOT_FOUND = Kind(
     code="collection-not-found",
     status=404,
     title="There is no such collection",
-    remedy="GET /v1/collections lists those that exist. A new one appears within a poll of the catalog.",
+    remedy="GET /v1/collections lists those that the caller may use. A new one appears within a poll of the catalog.",
 )
 ROW_NOT_FOUND = Kind(
     code="row-not-found",
@@ -131,6 +143,13 @@ NOT_READY = Kind(
     title="The collection is not open yet",
     remedy="The server is opening its first version, or could not: GET /v1/collections/{name}/status says which. Try "
     "again after the seconds in Retry-After.",
+)
+IDENTITY_UNAVAILABLE = Kind(
+    code="identity-unavailable",
+    status=503,
+    title="Who may do what cannot be looked up",
+    remedy="The server could not read the store's keys and roles for a while, so it lets nobody in. Try again after "
+    "the seconds in Retry-After.",
 )
 MODEL_UNAVAILABLE = Kind(
     code="model-unavailable",

@@ -12,28 +12,34 @@ from fastapi.responses import Response
 from api.answers import json_response, state_of, status_answer
 from api.direct import DirectRoute
 from api.documented import problems
-from api.models import CollectionAnswer, CollectionsAnswer, RowAnswer, StatusAnswer
+from api.identity.access import Access
+from api.models import CollectionAnswer, CollectionsAnswer, FreshnessAnswer, RowAnswer, StatusAnswer
 from api.operations import operation_of
 from api.problems import COLLECTION_NOT_FOUND, DEADLINE, INVALID, NOT_READY, OVERLOADED, ROW_NOT_FOUND
 from api.searching import row_in_time
 from api.service import service_of
 from api.waiting import snapshot_of
+from api.watcher import Watcher
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=DirectRoute)
+_FRESHNESS = set(FreshnessAnswer.model_fields)
 _SLASH = re.compile("/|%2f", re.IGNORECASE)
 _SLASHES_BEFORE_KEY = "/v1/collections/{name}/rows/".count("/")
 
 
 @router.get("", response_model=CollectionsAnswer, summary="List the collections")
 async def list_collections(request: Request) -> Response:
-    """Every collection of the store, by name."""
+    """Every collection that the caller may use, by name."""
+    service = service_of(request)
+    access = await service.access(request)
     lines = [
         {
             "name": watcher.name,
             "state": state_of(watcher.view),
             "version": watcher.view.snapshot.version if watcher.view.snapshot else None,
         }
-        for watcher in service_of(request).collections.all()
+        for watcher in service.collections.all()
+        if access.knows(watcher.name)
     ]
     return json_response({"collections": lines})
 
@@ -46,15 +52,18 @@ async def list_collections(request: Request) -> Response:
 )
 async def read_collection(request: Request, name: str) -> Response:
     """The spec as it was applied, and the columns that a filter may name with their types."""
-    watcher = service_of(request).collections.find(name)
-    snapshot = snapshot_of(watcher.view)
+    service = service_of(request)
+    access = await service.access(request)
+    snapshot = snapshot_of(service.known(access, name).view)
     operation_of(request).facts.update(collection=name, version=snapshot.version)
     state = snapshot.state
+    masks = snapshot.sight_of(access.caller).masks
+    kept_back = set() if access.may("admin", name) else {"source", "policies"}
     return json_response(
         {
             "name": name,
-            "spec": state.spec.model_dump(mode="json"),
-            "columns": {column: str(kind) for column, kind in snapshot.schema.items()},
+            "spec": state.spec.model_dump(mode="json", exclude=kept_back),
+            "columns": {column: str(kind) for column, kind in snapshot.schema.items() if column not in masks},
             "dim": state.dim,
             "fingerprint": state.fingerprint,
         }
@@ -63,16 +72,29 @@ async def read_collection(request: Request, name: str) -> Response:
 
 @router.get(
     "/{name}/status",
-    response_model=StatusAnswer,
+    response_model=StatusAnswer | FreshnessAnswer,
     responses=problems(COLLECTION_NOT_FOUND),
     summary="Freshness and counts",
 )
 async def read_status(request: Request, name: str) -> Response:
-    """What is served, how fresh it is, and why it is not fresher."""
-    watcher = service_of(request).collections.find(name)
+    """What is served, how fresh it is, and why it is not fresher.
+
+    Counts are for callers who may see every row, or have the action 'monitor'.
+    """
+    service = service_of(request)
+    access = await service.access(request)
+    watcher = service.known(access, name)
     status = status_answer(watcher, datetime.now(UTC))
     operation_of(request).facts.update(collection=name, version=status.version)
-    return json_response(status.model_dump())
+    return json_response(status.model_dump(include=None if _may_count(access, watcher) else _FRESHNESS))
+
+
+def _may_count(access: Access, watcher: Watcher) -> bool:
+    if access.may("monitor", watcher.name):
+        return True
+    snapshot = watcher.view.snapshot
+    sees_all = snapshot is not None and snapshot.sight_of(access.caller).rows is None
+    return access.may("read", watcher.name) and sees_all
 
 
 @router.get(
@@ -90,11 +112,12 @@ async def read_row(
 ) -> Response:
     """The row's columns and whole text fields, and the source version that it is of."""
     service = service_of(request)
-    watcher = service.collections.find(name)
+    access = await service.access(request)
+    watcher = service.watcher(access, name, "read")
     operation = operation_of(request)
     operation.facts["collection"] = name
     # The path as it was sent: in the decoded one, a comma within a value looks like a comma between values. The route
     # was matched against the decoded one, so the slashes before the key may be percent-encoded, and its words too.
     raw_key = _SLASH.split(request.scope["raw_path"].decode("ascii"), _SLASHES_BEFORE_KEY)[_SLASHES_BEFORE_KEY]
-    content, operation.facts["version"] = await row_in_time(service, watcher, raw_key)
+    content, operation.facts["version"] = await row_in_time(service, watcher, raw_key, access.caller)
     return Response(content, media_type="application/json")

@@ -15,7 +15,7 @@ from api.direct import DirectRoute
 from api.metrics import CONTENT_TYPE
 from api.models import HealthAnswer, VersionAnswer
 from api.problems import KINDS, NO_SUCH_ROUTE, Problem
-from api.service import service_of
+from api.service import Service, service_of
 from indexer.format.records import FORMAT_VERSION
 
 router = APIRouter(tags=["operations"], route_class=DirectRoute)
@@ -34,20 +34,20 @@ code{{background:#8882;padding:.1em .3em;border-radius:3px}}</style></head>
 async def livez(request: Request) -> Response:
     """503 when a thread that should run has ended: restart the process."""
     service = service_of(request)
-    return _health([] if service.collections.alive else ["a background thread has ended"])
+    return _health([] if service.alive else ["a background thread has ended"])
 
 
 @router.get("/startupz", response_model=HealthAnswer, responses=UNWELL, summary="Has starting up ended?")
 async def startupz(request: Request) -> Response:
     """503 until the store has been listed and each collection, and its query model, has been tried once."""
-    return _health(service_of(request).starting())
+    return _health(_starting(service_of(request)))
 
 
 @router.get("/readyz", response_model=HealthAnswer, responses=UNWELL, summary="Should requests be sent here?")
 async def readyz(request: Request) -> Response:
     """503 while starting up, and from SIGTERM on."""
     service = service_of(request)
-    return _health(["the server is shutting down"] if service.draining else service.starting())
+    return _health(["the server is shutting down"] if service.draining else _starting(service))
 
 
 @router.get("/version", response_model=VersionAnswer, summary="What runs here?")
@@ -64,8 +64,10 @@ async def version(_: Request) -> Response:
 
 @router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
 async def metrics(request: Request) -> Response:
-    """Prometheus' text format."""
-    return Response(service_of(request).metrics.text(), media_type=CONTENT_TYPE)
+    """Prometheus' text format. It is of all collections, and needs the action 'monitor' on all of them together."""
+    service = service_of(request)
+    (await service.access(request)).require("monitor")
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
 @router.get("/problems/{code}", response_class=HTMLResponse, include_in_schema=False)
@@ -81,16 +83,28 @@ async def problem(_: Request, code: str) -> Response:
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)
 async def index(request: Request) -> Response:
     """What is here."""
-    names = [watcher.name for watcher in service_of(request).collections.all()]
+    service = service_of(request)
+    names = [] if service.identity.is_configured else [watcher.name for watcher in service.collections.all()]
     items = "".join(f'<li><a href="/v1/collections/{name}/status">{escape(name)}</a></li>' for name in names)
+    nothing = "<li>none yet: <code>grebe apply</code>, then <code>grebe sync</code></li>"
+    if service.identity.is_configured:
+        nothing = "<li>those that a key may use: <code>GET /v1/collections</code></li>"
     body = f"""<h1>Grebe</h1>
 <p>Hybrid search over lakehouse tables. <code>POST /v1/collections/{{name}}/search</code> with
 <code>{{"query": "…"}}</code>, as described in <a href="/openapi.json">openapi.json</a>.</p>
-<h2>Collections</h2><ul>{items or "<li>none yet: <code>grebe apply</code>, then <code>grebe sync</code></li>"}</ul>
+<h2>Collections</h2><ul>{items or nothing}</ul>
 <h2>Operations</h2><p><a href="/v1/collections">collections</a>, <a href="/readyz">readyz</a>,
 <a href="/livez">livez</a>, <a href="/startupz">startupz</a>, <a href="/metrics">metrics</a>,
 <a href="/version">version</a></p>"""
     return HTMLResponse(_PAGE.format(body=body))
+
+
+def _starting(service: Service) -> list[str]:
+    """Return what starting up waits for, without names where these are not for everybody."""
+    reasons = service.starting()
+    if service.identity.is_configured and reasons:
+        return [f"{len(reasons)} collections, models or others are being opened"]
+    return reasons
 
 
 def _health(reasons: list[str]) -> Response:

@@ -66,10 +66,13 @@ async def search(request: Request, name: str) -> Response:
     service = service_of(request)
     operation = operation_of(request)
     started = time.monotonic()
-    watcher = service.collections.find(name)
+    access = await service.access(request)
+    watcher = service.watcher(access, name, "search")
     operation.facts["collection"] = name
     body = search_body(await read_json_bytes(request, service.settings.max_body_bytes))
     deadline = started + (body.deadline_ms or service.settings.search.deadline_ms) / 1000
-    found = await search_in_time(service, watcher, body, deadline=deadline)
+    found = await search_in_time(service, watcher, body, access.caller, deadline=deadline)
     operation.facts.update(version=found.version, k=body.k, mode=found.mode, results=found.count)
+    if found.closed_policies:
+        operation.facts["closed_policies"] = found.closed_policies
     return Response(found.content, media_type="application/json")

@@ -33,6 +33,7 @@ from api.watcher import View, Watcher
 from indexer.errors import EmbeddingError
 from indexer.format.keys import parse_key
 from retrieval.errors import DeadlineExceeded, FilterError, RequestError, SnapshotClosed
+from retrieval.policies import Caller
 from retrieval.request import DEFAULT_FUSION, Fusion, SearchRequest
 from retrieval.response import Hit, SearchResponse
 from retrieval.rows import get_row
@@ -50,25 +51,31 @@ class Found:
     version: int
     mode: str | None
     count: int
+    closed_policies: tuple[str, ...] = ()
 
 
-async def search_in_time(service: Service, watcher: Watcher, body: SearchBody, *, deadline: float) -> Found:
-    """Search what ``watcher`` serves, by ``deadline`` (time.monotonic()); raises :class:`Problem`."""
+async def search_in_time(
+    service: Service, watcher: Watcher, body: SearchBody, caller: Caller, *, deadline: float
+) -> Found:
+    """Search what ``watcher`` serves, for ``caller``, by ``deadline`` (time.monotonic()); raises :class:`Problem`."""
     with _as_problems(service):
         while True:
             if body.min_version is not None or body.max_staleness_seconds is not None:
                 with service.waiter():
                     await wait_for(watcher, body, deadline=deadline)
-            found = await _search_once(service, watcher, body, deadline=deadline)
+            found = await _search_once(service, watcher, body, caller, deadline=deadline)
             if found is not None:
                 return found
 
 
-async def row_in_time(service: Service, watcher: Watcher, raw_key: str) -> tuple[bytes, int]:
-    """Return the JSON of the row under ``raw_key`` (as the URL has it), and its catalog version."""
+async def row_in_time(service: Service, watcher: Watcher, raw_key: str, caller: Caller) -> tuple[bytes, int]:
+    """Return the JSON of the row under ``raw_key`` (as the URL has it), and its catalog version.
+
+    A row that ``caller`` may not see is not there.
+    """
     with _as_problems(service):
         return await service.pool.run(
-            lambda: _on_newest(watcher, lambda _, snapshot: (_row(snapshot, raw_key), snapshot.version)),
+            lambda: _on_newest(watcher, lambda _, snapshot: (_row(snapshot, raw_key, caller), snapshot.version)),
             timeout_seconds=service.settings.search.deadline_ms / 1000,
         )
 
@@ -99,7 +106,9 @@ def search_request(body: SearchBody, deadline: float) -> SearchRequest:
 _NEEDS_MODEL = ("hybrid", "vector")
 
 
-async def _search_once(service: Service, watcher: Watcher, body: SearchBody, *, deadline: float) -> Found | None:
+async def _search_once(
+    service: Service, watcher: Watcher, body: SearchBody, caller: Caller, *, deadline: float
+) -> Found | None:
     """Search the newest snapshot, pinned once a thread is free.
 
     None where that is of another model by then, or is not new enough, or no longer is at the answer: begin again.
@@ -114,7 +123,7 @@ async def _search_once(service: Service, watcher: Watcher, body: SearchBody, *, 
     def work(view: View, snapshot: Snapshot) -> Found | None:
         if snapshot.spec.vector != spec.vector or not new_enough(view, body, datetime.now(UTC)):
             return None
-        response = search(snapshot, request, embedder=asked)
+        response = search(snapshot, request, caller=caller, embedder=asked)
         service.metrics.searched(snapshot.spec.name, response.took_ms)
         now = datetime.now(UTC)
         return _found(view, snapshot, request, response, now) if new_enough(view, body, now) else None
@@ -145,13 +154,20 @@ def _on_newest(watcher: Watcher, work: Callable[[View, Snapshot], T]) -> T:
 def _found(view: View, snapshot: Snapshot, request: SearchRequest, response: SearchResponse, now: datetime) -> Found:
     answer = {
         "results": hits_in_time(response.results, request.deadline),
+        "masked": response.masked,
         "version": snapshot.version,
         "source": source_answer(snapshot.state),
         "age_seconds": _rounded(age_seconds(view.complete_at, now)),
         "plan": _plan(response, explain=request.explain),
         "took_ms": {stage: round(milliseconds, 3) for stage, milliseconds in response.took_ms.items()},
     }
-    return Found(content=encode(answer), version=snapshot.version, mode=response.plan.mode, count=len(response.results))
+    return Found(
+        content=encode(answer),
+        version=snapshot.version,
+        mode=response.plan.mode,
+        count=len(response.results),
+        closed_policies=response.closed_policies,
+    )
 
 
 def hits_in_time(hits: Iterable[Hit], deadline: float | None) -> list[dict[str, Any]]:
@@ -196,7 +212,8 @@ def _plan(response: SearchResponse, *, explain: bool) -> dict[str, Any]:
     return answer
 
 
-def _row(snapshot: Snapshot, raw_key: str) -> bytes:
+def _row(snapshot: Snapshot, raw_key: str, caller: Caller) -> bytes:
+    sight = snapshot.sight_of(caller)
     names = snapshot.spec.key
     row = None
     if snapshot.views:
@@ -204,13 +221,14 @@ def _row(snapshot: Snapshot, raw_key: str) -> bytes:
             key = parse_key(raw_key, [snapshot.arrow_schema.field(name) for name in names])
         except ValueError as error:
             raise invalid([Mistake(field="key", message=str(error))]) from error
-        row = get_row(snapshot, key)
+        row = get_row(snapshot, key, sight)
     if row is None:
         raise Problem(ROW_NOT_FOUND, f"version {snapshot.version} has no row of that key")
     return encode(
         {
             "key": _key(row.key),
             "fields": row.fields,
+            "masked": sorted(sight.masks),
             "source_version": row.version,
             "source_committed_at": row.committed_at,
             "chunks": row.n_chunks,

@@ -17,11 +17,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.errors import SettingsError
+from api.errors import ControlError, SettingsError
 from api.logs import Logger, StandardLogs
 from api.protocol import http_protocol
 from api.service import Service
-from api.settings import ServeSettings, loopback
+from api.settings import ServeSettings, is_loopback
 
 BACKLOG = 1024
 SWITCH_SECONDS = 0.0005
@@ -44,7 +44,7 @@ def serve(
     """
     app = create_app(settings)
     service: Service = app.state.service
-    bound = _bound(settings)
+    bound = _bound(settings, service)
     sys.setswitchinterval(SWITCH_SECONDS)
     _take_all_descriptors()
     # uvicorn logs to loggers of its own; this process has no other use for them.
@@ -66,7 +66,7 @@ def serving(settings: ServeSettings, *, log: Logger | None = None) -> Iterator[s
     For a demo, a benchmark or a test; ``settings.port`` 0 takes any free port.
     """
     app = create_app(settings, log=log)
-    bound = _bound(settings)
+    bound = _bound(settings, app.state.service)
     ready = threading.Event()
     server = _Server(app, settings, ready.set, _untold)
     thread = threading.Thread(target=server.run, args=([bound],), name="serve", daemon=True)
@@ -133,12 +133,14 @@ def _take_all_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _bound(settings: ServeSettings) -> socket.socket:
+def _bound(settings: ServeSettings, service: Service) -> socket.socket:
+    host = settings.host
+    if not is_loopback(host):
+        _require_identity(host, service)
     try:
-        host = loopback(settings.host)
-    except ValueError as error:
-        raise SettingsError(f"host: {error}") from error
-    family, kind, protocol, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise SettingsError(f"host: '{host}' is no address of this machine ({error.strerror})") from error
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -149,6 +151,19 @@ def _bound(settings: ServeSettings) -> socket.socket:
             f"port: {settings.port} on {host} cannot be bound ({error.strerror}); choose another with --port"
         ) from error
     return bound
+
+
+def _require_identity(host: str, service: Service) -> None:
+    """Refuse an address that others can reach while nobody would have to say who they are."""
+    try:
+        service.identity.read()
+    except ControlError as error:
+        raise SettingsError(f"host: whether '{host}' may be served cannot be told: {error}") from error
+    if not service.identity.is_configured:
+        raise SettingsError(
+            f"host: '{host}' is not a loopback address, and there is no key yet, so whoever reaches the port could "
+            "read every collection: make one (`grebe keys create`), or use 127.0.0.1, ::1 or localhost"
+        )
 
 
 def _url(bound: socket.socket) -> str:

@@ -13,11 +13,17 @@ from api.answers import status_answer
 from api.collections import Collections
 from api.embedders import Embedders
 from api.errors import PoolFull, SettingsError
+from api.identity.access import Access
+from api.identity.control import Action
+from api.identity.identity import Identity
 from api.logs import Logger, open_log
 from api.metrics import Metrics
 from api.models import StatusAnswer
+from api.operations import operation_of
 from api.pool import SearchPool
+from api.problems import COLLECTION_NOT_FOUND, Problem
 from api.settings import ServeSettings
+from api.watcher import Watcher
 from indexer.ann.device import find_gpu, first_line
 from indexer.format.store import Store
 from retrieval.cache import LocalCache
@@ -34,9 +40,11 @@ class Service:
         self.metrics = Metrics()
         self.embedders = Embedders(self.log)
         self.gpu = _gpu(settings, self.log)
+        store = Store.at(settings.store)
+        self.identity = Identity(store, required=settings.identity.required, log=self.log)
         self.pool = SearchPool(threads=settings.search.threads, queue=settings.search.queue)
         self.collections = Collections(
-            Store.at(settings.store),
+            store,
             _cache(settings),
             poll_interval_seconds=settings.poll_interval_ms / 1000,
             opened=self._warm,
@@ -50,15 +58,40 @@ class Service:
 
     def start(self) -> None:
         """Begin to watch the store."""
+        self.identity.start()
         self.collections.start()
 
     def stop(self) -> None:
         """Let searches end, then every thread."""
         self.pool.close()
         self.collections.stop()
+        self.identity.stop()
         self.embedders.close()
         if self.gpu is not None:
             self.gpu.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether every thread runs that should."""
+        return self.collections.alive and self.identity.alive
+
+    async def access(self, request: Request) -> Access:
+        """Return what ``request`` may do; raises the 401 of one that does not say who asks."""
+        access = await self.identity.access_of(request.headers.get("authorization"))
+        operation_of(request).facts["actor"] = access.principal.id
+        return access
+
+    def watcher(self, access: Access, name: str, action: Action) -> Watcher:
+        """Return the watcher of the collection ``name`` for ``action``; raises the 404, or the 403."""
+        watcher = self.known(access, name)
+        access.require(action, name)
+        return watcher
+
+    def known(self, access: Access, name: str) -> Watcher:
+        """Return the watcher of the collection ``name`` for a caller who may do anything with it; raises the 404."""
+        if not access.knows(name):
+            raise Problem(COLLECTION_NOT_FOUND, "there is no collection of that name")
+        return self.collections.find(name)
 
     def _warm(self, snapshot: Snapshot) -> None:
         snapshot.gpu = self.gpu
@@ -82,6 +115,8 @@ class Service:
 
     def starting(self) -> list[str]:
         """Return what starting up still waits for; a collection or model that failed has been tried, and is not."""
+        if not self.identity.known:
+            return ["the keys and roles have not been read yet"]
         if not self.collections.discovered:
             return [self.collections.trouble or "the store has not been listed yet"]
         watchers = self.collections.all()

@@ -10,10 +10,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -36,18 +36,16 @@ DEFAULT_MAX_BODY_BYTES = 1 << 20
 """One query vector of 16,384 numbers written out in full is about 350 kB."""
 
 
-def loopback(host: str) -> str:
-    """Return ``host`` if only this machine can reach it; ValueError says why any other is refused."""
+def is_loopback(host: str) -> bool:
+    """Say whether ``host`` is an address that only this machine can reach.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.8.8.8", "::1", "0.0.0.0", "example.com")]
+    [True, True, True, False, False]
+    """
     try:
-        inside = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        inside = False
-    if not inside:
-        raise ValueError(
-            f"'{host}' is not a loopback address, and no identity is configured yet, so whoever reaches the port could "
-            "read every collection: use 127.0.0.1, ::1 or localhost (from elsewhere, through an SSH tunnel)"
-        )
-    return host
+        return False
 
 
 class SearchSettings(BaseModel):
@@ -63,6 +61,17 @@ class SearchSettings(BaseModel):
     deadline_ms: int = Field(default=DEFAULT_DEADLINE_MS, ge=1, le=MAX_DEADLINE_MS)
 
 
+class IdentitySettings(BaseModel):
+    """Who may ask.
+
+    With ``required`` nobody may without a key, also on a loopback address and before the first key is made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    required: bool = False
+
+
 class ServingSettings(BaseModel):
     """Where vectors are searched: on this machine's processor, or on a GPU that holds them."""
 
@@ -75,9 +84,11 @@ class ServeSettings(BaseSettings):
     """Settings of ``grebe serve``.
 
     ``store`` is the store's root (a folder or ``s3://bucket/prefix``), ``cache`` a local folder for opened segments.
-    ``allowed_hosts`` are the names in the Host header that are answered: a page of another site that has its own name
-    point here (DNS rebinding) is not. After SIGTERM the server answers for ``drain_seconds`` more while ``/readyz``
-    says 503, then takes no connection and gives requests under way ``shutdown_seconds``.
+    ``allowed_hosts`` are the names in the Host header that are answered, beside ``host``. By default they are this
+    machine's own where no other is served, because a page of another site may have its name point here (DNS rebinding);
+    elsewhere any is answered, because every caller brings credentials, which no such page has. After SIGTERM the server
+    answers for ``drain_seconds`` more while ``/readyz`` says 503, then takes no connection and gives requests under way
+    ``shutdown_seconds``.
     """
 
     model_config = SettingsConfigDict(
@@ -91,7 +102,7 @@ class ServeSettings(BaseSettings):
     store: str = Field(default=".grebe/store", min_length=1)
     cache: Path = Path(".grebe/cache")
     cache_max_bytes: int = Field(default=DEFAULT_MAX_BYTES, ge=1 << 20)
-    host: Annotated[str, AfterValidator(loopback)] = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=DEFAULT_PORT, ge=0, le=65_535)
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     poll_interval_ms: int = Field(default=DEFAULT_POLL_INTERVAL_MS, ge=10, le=600_000)
@@ -100,10 +111,13 @@ class ServeSettings(BaseSettings):
     shutdown_seconds: int = Field(default=30, ge=0, le=600)
     search: SearchSettings = SearchSettings()
     serving: ServingSettings = ServingSettings()
+    identity: IdentitySettings = IdentitySettings()
 
     @property
-    def answered_hosts(self) -> frozenset[str]:
-        """The names in the Host header that are answered, in lower case."""
+    def answered_hosts(self) -> frozenset[str] | None:
+        """The names in the Host header that are answered, in lower case; None for any."""
+        if "allowed_hosts" not in self.model_fields_set and not is_loopback(self.host):
+            return None
         return frozenset(name.lower() for name in (*self.allowed_hosts, self.host))
 
     @classmethod
@@ -163,7 +177,11 @@ def _read(file: Path) -> Mapping[str, Any]:
 def _sentence(item: Any) -> str:
     field = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        parts: dict[str, type[BaseModel]] = {"search": SearchSettings, "serving": ServingSettings}
+        parts: dict[str, type[BaseModel]] = {
+            "search": SearchSettings,
+            "serving": ServingSettings,
+            "identity": IdentitySettings,
+        }
         known = parts.get(field.partition(".")[0] if "." in field else "", ServeSettings).model_fields
         return f"{field}: there is no such setting{did_you_mean(str(item['loc'][-1]), known)}"
     return f"{field}: {item['msg'].removeprefix('Value error, ')}"

@@ -21,6 +21,7 @@ from jobs.commands import (
     demo,
     doctor,
     evaluate,
+    identity,
     maintenance,
     search,
     serve,
@@ -52,10 +53,11 @@ def _flowing(text: str) -> str:
     return "\n\n".join(part if part.startswith("grebe ") else part.replace("\n", " ") for part in paragraphs)
 
 
-for room in (collections, sync, verify, serve, search, versions, maintenance, evaluate, doctor, demo):
+for room in (collections, sync, verify, serve, search, identity, versions, maintenance, evaluate, doctor, demo):
     room.add_to(app)
-for command_info in app.registered_commands:
-    command_info.help = _flowing(inspect.getdoc(command_info.callback) or "")
+for group in (app, *(info.typer_instance for info in app.registered_groups if info.typer_instance)):
+    for command_info in group.registered_commands:
+        command_info.help = _flowing(inspect.getdoc(command_info.callback) or "")
 
 
 def _version(wanted: bool) -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from api.freshness import age_seconds, known_complete_at
+from api.identity.control import ControlTable
 from indexer.catalog import Catalog
 from indexer.format.store import Store
 from indexer.hold import sentence
 from jobs.errors import CommandError
 from retrieval.cache import LocalCache
+from retrieval.policies import OPERATOR, Caller
 from retrieval.request import SearchRequest
 from retrieval.response import Explanation, Hit
 from retrieval.search import search
 from retrieval.snapshot import open_snapshot
+
+
+def caller_as(store: Store, roles: Sequence[str], claims: Mapping[str, object]) -> Caller:
+    """Return a caller with ``roles`` and ``claims`` whose masked values are hashed as the server hashes them."""
+    control = ControlTable(store).read()
+    return Caller(roles=frozenset(roles), claims=claims, hash_key=bytes.fromhex(control.hash_key) if control else None)
 
 
 class LocalCollection:
@@ -43,9 +51,13 @@ class LocalCollection:
             return None
         return None if request.resolved_mode(has_model=True) in (None, "keyword") else model
 
-    def search(self, request: SearchRequest) -> dict[str, Any]:
-        """Return the answer; raises what :func:`retrieval.search.search` raises."""
-        response = search(self._snapshot, request)
+    def troubles_of(self, caller: Caller) -> Mapping[str, str]:
+        """Return, by role, why a policy of ``caller`` lets no row through."""
+        return self._snapshot.sight_of(caller).troubles
+
+    def search(self, request: SearchRequest, caller: Caller = OPERATOR) -> dict[str, Any]:
+        """Return the answer for ``caller``; raises what :func:`retrieval.search.search` raises."""
+        response = search(self._snapshot, request, caller=caller)
         source = None
         if response.epoch is not None:
             source = {
@@ -55,6 +67,7 @@ class LocalCollection:
             }
         return {
             "results": [_hit(hit) for hit in response.results],
+            "masked": list(response.masked),
             "version": response.version,
             "source": source,
             "age_seconds": age_seconds(self._complete_at, datetime.now(UTC)),

@@ -47,15 +47,15 @@ OPERATOR = Caller(unrestricted=True)
 class Sight:
     """What a caller sees of one collection: the rows that pass ``rows`` (None: all), and ``masks`` over columns.
 
-    ``hidden_text`` are the masked text fields, which no leg may look into. ``troubles`` say why a policy let no row
-    through; they are for who runs the server, because they tell of the policy.
+    ``hidden_text`` are the masked text fields, which no leg may look into. ``troubles`` say, by role, why its policy
+    let no row through; they are for who runs the server, because they tell of the policy.
     """
 
     rows: CompiledFilter | None = None
     masks: Mapping[str, Mask] = field(default_factory=dict)
     hidden_text: frozenset[str] = frozenset()
     hash_key: bytes | None = field(default=None, repr=False)
-    troubles: tuple[str, ...] = ()
+    troubles: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, name: str, value: object) -> object:
         """Return what the caller gets for the ``value`` of column ``name``."""
@@ -79,21 +79,21 @@ def sight_of(spec: CollectionSpec, schema: FilterSchema, caller: Caller) -> Sigh
         return WHOLE
     rows: list[CompiledFilter | None] = []
     heeded: list[PolicySpec] = []
-    troubles: list[str] = []
+    troubles: dict[str, str] = {}
     for policy in spec.policies:
         if policy.role in caller.roles:
             try:
                 rows.append(_predicate(policy, schema, caller.claims))
                 heeded.append(policy)
             except FilterError as error:
-                troubles.append(f"the policy of role {policy.role!r} lets no row through: {error}")
+                troubles[policy.role] = str(error)
     masks = _masks(heeded)
     return Sight(
         rows=_any_of(rows),
         masks=masks,
         hidden_text=frozenset(masks.keys() & spec.text.fields.keys()),
         hash_key=caller.hash_key,
-        troubles=tuple(troubles),
+        troubles=troubles,
     )
 
 

@@ -229,6 +229,7 @@ def _response(
     return SearchResponse(
         results=Hits(snapshot.views, snapshot.spec, ranked, include, explanations, sight),
         masked=tuple(sorted(sight.masks)),
+        closed_policies=tuple(sight.troubles),
         version=snapshot.version,
         epoch=snapshot.epoch,
         source_version=snapshot.source_version,

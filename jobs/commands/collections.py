@@ -67,11 +67,13 @@ def apply(
     from indexer.format.store import Store
     from indexer.spec import load_spec
     from jobs.starter import look_at_model, look_at_table
+    from retrieval.policies import check_policies
 
     given = file or path
     if given is None or (file and path):
         raise typer.BadParameter("name one YAML file: grebe apply -f NAME.yaml", param_hint="--file")
     spec = load_spec(given)
+    check_policies(spec)
     for warning in filter(None, (look_at_table(spec), look_at_model(spec))):
         note(f"Warning: {warning}")
     outcome = apply_spec(Store.at(Settings.read(store=store).store), spec, rebuild=rebuild)

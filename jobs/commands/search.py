@@ -47,18 +47,29 @@ def search(
     mode: Annotated[Mode | None, typer.Option("--mode", "-m", help="Which legs to search.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many rows at most.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Show what made each score.")] = False,
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", "-r", help="Search as a caller with this role; may be repeated.  [default: see all]"),
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option("--claim", "-c", metavar="NAME=VALUE", help="A claim of that caller's: JSON, or text."),
+    ] = None,
     dialect: Annotated[Dialect, typer.Option("--dialect", help="The filter's SQL.")] = Dialect.DATABRICKS,
     store: StoreOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Search a collection's newest version by meaning, by words and by SQL.
 
+    Policies hold for callers of the server; here they do with --role, to see what such a caller sees.
+
     grebe search advisories "remote code execution" --filter "published >= '2024-01-01'"
     grebe search advisories "zip bomb" --filter "package = :p" --param p=pillow --explain
     """
     from indexer.format.store import Store
     from jobs.hits import answer_on_screen
-    from jobs.local import LocalCollection
+    from jobs.local import LocalCollection, caller_as
+    from retrieval.policies import OPERATOR
     from retrieval.request import SearchRequest
 
     values = parameters(param or [])
@@ -72,18 +83,24 @@ def search(
         explain=explain,
         dialect=dialect.value,
     )
-    with LocalCollection(Store.at(settings.store), name, settings.cache) as collection:
+    if claim and not role:
+        raise typer.BadParameter("claims are of a caller, who has a role: give --role too", param_hint="--claim")
+    root = Store.at(settings.store)
+    caller = caller_as(root, role, parameters(claim or [], "--claim")) if role else OPERATOR
+    with LocalCollection(root, name, settings.cache) as collection:
+        for troubled, trouble in collection.troubles_of(caller).items():
+            note(f"The policy of role '{troubled}' lets no row through: {trouble}")
         model = collection.model_for(request)
         if model:
             note(f"Loading {model} ...")
-        answer = collection.search(request)
+        answer = collection.search(request, caller)
     if output is Format.JSON:
         print_json(answer)
     else:
         stdout().print(answer_on_screen(answer, explain=explain))
 
 
-def parameters(given: list[str]) -> dict[str, object]:
+def parameters(given: list[str], option: str = "--param") -> dict[str, object]:
     """Return the values of ``name=value`` texts; a value that is JSON is what JSON says, any other is text.
 
     >>> parameters(["least=7", "package=pillow", "names=[\\"a\\"]", "id='7'"])
@@ -93,7 +110,7 @@ def parameters(given: list[str]) -> dict[str, object]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise typer.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="--param")
+            raise typer.BadParameter(f"'{text}' is not NAME=VALUE", param_hint=option)
         try:
             values[name] = json.loads(value)
         except ValueError:

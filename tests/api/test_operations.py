@@ -65,6 +65,7 @@ def test_each_call_has_one_log_line_without_the_query(client: httpx.Client, logg
         "method": "POST",
         "route": "/v1/collections/{name}/search",
         "status": 200,
+        "actor": "anonymous",
         "collection": "books",
         "version": 1,
         "k": 3,

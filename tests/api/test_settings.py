@@ -35,8 +35,8 @@ def test_the_environment_may_name_the_file(monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"host": "0.0.0.0"}, "host: '0.0.0.0' is not a loopback address, and no identity is configured yet"),
-        ({"host": "example.com"}, "host: 'example.com' is not a loopback address"),
+        ({"host": ""}, "host: String should have at least 1 character"),
+        ({"identity": {"require": True}}, "identity.require: there is no such setting; did you mean 'required'?"),
         ({"prot": 1}, "prot: there is no such setting; did you mean 'port'?"),
         ({"port": 70_000}, "port: Input should be less than or equal to 65535"),
         ({"search": {"thread": 1}}, "search.thread: there is no such setting; did you mean 'threads'?"),
@@ -49,9 +49,20 @@ def test_a_wrong_setting_is_named(given: dict[str, Any], message: str) -> None:
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_a_loopback_host_is_taken(host: str) -> None:
-    assert ServeSettings.load(host=host).host == host
+@pytest.mark.parametrize(
+    ("given", "answered"),
+    [
+        ({}, {"127.0.0.1", "::1", "localhost"}),
+        ({"host": "127.8.8.8"}, {"127.0.0.1", "127.8.8.8", "::1", "localhost"}),
+        ({"allowed_hosts": ("Grebe.internal",)}, {"grebe.internal", "127.0.0.1"}),
+        ({"host": "0.0.0.0"}, None),
+        ({"host": "0.0.0.0", "allowed_hosts": ("grebe.internal",)}, {"grebe.internal", "0.0.0.0"}),
+    ],
+)
+def test_names_in_the_host_header_are_limited_where_no_credentials_protect(
+    given: dict[str, Any], answered: set[str] | None
+) -> None:
+    assert ServeSettings.load(**given).answered_hosts == answered
 
 
 @pytest.mark.parametrize("content", ["[1]", "port: [", "\x00"])

@@ -1,0 +1,90 @@
+"""Changing keys and roles: each function is one change of the ``_control`` table, and returns what it made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from pydantic import ValidationError
+
+from api.errors import ControlError
+from api.identity.control import Action, ApiKey, Claim, Control, ControlTable, Grant
+from api.identity.keys import new_key
+
+
+def create_key(
+    table: ControlTable,
+    name: str,
+    *,
+    roles: Sequence[str],
+    claims: Mapping[str, Claim],
+    lifetime: timedelta | None = None,
+) -> tuple[str, ApiKey]:
+    """Make a key that works for ``lifetime`` (None: until it is revoked); return it, this once, and what is kept of it.
+
+    Raises :class:`api.errors.ControlError`.
+    """
+    now = datetime.now(UTC)
+    try:
+        key, kept = new_key(
+            name, tuple(dict.fromkeys(roles)), claims, created_at=now, expires_at=now + lifetime if lifetime else None
+        )
+    except ValidationError as error:
+        raise _wrong(error) from error
+    table.change(f"key {kept.id} ({name}) created", lambda control: {"keys": {**control.keys, kept.id: kept}})
+    return key, kept
+
+
+def revoke_key(table: ControlTable, id_: str) -> ApiKey:
+    """Let the key ``id_`` open nothing any more; raises :class:`api.errors.ControlError` if there is none."""
+
+    def revoked(control: Control) -> Mapping[str, object]:
+        kept = control.keys.get(id_)
+        if kept is None:
+            raise ControlError(f"there is no key with the id '{id_}'; `grebe keys list` shows those that there are")
+        at = kept.revoked_at or datetime.now(UTC)
+        return {"keys": {**control.keys, id_: kept.model_copy(update={"revoked_at": at})}}
+
+    return table.change(f"key {id_} revoked", revoked).keys[id_]
+
+
+def grant(table: ControlTable, role: str, collection: str, actions: Sequence[Action]) -> tuple[Grant, ...]:
+    """Let holders of ``role`` do ``actions`` on ``collection`` too, and return the role's grants."""
+
+    def granted(control: Control) -> Mapping[str, object]:
+        grants = {each.collection: each.actions for each in control.roles.get(role, ())}
+        grants[collection] = tuple(dict.fromkeys([*grants.get(collection, ()), *actions]))
+        return {"roles": {**control.roles, role: _grants(grants)}}
+
+    try:
+        return table.change(f"role {role}: {', '.join(actions)} on {collection} granted", granted).roles[role]
+    except ValidationError as error:
+        raise _wrong(error) from error
+
+
+def withdraw(table: ControlTable, role: str, collection: str | None = None) -> tuple[Grant, ...]:
+    """Take from ``role`` what it may do on ``collection`` (None: all that it may), and return what is left.
+
+    Raises :class:`api.errors.ControlError` if there is nothing to take.
+    """
+
+    def withdrawn(control: Control) -> Mapping[str, object]:
+        grants = {each.collection: each.actions for each in control.roles.get(role, ())}
+        if not grants or (collection is not None and collection not in grants):
+            what = f"role '{role}' has no grant" + (f" on '{collection}'" if grants else "")
+            raise ControlError(f"{what}; `grebe roles list` shows those that there are")
+        left = {name: actions for name, actions in grants.items() if collection not in (None, name)}
+        others = {name: kept for name, kept in control.roles.items() if name != role}
+        return {"roles": {**others, role: _grants(left)} if left else others}
+
+    return table.change(f"role {role}: {collection or 'all'} withdrawn", withdrawn).roles.get(role, ())
+
+
+def _grants(actions: Mapping[str, tuple[Action, ...]]) -> tuple[Grant, ...]:
+    return tuple(Grant(collection=name, actions=allowed) for name, allowed in sorted(actions.items()))
+
+
+def _wrong(error: ValidationError) -> ControlError:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    return ControlError(f"{field}: {first['msg'].removeprefix('Value error, ')}")

@@ -1,0 +1,102 @@
+"""Identity: from a request's credentials to what it may do, by the store's keys and roles as they are now."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+
+from api.errors import ControlError
+from api.identity.access import ANONYMOUS, Access, Principal
+from api.identity.control import Control, ControlTable
+from api.identity.keys import holder_of, is_key
+from api.logs import Logger
+from api.problems import IDENTITY_UNAVAILABLE, UNAUTHENTICATED, Problem
+from indexer.format.store import Store
+from retrieval.policies import Caller
+
+POLL_SECONDS = 0.5
+"""A revocation holds everywhere within two seconds: this, the look-up and the requests under way fit into them."""
+TRUST_SECONDS = 10.0
+"""What was read longer ago is no ground to let anybody in: a key may have been revoked since."""
+STOP_SECONDS = 10.0
+
+_MISSING = {"WWW-Authenticate": 'Bearer realm="grebe"'}
+_REFUSED = {"WWW-Authenticate": 'Bearer realm="grebe", error="invalid_token"'}
+
+
+class Identity:
+    """Reads the keys and roles of ``store`` again and again between :meth:`start` and :meth:`stop`.
+
+    It is configured once the store has had a key, or if it is ``required``. Until then everybody is
+    :data:`api.identity.access.ANONYMOUS`, and may do everything: the server is to be reached from its own machine only.
+    """
+
+    def __init__(self, store: Store, *, required: bool, log: Logger) -> None:
+        self._table = ControlTable(store)
+        self._required = required
+        self._log = log
+        self._control: Control | None = None
+        self._read_at: float | None = None
+        self._failing = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="identity", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def known(self) -> bool:
+        """Whether the keys and roles have been read at least once."""
+        return self._read_at is not None
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether a caller has to say who it is."""
+        return self._required or bool(self._control and self._control.keys)
+
+    def read(self) -> None:
+        """Read the keys and roles now; raises :class:`api.errors.ControlError`."""
+        self._control = self._table.read()
+        self._read_at = time.monotonic()
+
+    async def access_of(self, authorization: str | None) -> Access:
+        """Return what a request with this Authorization header may do; raises the 401, or the 503 of old knowledge."""
+        if self._read_at is None or time.monotonic() - self._read_at > TRUST_SECONDS:
+            raise Problem(IDENTITY_UNAVAILABLE, "the keys and roles could not be read", headers={"Retry-After": "1"})
+        if not self.is_configured:
+            return Access(principal=ANONYMOUS, control=None)
+        control = self._control or Control()
+        return Access(principal=await self._principal(authorization, control), control=control)
+
+    async def _principal(self, authorization: str | None, control: Control) -> Principal:
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Problem(UNAUTHENTICATED, "the request has no bearer credentials", headers=_MISSING)
+        if is_key(token) and (key := holder_of(token, control, datetime.now(UTC))):
+            caller = Caller(roles=frozenset(key.roles), claims=key.claims, hash_key=bytes.fromhex(control.hash_key))
+            return Principal(kind="key", id=f"key:{key.id}", name=key.name, caller=caller)
+        raise Problem(UNAUTHENTICATED, "the key is not known, has expired or was revoked", headers=_REFUSED)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.read()
+                self._failing = False
+            except ControlError as error:
+                if not self._failing:  # once for each time that the store is away
+                    self._log.error("keys and roles cannot be read", exc_info=error)
+                self._failing = True
+            self._stopping.wait(POLL_SECONDS)
