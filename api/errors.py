@@ -4,8 +4,8 @@
 
     ApiError
     ├── SettingsError    a setting is wrong (one line per mistake, naming the setting)
-    ├── ControlError     the store's keys and roles could not be read or changed
-    └── PoolFull         every search thread is busy and the queue is full: try again shortly
+    ├── PoolFull         every search thread is busy and the queue is full: try again shortly
+    └── TokenRefused     a bearer token is not taken (one sentence that may be shown to the caller)
 """
 
 from __future__ import annotations
@@ -25,3 +25,7 @@ class ControlError(ApiError):
 
 class PoolFull(ApiError):
     """Every search thread is busy and the queue is full."""
+
+
+class TokenRefused(ApiError):
+    """A bearer token is not taken; the message says why, for the caller, and never quotes the token."""

@@ -1,1 +1,1 @@
-"""Who is asking, and what they may do."""
+"""Who asks: whom a caller's credentials show to be."""
