@@ -4,6 +4,7 @@
 
     ApiError
     ├── SettingsError    a setting is wrong (one line per mistake, naming the setting)
+    ├── ControlError     the store's keys and roles could not be read or changed
     ├── PoolFull         every search thread is busy and the queue is full: try again shortly
     └── TokenRefused     a bearer token is not taken (one sentence that may be shown to the caller)
 """

@@ -18,10 +18,11 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.errors import ControlError, SettingsError
+from api.hosts import is_loopback
 from api.logs import Logger, StandardLogs
 from api.protocol import http_protocol
 from api.service import Service
-from api.settings import ServeSettings, is_loopback
+from api.settings import ServeSettings
 
 BACKLOG = 1024
 SWITCH_SECONDS = 0.0005
@@ -162,7 +163,8 @@ def _require_identity(host: str, service: Service) -> None:
     if not service.identity.is_configured:
         raise SettingsError(
             f"host: '{host}' is not a loopback address, and there is no key yet, so whoever reaches the port could "
-            "read every collection: make one (`grebe keys create`), or use 127.0.0.1, ::1 or localhost"
+            "read every collection: make one (`grebe keys create`), name an issuer of tokens (identity.issuers), or "
+            "use 127.0.0.1, ::1 or localhost"
         )
 
 

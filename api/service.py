@@ -41,7 +41,7 @@ class Service:
         self.embedders = Embedders(self.log)
         self.gpu = _gpu(settings, self.log)
         store = Store.at(settings.store)
-        self.identity = Identity(store, required=settings.identity.required, log=self.log)
+        self.identity = Identity(store, settings.identity, log=self.log)
         self.pool = SearchPool(threads=settings.search.threads, queue=settings.search.queue)
         self.collections = Collections(
             store,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -23,6 +22,8 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as NotJson
 
 from api.errors import SettingsError
+from api.hosts import is_loopback
+from api.identity.issuers import IssuerSettings
 from api.problems import did_you_mean
 from indexer.ann.device import DeviceKind
 from retrieval.cache import DEFAULT_MAX_BYTES
@@ -34,18 +35,6 @@ DEFAULT_DEADLINE_MS = 10_000
 MAX_DEADLINE_MS = 60_000
 DEFAULT_MAX_BODY_BYTES = 1 << 20
 """One query vector of 16,384 numbers written out in full is about 350 kB."""
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether ``host`` is an address that only this machine can reach.
-
-    >>> [is_loopback(host) for host in ("localhost", "127.8.8.8", "::1", "0.0.0.0", "example.com")]
-    [True, True, True, False, False]
-    """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class SearchSettings(BaseModel):
@@ -62,14 +51,15 @@ class SearchSettings(BaseModel):
 
 
 class IdentitySettings(BaseModel):
-    """Who may ask.
+    """Who may ask, beside the holders of API keys: with a token of one of the ``issuers``.
 
-    With ``required`` nobody may without a key, also on a loopback address and before the first key is made.
+    With ``required`` nobody may without either, also on a loopback address and before the first key is made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     required: bool = False
+    issuers: tuple[IssuerSettings, ...] = ()
 
 
 class ServingSettings(BaseModel):

@@ -6,12 +6,14 @@ import threading
 import time
 from datetime import UTC, datetime
 
-from api.errors import ControlError
+from api.errors import ControlError, TokenRefused
 from api.identity.access import ANONYMOUS, Access, Principal
 from api.identity.control import Control, ControlTable
 from api.identity.keys import holder_of, is_key
+from api.identity.tokens import Tokens
 from api.logs import Logger
 from api.problems import IDENTITY_UNAVAILABLE, UNAUTHENTICATED, Problem
+from api.settings import IdentitySettings
 from indexer.format.store import Store
 from retrieval.policies import Caller
 
@@ -21,6 +23,7 @@ TRUST_SECONDS = 10.0
 """What was read longer ago is no ground to let anybody in: a key may have been revoked since."""
 STOP_SECONDS = 10.0
 
+_NO_ROLES = Control()
 _MISSING = {"WWW-Authenticate": 'Bearer realm="grebe"'}
 _REFUSED = {"WWW-Authenticate": 'Bearer realm="grebe", error="invalid_token"'}
 
@@ -28,14 +31,16 @@ _REFUSED = {"WWW-Authenticate": 'Bearer realm="grebe", error="invalid_token"'}
 class Identity:
     """Reads the keys and roles of ``store`` again and again between :meth:`start` and :meth:`stop`.
 
-    It is configured once the store has had a key, or if it is ``required``. Until then everybody is
-    :data:`api.identity.access.ANONYMOUS`, and may do everything: the server is to be reached from its own machine only.
+    It is configured once the store has had a key, and where the settings require it or name issuers of tokens. Else
+    everybody is :data:`api.identity.access.ANONYMOUS` and may do everything: the server is to be reached from its own
+    machine only.
     """
 
-    def __init__(self, store: Store, *, required: bool, log: Logger) -> None:
+    def __init__(self, store: Store, settings: IdentitySettings, *, log: Logger) -> None:
         self._table = ControlTable(store)
-        self._required = required
+        self._required = settings.required or bool(settings.issuers)
         self._log = log
+        self._tokens = Tokens(settings.issuers, report=self._report)
         self._control: Control | None = None
         self._read_at: float | None = None
         self._failing = False
@@ -44,11 +49,13 @@ class Identity:
 
     def start(self) -> None:
         """Begin to read."""
+        self._tokens.start()
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread."""
         self._stopping.set()
+        self._tokens.stop()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
@@ -78,17 +85,31 @@ class Identity:
             raise Problem(IDENTITY_UNAVAILABLE, "the keys and roles could not be read", headers={"Retry-After": "1"})
         if not self.is_configured:
             return Access(principal=ANONYMOUS, control=None)
-        control = self._control or Control()
+        control = self._control or _NO_ROLES
         return Access(principal=await self._principal(authorization, control), control=control)
 
     async def _principal(self, authorization: str | None, control: Control) -> Principal:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Problem(UNAUTHENTICATED, "the request has no bearer credentials", headers=_MISSING)
-        if is_key(token) and (key := holder_of(token, control, datetime.now(UTC))):
-            caller = Caller(roles=frozenset(key.roles), claims=key.claims, hash_key=bytes.fromhex(control.hash_key))
+        hash_key = bytes.fromhex(control.hash_key)
+        if is_key(token):
+            key = holder_of(token, control, datetime.now(UTC))
+            if key is None:
+                raise Problem(UNAUTHENTICATED, "the key is not known, has expired or was revoked", headers=_REFUSED)
+            caller = Caller(roles=frozenset(key.roles), claims=key.claims, hash_key=hash_key)
             return Principal(kind="key", id=f"key:{key.id}", name=key.name, caller=caller)
-        raise Problem(UNAUTHENTICATED, "the key is not known, has expired or was revoked", headers=_REFUSED)
+        try:
+            verified = await self._tokens.verify(token)
+        except TokenRefused as error:
+            raise Problem(UNAUTHENTICATED, str(error), headers=_REFUSED) from error
+        caller = Caller(roles=verified.roles, claims=verified.claims, hash_key=hash_key)
+        return Principal(
+            kind="token", id=f"token:{verified.issuer}#{verified.subject}", name=verified.subject, caller=caller
+        )
+
+    def _report(self, issuer: str, error: Exception) -> None:
+        self._log.error("an issuer's keys cannot be read", issuer=issuer, exc_info=error)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

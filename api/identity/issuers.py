@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from api.hosts import is_loopback
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signatures that only the issuer can make: `none` and HS*, whose key is shared, cannot be configured."""
@@ -30,7 +31,7 @@ def key_source(jwks: str) -> str:
         raise ValueError("expected an address without a user's name and password: an issuer's keys are public")
     if parts.scheme == "https" and parts.hostname:
         return jwks
-    if parts.scheme == "http" and _is_this_machine(parts.hostname or ""):
+    if parts.scheme == "http" and is_loopback(parts.hostname or ""):
         return jwks
     raise ValueError(
         f"'{jwks}' is neither an https:// address nor the path of a file (http:// is for loopback addresses only: "
@@ -41,13 +42,6 @@ def key_source(jwks: str) -> str:
 def is_url(jwks: str) -> bool:
     """Return whether ``jwks`` is an address and not a path."""
     return "://" in jwks
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class IssuerSettings(BaseModel):

@@ -20,6 +20,7 @@ from api.server import serving
 from indexer.apply import apply
 from indexer.format.store import Store
 from tests.api.conftest import LogLines, client_of, settings_for, until
+from tests.api.identity.issuing import ISSUER, Signer, claims_of, key_server, signer
 from tests.api.library import Library, book
 
 POLICIES: list[dict[str, Any]] = [
@@ -302,6 +303,28 @@ def test_the_first_key_closes_a_running_server_and_opens_it_to_others(tmp_path: 
     with client_of(settings_for(tmp_path, host="0.0.0.0")) as client:
         assert client.get("/version", headers={"Host": "grebe.internal"}).status_code == 200
         assert client.get("/v1/collections").status_code == 401
+
+
+def test_tokens_of_an_issuer_bring_roles_and_claims(tmp_path: Path) -> None:
+    make_keys(ControlTable(governed(tmp_path).store))
+    alice, stranger = signer("RS256-alice"), signer("RS256-stranger")
+    with key_server(alice) as issuer:
+        trusted = {"issuer": ISSUER, "audience": "grebe", "jwks": issuer.url, "roles_claim": "realm_access.roles"}
+        with client_of(settings_for(tmp_path, identity={"issuers": [trusted]}), log := LogLines()) as client:
+
+            def ask(by: Signer = alice, **claims: Any) -> httpx.Response:
+                times = {"exp": time.time() + 60, "iat": time.time()}
+                token = by.token(claims_of(**(times | {"realm_access": {"roles": ["short"]}, "most": 30} | claims)))
+                headers = {"Authorization": f"bearer {token}", "X-Request-ID": "by-token"}
+                return client.post(f"{BOOKS}/search", json={"filter": "TRUE", "k": 100}, headers=headers)
+
+            assert keys_of(ask()) == [0, 1, 2]
+            assert keys_of(ask(most=None)) == []
+            assert ask(realm_access=None).status_code == 404
+            refused = [ask(stranger), ask(aud="another"), ask(exp=time.time() - 60), ask(iss="https://else.where/")]
+            assert {(each.status_code, each.json()["code"]) for each in refused} == {(401, "unauthenticated")}
+            assert refused[1].json()["detail"] == "the token is for another audience"
+    assert {line["actor"] for line in log.lines() if line.get("actor")} == {f"token:{ISSUER}#alice"}
 
 
 def test_identity_can_be_required_before_there_is_a_key(tmp_path: Path) -> None:

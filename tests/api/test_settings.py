@@ -36,6 +36,11 @@ def test_the_environment_may_name_the_file(monkeypatch: pytest.MonkeyPatch, tmp_
     ("given", "message"),
     [
         ({"host": ""}, "host: String should have at least 1 character"),
+        (
+            {"identity": {"issuers": [{"issuer": "i", "audience": "a", "jwks": "http://x/"}]}},
+            "identity.issuers.0.jwks: '",
+        ),
+        ({"identity": {"issuers": [{"issuer": "i", "audiences": "a"}]}}, "identity.issuers.0.audience: Field required"),
         ({"identity": {"require": True}}, "identity.require: there is no such setting; did you mean 'required'?"),
         ({"prot": 1}, "prot: there is no such setting; did you mean 'port'?"),
         ({"port": 70_000}, "port: Input should be less than or equal to 65535"),
