@@ -1,0 +1,144 @@
+"""``grebe keys``, ``grebe roles``, and searching as a caller would."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from api.identity.control import ControlTable
+from api.identity.keys import is_key
+from indexer.apply import apply
+from indexer.spec import CollectionSpec
+from tests.api.library import Library, book
+from tests.jobs.command import Grebe, grebe_on
+
+POLICIES: list[dict[str, Any]] = [{"role": "short", "rows": "pages < :most", "masks": {"shelf": "hash"}}]
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    """Ten books under a policy."""
+    library = Library(tmp_path)
+    library.commit(1, [book(number) for number in range(10)])
+    apply(library.store, CollectionSpec.model_validate(library.spec.model_dump() | {"policies": POLICIES}))
+    return library
+
+
+@pytest.fixture
+def grebe(
+    library: Library, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Grebe:
+    monkeypatch.setenv("GREBE_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("GREBE_CACHE", str(tmp_path / "commands"))
+    monkeypatch.delenv("GREBE_DEBUG", raising=False)
+    return grebe_on(capfd)
+
+
+def test_a_key_is_printed_once_and_listed_without_its_secret(grebe: Grebe, library: Library) -> None:
+    made = grebe("keys", "create", "support bot", "--role", "short", "--claim", "most=30", "--expires", "90d")
+
+    key = made.out.strip()
+    assert is_key(key)
+    assert "is not shown again" in made.err
+    assert "Role 'short' may do nothing yet: grebe roles grant short COLLECTION search" in made.err
+    listed = grebe("keys", "list")
+    assert re.search(r"support bot +short +most=30 +works", listed.out)
+    (shown,) = grebe("keys", "list", "-o", "json").json["keys"]
+    assert (shown["name"], shown["claims"], shown["state"]) == ("support bot", {"most": 30}, "works")
+    assert key[-43:] not in listed.out + str(shown)
+    control = ControlTable(library.store).read()
+    assert control is not None
+    assert shown["id"] in control.keys
+
+
+def test_a_revoked_key_is_shown_as_such(grebe: Grebe) -> None:
+    id_ = grebe("keys", "create", "bot", "-r", "short", "-o", "json").json["id"]
+
+    assert f"Revoked {id_} (bot)." in grebe("keys", "revoke", id_).err
+
+    assert [key["state"] for key in grebe("keys", "list", "-o", "json").json["keys"]] == ["revoked"]
+    unknown = grebe("keys", "revoke", "nobody")
+    assert (unknown.code, "there is no key with the id 'nobody'" in unknown.err) == (1, True)
+
+
+def test_roles_are_granted_listed_and_withdrawn(grebe: Grebe) -> None:
+    assert "There is no role yet" in grebe("roles", "list").err
+    assert grebe("roles", "grant", "short", "books", "search", "read").out == "short: search, read on books\n"
+    grebe("roles", "grant", "watch", "*", "monitor")
+
+    assert grebe("roles", "list", "-o", "json").json["roles"] == [
+        {"role": "short", "collection": "books", "actions": ["search", "read"]},
+        {"role": "watch", "collection": "*", "actions": ["monitor"]},
+    ]
+    assert "short: nothing left" in grebe("roles", "withdraw", "short").err
+    assert re.search(r"watch +\* +monitor", grebe("roles", "list").out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("keys", "create", "bot"), 2, "Missing option '--role'"),
+        (
+            ("keys", "create", "bot", "-r", "short", "--expires", "soon"),
+            2,
+            "give a number and m, h or d: 30m, 12h, 90d",
+        ),
+        (("keys", "create", "bot", "-r", "short", "--claim", "team"), 2, "'team' is not NAME=VALUE"),
+        (("keys", "create", "bot", "-r", "two words"), 1, "roles.0: use a letter or digit"),
+        (("roles", "grant", "short", "books"), 2, "Missing argument"),
+        (
+            ("roles", "grant", "short", "books", "write"),
+            2,
+            "'write' is not one of 'search', 'read', 'monitor', 'admin'",
+        ),
+        (("roles", "withdraw", "short"), 1, "role 'short' has no grant"),
+        (("search", "books", "otter", "--claim", "most=3"), 2, "give --role too"),
+    ],
+)
+def test_a_wrong_use_is_told(grebe: Grebe, arguments: tuple[str, ...], code: int, message: str) -> None:
+    said = grebe(*arguments)
+
+    assert said.code == code
+    assert message in " ".join(said.err.replace("│", " ").split())
+
+
+def test_a_search_sees_everything_or_what_a_role_sees(grebe: Grebe) -> None:
+    def keys(*arguments: object) -> list[int]:
+        found = grebe("search", "books", "river", "-k", 100, "-o", "json", *arguments).json
+        return sorted(hit["key"] for hit in found["results"])
+
+    assert keys() == list(range(10))
+    assert keys("--role", "short", "--claim", "most=30") == [0, 1, 2]
+    assert keys("--role", "other") == []
+
+
+def test_a_search_as_a_role_tells_why_it_finds_nothing(grebe: Grebe) -> None:
+    said = grebe("search", "books", "river", "--role", "short")
+
+    assert "nothing was found" in said.out
+    assert "The policy of role 'short' lets no row through: the caller has no claim most" in said.err
+
+
+def test_values_are_hashed_as_the_server_does(grebe: Grebe, library: Library) -> None:
+    grebe("keys", "create", "bot", "-r", "short")
+
+    found = grebe("search", "books", "river", "--role", "short", "--claim", "most=30", "-o", "json").json
+
+    assert found["masked"] == ["shelf"]
+    assert {len(hit["fields"]["shelf"]) for hit in found["results"]} == {64}
+
+
+def test_a_policy_that_can_never_be_used_is_refused_on_apply(grebe: Grebe, library: Library, tmp_path: Path) -> None:
+    spec = library.spec.model_dump(mode="json") | {"policies": [{"role": "short", "rows": "team = :team"}]}
+    file = tmp_path / "books.yaml"
+    file.write_text(yaml.safe_dump(spec))
+
+    said = grebe("apply", "-f", file)
+
+    assert said.code == 1
+    assert "policies.0.rows: team is not stored; add it to 'columns' (there are id, shelf, pages)" in said.err
+    assert library.catalog.read().spec.policies[0].rows == "pages < :most"
