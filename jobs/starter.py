@@ -47,6 +47,12 @@ vector:
 # Columns to filter on and to return. The key is there anyway.
 columns: [{columns}]
 
+# Who sees which rows and values; without policies, whoever may search sees all (docs/governance.md):
+# policies:
+#   - role: support
+#     rows: "team = :team"       # a condition on columns; :team is a claim of the caller's key or token
+#     masks: {{email: hash}}       # or redact
+
 # Defaults that may stay out:
 # sync: {{max_delete_ratio: 0.5}}   # a batch that deletes more of the rows waits for a person's word
 # index: {{kind: auto, device: auto, min_recall: 0.95}}

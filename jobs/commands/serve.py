@@ -17,7 +17,12 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(
     host: Annotated[
-        str | None, typer.Option("--host", help="A loopback address.  [default: 127.0.0.1]", show_default=False)
+        str | None,
+        typer.Option(
+            "--host",
+            help="Where to listen; beyond this machine once there is a key.  [default: 127.0.0.1]",
+            show_default=False,
+        ),
     ] = None,
     port: Annotated[
         int | None, typer.Option("--port", "-p", help="0 takes a free one.  [default: 8080]", show_default=False)
@@ -29,9 +34,10 @@ def serve(
     config: Annotated[Path | None, typer.Option("--config", help="A YAML file of settings.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Serve every collection of the store over HTTP, on this machine only.
+    """Serve every collection of the store over HTTP.
 
-    New versions are opened beside the old ones and swapped in; no request fails for it.
+    Until there is an API key (grebe keys create) anybody on this machine may ask, and nobody else can. New versions are
+    opened beside the old ones and swapped in; no request fails for it.
 
     grebe serve --port 8080
     curl -s localhost:8080/v1/collections

@@ -21,7 +21,7 @@ import pytest
 from pydantic import BaseModel
 
 from api.models import MinVersion, SearchBody
-from api.settings import SearchSettings, ServeSettings, ServingSettings
+from api.settings import IdentitySettings, SearchSettings, ServeSettings, ServingSettings
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("connectors", "indexer", "retrieval", "api", "jobs")
@@ -47,19 +47,26 @@ def test_the_examples_of_a_module_hold(name: str) -> None:
 
 def test_the_settings_of_the_server_are_listed_with_their_defaults() -> None:
     table = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-    parts: dict[str, type[BaseModel]] = {"": ServeSettings, "search.": SearchSettings, "serving.": ServingSettings}
+    parts: dict[str, type[BaseModel]] = {
+        "": ServeSettings,
+        "search.": SearchSettings,
+        "serving.": ServingSettings,
+        "identity.": IdentitySettings,
+    }
     defaults = {
         f"{part}{name}": field.default for part, model in parts.items() for name, field in model.model_fields.items()
     }
     defaults["search.threads"] = "the number of cores"
-    del defaults["search"], defaults["serving"]
+    for part in parts:
+        defaults.pop(part.removesuffix("."), None)
     listed: dict[str, str] = {}
     for row in table.partition("## Probes")[0].splitlines():
         if row.startswith("| `"):
             names, shown = (re.findall("`([^`]+)`", cell) or [cell.strip()] for cell in row.split("|")[1:3])
             listed |= dict(zip(names, shown, strict=True)) if len(names) > 1 else {names[0]: ", ".join(shown)}
     shown_as = {
-        name: ", ".join(default) if isinstance(default, tuple) else str(default) for name, default in defaults.items()
+        name: (", ".join(default) or "none") if isinstance(default, tuple) else str(default)
+        for name, default in defaults.items()
     }
     assert listed == shown_as
 
@@ -67,17 +74,22 @@ def test_the_settings_of_the_server_are_listed_with_their_defaults() -> None:
 def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
     """Every block of the walk, in order: the table, the spec, apply, sync, search, then curl against a server."""
     (make_table,) = blocks("python")
-    (spec,) = blocks("yaml")
-    first, asking = blocks("shell")
+    spec, policies = blocks("yaml")
+    first, asking, governing = blocks("shell")
     (tmp_path / "books.py").write_text(make_table, encoding="utf-8")
     (tmp_path / "books.yaml").write_text(spec, encoding="utf-8")
     shell(f"python books.py\n{first}", tmp_path)
     with served(tmp_path) as url:
         answers = shell(asking.replace("http://127.0.0.1:8080", url), tmp_path)
+        (tmp_path / "books.yaml").write_text(spec + policies, encoding="utf-8")
+        in_force = governing.replace("http://127.0.0.1:8080", url).replace("curl", "sleep 2; curl")
+        governed = json.loads(shell(in_force, tmp_path).splitlines()[-1])
     by_query, status, row = map(json.loads, answers.splitlines())
     assert by_query["results"][0]["key"] == 2
     assert (status["state"], status["rows"]) == ("open", 3)
     assert row["key"] == 2
+    assert [(hit["key"], hit["text"]) for hit in governed["results"]] == [(2, "The great crested grebe")]
+    assert governed["masked"] == ["body"]
 
 
 def test_the_readmes_request_is_one() -> None:
@@ -99,9 +111,9 @@ def test_the_readme_names_every_command_and_target() -> None:
 
 
 def test_the_files_that_the_documents_link_to_exist() -> None:
-    for document in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"):
-        links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text(encoding="utf-8"))
-        assert [link for link in links if not (ROOT / link).exists()] == []
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        links = re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8"))
+        assert [link for link in links if not (document.parent / link).exists()] == []
 
 
 def environment() -> dict[str, str]:

@@ -85,7 +85,7 @@ def test_roles_are_granted_listed_and_withdrawn(grebe: Grebe) -> None:
         (
             ("keys", "create", "bot", "-r", "short", "--expires", "soon"),
             2,
-            "give a number and m, h or d: 30m, 12h, 90d",
+            "give a number and m, h or d",
         ),
         (("keys", "create", "bot", "-r", "short", "--claim", "team"), 2, "'team' is not NAME=VALUE"),
         (("keys", "create", "bot", "-r", "two words"), 1, "roles.0: use a letter or digit"),
@@ -93,7 +93,7 @@ def test_roles_are_granted_listed_and_withdrawn(grebe: Grebe) -> None:
         (
             ("roles", "grant", "short", "books", "write"),
             2,
-            "'write' is not one of 'search', 'read', 'monitor', 'admin'",
+            "'write' is not one of",
         ),
         (("roles", "withdraw", "short"), 1, "role 'short' has no grant"),
         (("search", "books", "otter", "--claim", "most=3"), 2, "give --role too"),
