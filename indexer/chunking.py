@@ -7,7 +7,7 @@ each field with the offset where the portion begins, so that the portions of a r
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,7 +44,8 @@ def chunk_rows(rows: pa.Table, spec: CollectionSpec, tokenizer: Tokenizer | None
     ``embed_text``            string        what is embedded and hashed; empty when there is nothing to embed
     ========================  ============  ===================================================================
 
-    A row has at least one chunk. A null field has no portion; an empty one has one, "" at 0. Windows hold
+    A row has at least one chunk. A null field has no portion; an empty one has one, "" at 0. With
+    ``text.chunk.per_field`` each field is cut by itself, so that no chunk has text of two. Windows hold
     ``text.chunk.max_tokens`` tokens, or as many as the model reads if that is fewer, and share ``overlap_tokens``. A
     collection with the source's own vectors has one chunk per row and needs no ``tokenizer``. The document prompt is
     not in ``embed_text``.
@@ -52,22 +53,64 @@ def chunk_rows(rows: pa.Table, spec: CollectionSpec, tokenizer: Tokenizer | None
     Raises BuildError when a text field is missing or not text, or when a tokenizer is needed and not given.
     """
     fields = {name: _text_column(rows, name) for name in spec.text.fields}
-    joined = _joined(list(fields.values()))
     if spec.vector.column is not None:
-        return _whole(fields, joined, np.arange(rows.num_rows))
+        return _whole(fields, _joined(list(fields.values())), np.arange(rows.num_rows))
     if tokenizer is None:
         raise BuildError("chunking by a model's tokens needs the model; load the collection's embedder")
-    size = min(spec.text.chunk.max_tokens, tokenizer.max_tokens)
+    if spec.text.chunk.per_field:
+        return _each_apart(fields, spec.text.chunk, tokenizer)
+    return _together(fields, spec.text.chunk, tokenizer)
+
+
+def _each_apart(fields: Mapping[str, pa.ChunkedArray], chunk: ChunkSpec, tokenizer: Tokenizer) -> pa.Table:
+    """Return the chunks of each field by itself, a row's in the fields' order; a row without text has one."""
+    parts = []
+    without = np.ones(len(next(iter(fields.values()))), dtype=np.bool_)
+    for name, column in fields.items():
+        holds = pc.fill_null(pc.greater(pc.binary_length(column), 0), False).to_numpy()
+        without &= ~holds
+        places = np.flatnonzero(holds)
+        cut = _together({name: column.take(pa.array(places))}, chunk, tokenizer)
+        parts.append(cut.set_column(0, "_row", pa.array(places[cut["_row"].to_numpy()].astype(np.uint32))))
+    parts.append(_whole(fields, _joined(list(fields.values())), np.flatnonzero(without)))
+    chunks = pa.concat_tables(parts, promote_options="default").select(parts[-1].column_names)
+    order = np.argsort(chunks["_row"].to_numpy(), kind="stable")
+    rows = chunks["_row"].to_numpy()[order]
+    first = np.diff(rows, prepend=np.uint32(0xFFFFFFFF)) != 0
+    numbers = np.arange(len(rows)) - np.flatnonzero(first)[np.cumsum(first) - 1]
+    ordered = chunks.take(pa.array(order)).set_column(1, "_chunk", pa.array(numbers.astype(np.uint32)))
+    return _with_empty_fields(ordered, fields, first)
+
+
+def _with_empty_fields(
+    chunks: pa.Table, fields: Mapping[str, pa.ChunkedArray], first: npt.NDArray[np.bool_]
+) -> pa.Table:
+    """Put the empty fields of a row, which have no chunk of their own, into its ``first``."""
+    for name, column in fields.items():
+        empty = pc.fill_null(pc.equal(column, ""), False).take(chunks["_row"])
+        here = pc.and_(empty, pa.array(first))
+        for prefix, value in (("text", ""), ("start", 0)):
+            place = chunks.schema.get_field_index(f"{prefix}.{name}")
+            filled = pc.if_else(here, value, chunks.column(place)).cast(chunks.schema.field(place).type)
+            chunks = chunks.set_column(place, f"{prefix}.{name}", filled)
+    return chunks
+
+
+def _together(fields: Mapping[str, pa.ChunkedArray], chunk: ChunkSpec, tokenizer: Tokenizer) -> pa.Table:
+    """Return the chunks of the joined ``fields``."""
+    n_rows = len(next(iter(fields.values())))
+    joined = _joined(list(fields.values()))
+    size = min(chunk.max_tokens, tokenizer.max_tokens)
     candidates = _maybe_long(joined, size)
     texts = joined.take(pa.array(candidates)).to_pylist()
     cut = _Cut(list(fields))
     for row, text, spans in zip(candidates.tolist(), texts, tokenizer.token_spans(texts), strict=True):
-        windows = token_windows(text, spans, size, spec.text.chunk)
+        windows = token_windows(text, spans, size, chunk)
         if len(windows) > 1:
             cut.add(row, text, windows, {name: column[row].as_py() for name, column in fields.items()})
     if not cut.rows:
-        return _whole(fields, joined, np.arange(rows.num_rows))
-    short = np.setdiff1d(np.arange(rows.num_rows), cut.rows)
+        return _whole(fields, joined, np.arange(n_rows))
+    short = np.setdiff1d(np.arange(n_rows), cut.rows)
     chunks = pa.concat_tables([_whole(fields, joined, short), cut.table()])
     return chunks.take(np.lexsort((chunks["_chunk"].to_numpy(), chunks["_row"].to_numpy())))
 
@@ -161,7 +204,7 @@ def _portions(value: str | None, at: int, windows: list[tuple[int, int]]) -> lis
     return [(value[begin:end], begin) if begin < end else (None, None) for begin, end in ranges]
 
 
-def _whole(fields: dict[str, pa.ChunkedArray], joined: pa.ChunkedArray, rows: npt.NDArray[np.int64]) -> pa.Table:
+def _whole(fields: Mapping[str, pa.ChunkedArray], joined: pa.ChunkedArray, rows: npt.NDArray[np.int64]) -> pa.Table:
     """Return one chunk for each of ``rows``, with all its text."""
     places = pa.array(rows)
     texts = {f"text.{name}": column.take(places) for name, column in fields.items()}

@@ -121,16 +121,26 @@ class SourceSpec(Part):
 
 
 class ChunkSpec(Part):
-    """How a row's text is cut: windows of the embedding model's own tokens."""
+    """How a row's text is cut: windows of the embedding model's own tokens, over all fields together or ``per_field``.
+
+    Where a policy masks a text field, ``per_field`` leaves the others searchable by meaning.
+    """
 
     max_tokens: int = Field(default=256, ge=16, le=8192)
     overlap_tokens: int = Field(default=32, ge=0)
+    per_field: bool = False
 
     @model_validator(mode="after")
     def _overlap_leaves_room(self) -> Self:
         if self.overlap_tokens * 2 > self.max_tokens:
             raise ValueError("overlap_tokens must be at most half of max_tokens")
         return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``per_field`` where it is off: specs and fingerprints are what they were before there was one."""
+        written: dict[str, Any] = write(self)
+        return written if self.per_field else {name: value for name, value in written.items() if name != "per_field"}
 
 
 class TextSpec(Part):
@@ -203,6 +213,12 @@ class CollectionSpec(Part):
     index: IndexSpec = IndexSpec()
     shards: int = Field(default=1, ge=1, le=4096)
     sync: SyncSpec = SyncSpec()
+
+    @model_validator(mode="after")
+    def _chunks_are_our_own(self) -> Self:
+        if self.text.chunk.per_field and self.vector.column:
+            raise ValueError("text.chunk.per_field: the table's own vectors are one for each row, whatever its fields")
+        return self
 
     @model_validator(mode="after")
     def _policies_fit(self) -> Self:

@@ -19,7 +19,7 @@ WORDS = HashEmbedder(8)
 
 
 def spec(
-    *, fields: tuple[str, ...] = ("title", "body"), vector: dict[str, Any] | None = None, **chunk: int
+    *, fields: tuple[str, ...] = ("title", "body"), vector: dict[str, Any] | None = None, **chunk: int | bool
 ) -> CollectionSpec:
     return CollectionSpec.model_validate(
         {
@@ -50,6 +50,58 @@ def rebuilt(chunks: pa.Table, row: int, field: str) -> str | None:
         assert text[start:] == portion[: len(text) - start], "an overlap that differs"
         text = text[:start] + portion
     return text
+
+
+def test_each_field_by_itself_when_asked() -> None:
+    table = chunk_rows(
+        rows(("A title", "Some text."), (None, "b"), ("", "c"), (None, None), ("", ""), ("", None), ("t", "")),
+        spec(per_field=True),
+        WORDS,
+    )
+
+    assert [tuple(chunk.values()) for chunk in table.to_pylist()] == [
+        (0, 0, "A title", None, 0, None, "A title"),
+        (0, 1, None, "Some text.", None, 0, "Some text."),
+        (1, 0, None, "b", None, 0, "b"),
+        (2, 0, "", "c", 0, 0, "c"),
+        (3, 0, None, None, None, None, ""),
+        (4, 0, "", "", 0, 0, ""),
+        (5, 0, "", None, 0, None, ""),
+        (6, 0, "t", "", 0, 0, "t"),
+    ]
+    assert table.schema == chunk_rows(rows(("A", "B")), spec(), WORDS).schema
+
+
+def test_a_long_field_by_itself_is_cut_into_windows_that_the_others_do_not_share() -> None:
+    table = chunk_rows(
+        rows(("t " * 40, "b " * 40), ("short", "b " * 20)),
+        spec(max_tokens=16, overlap_tokens=0, per_field=True),
+        WORDS,
+    )
+
+    chunks = table.to_pylist()
+    assert [(chunk["_row"], chunk["_chunk"]) for chunk in chunks] == [
+        *((0, number) for number in range(6)),
+        *((1, number) for number in range(3)),
+    ]
+    assert all(chunk["text.title"] is None or chunk["text.body"] is None for chunk in chunks)
+    assert rebuilt(table, 0, "title") == "t " * 40
+    assert rebuilt(table, 0, "body") == "b " * 40
+    assert rebuilt(table, 1, "body") == "b " * 20
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(*[st.none() | st.text(" ab.\n", max_size=60)] * 2), min_size=1, max_size=5),
+    st.integers(0, 8),
+)
+def test_fields_cut_apart_are_rebuilt_exactly(pairs: list[tuple[str | None, str | None]], overlap: int) -> None:
+    table = chunk_rows(rows(*pairs), spec(max_tokens=16, overlap_tokens=overlap, per_field=True), WORDS)
+
+    for row, pair in enumerate(pairs):
+        assert (rebuilt(table, row, "title"), rebuilt(table, row, "body")) == pair
+    assert set(table["_row"].to_pylist()) == set(range(len(pairs)))
+    assert not any(chunk["text.title"] and chunk["text.body"] for chunk in table.to_pylist())
 
 
 def test_a_short_row_is_one_chunk_with_its_fields_joined() -> None:

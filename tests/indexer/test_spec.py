@@ -96,7 +96,7 @@ def test_source_columns_hold_a_text_field_that_is_also_a_column_once() -> None:
         (
             "  chunk: {max_tokens: 256, overlap_tokens: 32}",
             "  chunk: {size: 256}",
-            "c.yaml:9: text.chunk.size: unknown key; known are max_tokens, overlap_tokens",
+            "c.yaml:9: text.chunk.size: unknown key; known are max_tokens, overlap_tokens, per_field",
         ),
         (
             '    rows: "team = :team"',
@@ -275,6 +275,18 @@ def test_what_decides_vectors_and_terms_changes_the_fingerprint(parts: dict[str,
 )
 def test_what_decides_neither_leaves_the_fingerprint(parts: dict[str, Any]) -> None:
     assert changed(**parts).fingerprint == parse_spec(FULL).fingerprint
+
+
+def test_cutting_each_field_apart_needs_a_rebuild_and_not_cutting_so_none() -> None:
+    apart = changed(text={"fields": {"summary": 2.0, "details": 1.0}, "chunk": {"per_field": True}})
+    together = changed(text={"fields": {"summary": 2.0, "details": 1.0}, "chunk": {"per_field": False}})
+
+    assert apart.fingerprint != parse_spec(FULL).fingerprint == together.fingerprint
+
+
+def test_the_tables_own_vectors_cannot_be_cut_by_field() -> None:
+    with pytest.raises(ValueError, match=r"text\.chunk\.per_field: the table's own vectors are one for each row"):
+        changed(text={"fields": {"details": 1.0}, "chunk": {"per_field": True}}, vector={"column": "v"}, policies=())
 
 
 @pytest.mark.parametrize(
