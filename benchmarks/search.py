@@ -2,7 +2,8 @@
 
 The corpus is the sentences of the docstrings of installed packages, embedded once by all-MiniLM-L6-v2 and cached; the
 queries are sentences held out of it. Filters pass 50, 10, 1 and 0.1 % of the rows. *Warm* filters have been seen on
-this version; *cold* ones have new values every time, and FAISS gets polars to evaluate them. FAISS is IVF fast-scan
+this version; *cold* ones have new values every time, and FAISS gets polars to evaluate them. *Policies* are the same
+conditions as row policies, their bounds the caller's claims. FAISS is IVF fast-scan
 with exact refinement, its selector given the bitmap; its and hnswlib's settings are the fastest of a sweep that reach
 the recall on these very queries. Grebe runs with its defaults. ``--quick`` takes fewer rows, where recall alone is
 judged: the ratios' goals are those of 100,000.
@@ -47,6 +48,7 @@ SPEC = (
     f"name: {NAME}\nsource: {{table: /none}}\nkey: [id]\ncolumns: [bucket]\ntext: {{fields: {{body: 1}}}}\n"
     "vector: {column: vector, dim: 384}"
 )
+POLICY = 'policies: [{role: reader, rows: "bucket >= :low AND bucket < :high"}]'
 EFFORTS = [(n, k) for n in (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256) for k in (4, 8, 16, 32)]
 
 Vectors = npt.NDArray[np.float32]
@@ -117,12 +119,13 @@ class Grebe:
         from indexer.catalog import Catalog
         from indexer.format.store import Store
         from retrieval.cache import LocalCache
+        from retrieval.policies import Caller
         from retrieval.request import SearchRequest
         from retrieval.search import search
         from retrieval.snapshot import open_snapshot
 
         # Kept, because an import statement takes microseconds of each search.
-        self._corpus, self._request, self._search = corpus, SearchRequest, search
+        self._corpus, self._request, self._search, self._caller = corpus, SearchRequest, search, Caller
         catalog = Catalog.open(Store.at(str(folder / "store")), NAME)
         self.snapshot = open_snapshot(catalog, LocalCache(folder / "cache"))
 
@@ -138,6 +141,12 @@ class Grebe:
             params={} if width is None else {"low": low, "high": low + width},
         )
         return [key[0] for key in self._search(self.snapshot, request).results.keys()]  # noqa: SIM118
+
+    def search_as_reader(self, number: int, width: int) -> list[int]:
+        """Search with query ``number`` as a reader whose policy lets ``width`` buckets through."""
+        caller = self._caller(roles=frozenset({"reader"}), claims={"low": 0, "high": width})
+        request = self._request(vector=self._corpus.query_vectors[number], k=K)
+        return [key[0] for key in self._search(self.snapshot, request, caller=caller).results.keys()]  # noqa: SIM118
 
 
 class Faiss:
@@ -195,12 +204,14 @@ def qps(search: Search, queries: int) -> float:
     return queries / (time.perf_counter() - started)
 
 
-def best_effort(
-    measure_recall: Callable[[tuple[int, int]], float], speed: Callable[[tuple[int, int]], float]
-) -> tuple[int, int]:
-    """The fastest effort of the sweep that reaches the recall; the largest if none does."""
-    reached = [effort for effort in EFFORTS if measure_recall(effort) >= RECALL]
-    return max(reached, key=speed) if reached else EFFORTS[-1]
+def fastest(peer: Faiss, truth: list[set[int]], bits: npt.NDArray[np.uint8] | None, queries: int) -> tuple[int, int]:
+    """The peer's fastest effort of the sweep that reaches the recall; the largest if none does."""
+
+    def search(effort: tuple[int, int]) -> Search:
+        return partial(peer.search, parameters=peer.parameters(effort, bits))
+
+    reached = [effort for effort in EFFORTS if recall(search(effort), truth[:200]) >= RECALL]
+    return max(reached, key=lambda effort: qps(search(effort), min(200, queries))) if reached else EFFORTS[-1]
 
 
 def paired(ours: Search, theirs: Search, queries: int) -> tuple[float, float, float]:
@@ -228,15 +239,7 @@ def add_vector_rows(report: Report, corpus: Corpus, grebe: Grebe, peer: Faiss) -
         truth = corpus.truth(None, width)
         bits = None if width is None else peer.bitmap(0, width)
 
-        def recall_at(
-            effort: tuple[int, int], truth: list[set[int]] = truth, bits: npt.NDArray[np.uint8] | None = bits
-        ) -> float:
-            return recall(partial(peer.search, parameters=peer.parameters(effort, bits)), truth[:200])
-
-        def speed_at(effort: tuple[int, int], bits: npt.NDArray[np.uint8] | None = bits) -> float:
-            return qps(partial(peer.search, parameters=peer.parameters(effort, bits)), min(200, queries))
-
-        effort = best_effort(recall_at, speed_at)
+        effort = fastest(peer, truth, bits, queries)
         warm = partial(grebe.search, mode="vector", width=width, lows=None)
         reached = recall(warm, truth)
         ours, theirs, ratio = paired(warm, partial(peer.search, parameters=peer.parameters(effort, bits)), queries)
@@ -281,6 +284,29 @@ def add_hnswlib_row(report: Report, corpus: Corpus, grebe: Grebe) -> tuple[float
         value, goal = judged(corpus, reached, ratio, 0.7) if k == K else (reached, Goal(least=RECALL))
         report.add(label, our_qps, reached, "hnswlib", their_qps, f"{ratio:.2f}", value=value, goal=goal)
     return seconds, int(index.index_file_size())
+
+
+def add_policy_rows(report: Report, corpus: Corpus, folder: Path, peer: Faiss) -> None:
+    """Searches under a row policy, beside FAISS that is given the policy's bitmap."""
+    from indexer.apply import apply
+    from indexer.format.store import Store
+    from indexer.spec import parse_spec
+
+    apply(Store.at(str(folder / "store")), parse_spec(f"{SPEC}\n{POLICY}"))
+    grebe = Grebe(corpus, folder)
+    for label, width in WIDTHS.items():
+        if width is None:
+            continue
+        truth, bits = corpus.truth(None, width), peer.bitmap(0, width)
+        effort = fastest(peer, truth, bits, len(corpus.queries))
+        ask = partial(grebe.search_as_reader, width=width)
+        reached = recall(ask, truth)
+        ours, theirs, ratio = paired(
+            ask, partial(peer.search, parameters=peer.parameters(effort, bits)), len(corpus.queries)
+        )
+        value, goal = judged(corpus, reached, ratio, 0.8)
+        report.add(f"policy, {label}", ours, reached, "FAISS", theirs, f"{ratio:.2f}", value=value, goal=goal)
+    grebe.snapshot.close()
 
 
 def add_other_modes(report: Report, corpus: Corpus, grebe: Grebe) -> None:
@@ -354,6 +380,7 @@ def measure(arguments: argparse.Namespace) -> Report:
         add_build_rows(report, grebe, peer, corpus, hnsw)
         add_http_rows(report, corpus, folder)
         grebe.snapshot.close()
+        add_policy_rows(report, corpus, folder, peer)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return report

@@ -7,7 +7,6 @@ for the next number.
 
 from __future__ import annotations
 
-import fnmatch
 import getpass
 import re
 import secrets
@@ -60,7 +59,7 @@ class Grant(_Record):
         """Say whether the grant is about ``collection``; only ``*`` is about all of them together."""
         if collection == EVERY_COLLECTION:
             return self.collection == EVERY_COLLECTION
-        return fnmatch.fnmatchcase(collection, self.collection)
+        return re.fullmatch(".*".join(map(re.escape, self.collection.split("*"))), collection) is not None
 
 
 class ApiKey(_Record):

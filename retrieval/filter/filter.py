@@ -107,6 +107,7 @@ def compile_filter(
     )
 
 
+@lru_cache(maxsize=1024)
 def names_in(text: str, dialect: str) -> frozenset[str]:
     """Return the names of the parameters in a WHERE text; raises FilterError where it can't be parsed."""
     placeholders = parse(text, dialect).tree.find_all(exp.Placeholder)
