@@ -21,6 +21,7 @@ from api.errors import AuditUnavailable
 
 MOST_WAITING = 4096
 """Records that wait to be written: a disk that takes 100 ms for a flush still keeps up with 40,000 a second."""
+MOST_WAITING_BYTES = 64 << 20
 RETRY_SECONDS = 1.0
 
 
@@ -39,6 +40,7 @@ class Journal:
         self._failure: str | None = None
         self._open = False
         self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="audit-journal", daemon=True)
 
@@ -72,9 +74,10 @@ class Journal:
                 raise AuditUnavailable("the audit log is closed")
             if self._failure is not None:
                 raise AuditUnavailable(self._failure)
-            if len(self._waiting) >= MOST_WAITING:
-                raise AuditUnavailable(f"{MOST_WAITING} audit records wait for the disk already; try again shortly")
+            if len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES:
+                raise AuditUnavailable(f"{len(self._waiting)} audit records wait for the disk; try again shortly")
             self._waiting.append(one)
+            self._waiting_bytes += len(one.body)
             self._changed.notify()
         return await one.written
 
@@ -89,7 +92,10 @@ class Journal:
         """Return what waits, as soon as something does or is due."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or not self._open, self._patience_seconds())
-            taken, self._waiting = self._waiting, []
+            return self._taken()
+
+    def _taken(self) -> list[_Waiting]:
+        taken, self._waiting, self._waiting_bytes = self._waiting, [], 0
         return taken
 
     def _patience_seconds(self) -> float | None:
@@ -111,7 +117,7 @@ class Journal:
         sentence = f"the audit log cannot be written ({error}); it is tried again every {RETRY_SECONDS:.0f} s"
         with self._changed:
             news, self._failure = self._failure is None, sentence
-            batch, self._waiting = batch + self._waiting, []
+            batch += self._taken()
         _settle(batch, sentence)
         if news:
             self._report(sentence)

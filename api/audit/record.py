@@ -34,11 +34,16 @@ Hash = Callable[[str, str], str]
 """From a domain (what the text is) and a text to its keyed hash."""
 
 
-@dataclass(frozen=True, slots=True)
 class Secret:
-    """Text that may only be recorded as its HMAC."""
+    """Text that may only be recorded as its HMAC. No dataclass, because those have a JSON form."""
 
-    text: str = field(repr=False)
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "Secret(masked)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +60,8 @@ class Principal:
 class Intent:
     """What is about to run. ``route`` is the path's pattern; ``path`` comes without its query string.
 
-    ``facts`` are of any type that has a JSON form, or a :class:`Secret`: ``{"query": Secret(text)}`` is recorded as
-    ``query_hmac``.
+    ``time_ms`` counts from 1970 (UTC). A fact has a JSON form or is a :class:`Secret`: ``{"query": Secret(text)}`` is
+    recorded as ``query_hmac``.
     """
 
     time_ms: int
@@ -73,10 +78,11 @@ class Intent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What came of ``intent``; ``status`` is the answer's HTTP status, ``facts`` as there."""
+    """What came of ``intent``; ``status`` is the answer's HTTP status, ``facts`` are as there."""
 
     intent: Intent
     time_ms: int
+    duration_ms: int
     status: int
     decision: Decision
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -98,7 +104,7 @@ def outcome_record(outcome: Outcome, hashed: Hash) -> Record:
     return record | {
         "severity_id": MEDIUM if outcome.decision == "denied" else INFORMATIONAL,
         "status_id": SUCCESS if outcome.status < 400 else FAILURE,
-        "duration": outcome.time_ms - outcome.intent.time_ms,
+        "duration": outcome.duration_ms,
     }
 
 

@@ -78,7 +78,7 @@ class SigningKey:
 
     def secret_hash(self, domain: str, text: str) -> str:
         """Return the HMAC of ``text``, in hexadecimal; equal texts of two domains have nothing in common."""
-        return hmac.new(self._hmac_key, f"{domain}\0{text}".encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._hmac_key, f"{domain}\0{text}".encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
 
     def __repr__(self) -> str:
         return f"SigningKey({self.fingerprint}, private part masked)"

@@ -167,7 +167,8 @@ class _Check:
     def _attest(self, columns: Columns, facts: dict[str, Any]) -> Problem | None:
         seq, sha256 = self._head.seq, self._head.hash
         checkpoint = Checkpoint(writer=self._writer, seq=seq, hash=sha256, time_ms=columns.time)
-        if not is_signed(str(self._public_key), checkpoint.message(), str(facts.get("signature"))):
+        signed = is_signed(str(self._public_key), checkpoint.message(), str(facts.get("signature")))
+        if not signed or (facts.get("seq"), facts.get("hash")) != (seq, sha256):
             since = self._attested + 1
             sentence = f"record {seq + 1} does not attest the records {since} to {seq}: it or one of them was made anew"
             return Problem(seq + 1, "forged checkpoint", sentence)

@@ -35,7 +35,14 @@ SEARCH = Intent(
     collection="books",
     facts={"query": Secret("red nests"), "k": 10},
 )
-FOUND = Outcome(intent=SEARCH, time_ms=TIME_MS + 12, status=200, decision="allowed", facts={"version": 3, "keys": [1]})
+FOUND = Outcome(
+    intent=SEARCH,
+    time_ms=TIME_MS + 12,
+    duration_ms=11,
+    status=200,
+    decision="allowed",
+    facts={"version": 3, "keys": [1]},
+)
 NEVER = Limits(checkpoint_seconds=60, rotate_bytes=1 << 30, rotate_seconds=3600)
 
 
@@ -113,14 +120,21 @@ def require_sound(folder: Path, store: Store | None = None) -> None:
 
 
 class FailingDisk(LocalDisk):
-    """Fails while ``failing``: it makes no file, and writes half of what it is given."""
+    """While ``failing`` it fails at everything, after it has made the file and written ``written_ratio`` of the data.
 
-    def __init__(self) -> None:
+    All of it is what a failed flush leaves.
+    """
+
+    def __init__(self, written_ratio: float = 0.5) -> None:
+        self.written_ratio = written_ratio
         self.failing = False
 
     def create(self, path: Path) -> File:
+        file = super().create(path)
+        if self.failing:
+            file.close()
         self.check()
-        return _FailingFile(super().create(path), self)
+        return _FailingFile(file, self)
 
     def cut(self, path: Path, size_bytes: int) -> None:
         self.check()
@@ -138,7 +152,7 @@ class _FailingFile:
 
     def append(self, data: bytes) -> None:
         if self._disk.failing:
-            self._file.append(data[: len(data) // 2])
+            self._file.append(data[: int(len(data) * self._disk.written_ratio)])
         self._disk.check()
         self._file.append(data)
 

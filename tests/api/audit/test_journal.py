@@ -132,8 +132,17 @@ def test_more_than_fits_is_refused_at_once(tmp_path: Path) -> None:
 
     refused = [outcome for outcome in outcomes if isinstance(outcome, AuditUnavailable)]
     assert refused
-    assert str(refused[0]) == "4096 audit records wait for the disk already; try again shortly"
+    assert str(refused[0]) == "4096 audit records wait for the disk; try again shortly"
     assert len(refused) + phases_in(tmp_path).count("intent") == len(outcomes)
+
+
+def test_more_bytes_than_fit_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "MOST_WAITING_BYTES", 1)
+
+    with journal_in(tmp_path, disk=SlowDisk()) as journal:
+        outcomes = asyncio.run(appended(journal, 3))
+
+    assert [str(outcome) for outcome in outcomes[1:]] == ["1 audit records wait for the disk; try again shortly"] * 2
 
 
 def test_a_caller_who_goes_away_does_not_disturb_the_others(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,6 @@ from api.errors import AuditBusy, AuditUnavailable, SettingsError
 from indexer.format.store import Store
 from tests.api.audit.scene import FOUND, SEARCH, require_sound, signing_key
 from tests.api.conftest import until
-
-Opened = Callable[..., AuditLog]
 
 
 def opened(tmp_path: Path, store: Store, said: list[str] | None = None, **settings: object) -> AuditLog:
@@ -93,6 +90,28 @@ def test_with_remote_durability_a_store_that_is_away_stops_operations_until_it_i
     assert len(said) == 2
     require_sound(tmp_path / "audit", store)
     assert verify(store)[0].problem is None
+
+
+def test_a_log_verifies_at_any_moment_while_its_server_writes_and_ships(tmp_path: Path, store: Store) -> None:
+    log = opened(tmp_path, store, rotate_bytes=4096)
+
+    async def searches() -> None:
+        for _ in range(100):
+            await one_search(log)
+
+    async def scenario() -> int:
+        writing = asyncio.gather(*(searches() for _ in range(4)))
+        looks = 0
+        while not writing.done() or looks < 3:
+            await asyncio.to_thread(require_sound, tmp_path / "audit", store)
+            looks += 1
+        await writing
+        return looks
+
+    assert asyncio.run(scenario()) >= 3
+    log.stop()
+    (verdict,) = verify(store)
+    assert (verdict.problem, verdict.unattested) == (None, 0)
 
 
 def test_a_restarted_server_goes_on_with_its_chain_and_key(tmp_path: Path, store: Store) -> None:

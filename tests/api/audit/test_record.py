@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
+import pytest
+
 from api.audit.record import PRODUCT, Secret, intent_record, marker, outcome_record
 from tests.api.audit.scene import FOUND, SEARCH, TIME_MS
 
@@ -40,7 +42,7 @@ def test_an_outcome_says_how_the_operation_ended() -> None:
     intent = intent_record(SEARCH, hashed)
     assert record == intent | {
         "time": TIME_MS + 12,
-        "duration": 12,
+        "duration": 11,
         "status_id": 1,
         "metadata": intent["metadata"] | {"uid": "r-1/outcome"},
         "api": intent["api"] | {"response": {"code": 200}},
@@ -72,7 +74,12 @@ def test_keys_of_any_type_are_recorded_as_answers_show_them() -> None:
 
 def test_a_secret_does_not_show_itself() -> None:
     assert repr(SEARCH).count("red nests") == 0
-    assert repr(Secret("red nests")) == "Secret()"
+    assert repr(Secret("red nests")) == "Secret(masked)"
+
+
+def test_a_secret_inside_another_fact_is_refused() -> None:
+    with pytest.raises(TypeError, match="Type is not JSON serializable: Secret"):
+        outcome_record(replace(FOUND, facts={"params": [Secret("red nests")]}), hashed)
 
 
 def test_what_the_chain_says_of_itself_is_a_base_event() -> None:
