@@ -24,7 +24,7 @@ class File(Protocol):
 
 
 class Disk(Protocol):
-    """Makes files and shortens them."""
+    """Makes files, and settles those that a failure or another process left."""
 
     def create(self, path: Path) -> File:
         """Return the new file ``path``, whose name is durable; raises FileExistsError."""
@@ -32,13 +32,20 @@ class Disk(Protocol):
     def cut(self, path: Path, size_bytes: int) -> None:
         """Shorten a file to ``size_bytes``; with 0 it goes, and one that is gone already is fine."""
 
+    def renew(self, path: Path, size_bytes: int) -> None:
+        """Write the first ``size_bytes`` of a file anew, in place of it.
+
+        What a killed process left may be in memory only; and if a flush of it has failed, the kernel counts it as
+        written, so that flushing again would not put it on the disk.
+        """
+
 
 class LocalDisk:
     """The real one."""
 
     def create(self, path: Path) -> File:
         """Return the new file ``path``."""
-        file = _LocalFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600))
+        file = _LocalFile(_new(path))
         try:
             _flush(path.parent)
         except OSError:
@@ -55,6 +62,18 @@ class LocalDisk:
         with path.open("r+b") as file:
             file.truncate(size_bytes)
             os.fsync(file.fileno())
+
+    def renew(self, path: Path, size_bytes: int) -> None:
+        """Write the first ``size_bytes`` of a file anew."""
+        part = path.with_name(f"{path.name}.part")
+        part.unlink(missing_ok=True)
+        file = _LocalFile(_new(part))
+        try:
+            file.append(path.read_bytes()[:size_bytes])
+        finally:
+            file.close()
+        part.replace(path)
+        _flush(path.parent)
 
 
 class _LocalFile:
@@ -85,6 +104,10 @@ def lock(folder: Path) -> int:
             f"{folder}: another process writes its audit log here; give each server an audit.folder of its own"
         ) from error
     return handle
+
+
+def _new(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
 
 
 def _flush(folder: Path) -> None:

@@ -19,6 +19,7 @@ from api.audit.disk import Disk, File, LocalDisk, lock
 from api.audit.files import Place, file_name, journal_files, last_entry, new_writer, place_of, whole_bytes
 from api.audit.record import marker
 from api.audit.signing import SigningKey
+from api.errors import AuditUnreadable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,9 +81,13 @@ class Writer:
         try:
             self._complete.extend(journal_files(self._folder))
             if self._complete:
-                self._cut_torn_end(self._complete[-1])
+                self._settle(self._complete[-1])
             if self._complete:
                 self._go_on_from(self._complete[-1])
+        except AuditUnreadable as error:
+            self.close()
+            remedy = "keep the folder for whoever looks into it, and set audit.folder to a new one"
+            raise AuditUnreadable(f"{error}; {remedy}") from error
         except BaseException:
             self.close()
             raise
@@ -127,13 +132,17 @@ class Writer:
             os.close(self._lock)
             self._lock = None
 
-    def _cut_torn_end(self, newest: Path) -> None:
-        """Shorten ``newest`` to its whole lines: a writer that died leaves half of one, which nobody was promised."""
+    def _settle(self, newest: Path) -> None:
+        """Leave the whole lines of ``newest``, durably: a writer that died may have left half of one.
+
+        Nobody was promised that half.
+        """
         whole = whole_bytes(newest)
         self._cut_bytes = newest.stat().st_size - whole or None
-        if self._cut_bytes or whole == 0:
-            self._disk.cut(newest, whole)
-        if whole == 0:
+        if whole:
+            self._disk.renew(newest, whole)
+        else:
+            self._disk.cut(newest, 0)
             self._complete.pop()
 
     def _go_on_from(self, newest: Path) -> None:
@@ -144,14 +153,12 @@ class Writer:
             self._unsigned_since = time.monotonic()  # it may be: a checkpoint too many does no harm
 
     def _mend(self) -> None:
-        """Leave the file that failed as long as it is known to be durable; what comes next goes to a new one.
-
-        Flushing it again would prove nothing: after a failed fsync the kernel counts the pages that it could not
-        write as clean, so that the next fsync of that file succeeds without them.
-        """
+        """Leave the file that failed as long as it is known to be durable; what comes next goes to a new one."""
         growing = self._growing
         if growing is None or not growing.failed:
             return
+        # Flushing it again would prove nothing: after a failed fsync the kernel counts the pages that it could not
+        # write as clean, so that the next fsync of that file succeeds without them.
         self._let_go(growing)
         surplus = growing.path.stat().st_size - growing.size_bytes if growing.path.exists() else 0
         self._disk.cut(growing.path, growing.size_bytes)

@@ -116,7 +116,9 @@ def test_a_file_that_is_none_is_named_and_the_folder_let_go(tmp_path: Path) -> N
     path.write_bytes(b"nothing of ours\n")
 
     for _ in range(2):
-        with pytest.raises(AuditUnreadable, match=r"\.jsonl, line 1: the line is not a link of the chain"):
+        with pytest.raises(
+            AuditUnreadable, match=r"\.jsonl, line 1: the line is not a link of the chain; keep the folder"
+        ):
             writer_in(tmp_path).open()
 
 
