@@ -58,7 +58,9 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
     app.state.service = service
     for router in (routes_search.router, routes_collections.router, routes_health.router):
         app.include_router(router)
-    app.add_middleware(Operations, log=service.log, metrics=service.metrics, hosts=settings.answered_hosts)
+    app.add_middleware(
+        Operations, log=service.log, metrics=service.metrics, auditor=service.auditor, hosts=settings.answered_hosts
+    )
     _describe(app)
     return app
 

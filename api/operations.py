@@ -1,4 +1,4 @@
-"""One API operation: its request id, its problem if it fails, its log line and its metrics.
+"""Round every operation: its request id, its problem if it fails, its audit record, its log line and its metrics.
 
 A plain ASGI middleware round the whole application. Whatever goes wrong below becomes a problem here, so that no
 answer leaves without a request id and no stack trace reaches a caller.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
@@ -18,8 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.auditing import Auditor, unrecorded
+from api.errors import AuditUnavailable
 from api.logs import Logger
 from api.metrics import Metrics
+from api.operation import Operation, operation_of, route_of
 from api.problems import (
     BAD_REQUEST,
     INTERNAL,
@@ -36,42 +38,25 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """A caller may send any word as a method; each other one would be a metric line of its own."""
-UNMATCHED = "unmatched"
 LOGGED_PREFIX = "/v1/"
-
-
-@dataclass(slots=True)
-class Operation:
-    """What is known of a request while it runs; ``facts`` go into its log line (never query or filter text)."""
-
-    request_id: str
-    trace: dict[str, str]
-    started: float = field(default_factory=time.perf_counter)
-    status: int = 0
-    answering: bool = False
-    code: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-def operation_of(request: Request) -> Operation:
-    """Return the operation that ``request`` belongs to."""
-    operation: Operation = request.scope["grebe.operation"]
-    return operation
 
 
 async def problem_response(request: Request, problem: Exception) -> Response:
     """Return the response of a problem: the handler for :class:`Problem` and the framework's own errors."""
     operation = operation_of(request)
     found = _as_problem(request, problem)
-    operation.code = found.kind.code
+    operation.code, operation.denied = found.kind.code, found.denied
     return Response(found.body(operation.request_id), found.kind.status, found.headers, MEDIA_TYPE)
 
 
 class Operations:
     """The middleware; ``hosts`` are the names in the Host header that are answered, all of them if it is None."""
 
-    def __init__(self, app: ASGIApp, *, log: Logger, metrics: Metrics, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, log: Logger, metrics: Metrics, auditor: Auditor, hosts: frozenset[str] | None
+    ) -> None:
         self._app = app
+        self._auditor = auditor
         self._log = log
         self._metrics = metrics
         self._hosts = hosts
@@ -88,6 +73,8 @@ class Operations:
 
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if scope["path"].startswith(LOGGED_PREFIX):
+                    await self._auditor.ends(scope, operation, message["status"])
                 operation.answering = True
                 operation.status = message["status"]
                 message["headers"] = [*message["headers"], request_id]
@@ -101,6 +88,8 @@ class Operations:
                 await self._answer(
                     scope, receive, send_marked, Problem(MISDIRECTED, "the Host header is not this server's")
                 )
+        except AuditUnavailable:  # what was found out may not leave unrecorded
+            await self._answer(scope, receive, send_marked, unrecorded())
         except Exception as error:
             self._log.error("request failed", exc_info=error, **self._line(scope, operation))
             if operation.answering:
@@ -116,7 +105,7 @@ class Operations:
 
     def _finish(self, scope: Scope, operation: Operation) -> None:
         seconds = time.perf_counter() - operation.started
-        route = _route(scope)
+        route = route_of(scope)
         method = scope["method"] if scope["method"] in METHODS else "other"
         self._metrics.answered(method, route, operation.status, seconds)
         if scope["path"].startswith(LOGGED_PREFIX):
@@ -126,7 +115,7 @@ class Operations:
         line: dict[str, Any] = {
             "request_id": operation.request_id,
             "method": scope["method"],
-            "route": _route(scope),
+            "route": route_of(scope),
             "status": operation.status,
             **operation.trace,
             **operation.facts,
@@ -149,10 +138,6 @@ def _trace(headers: dict[bytes, bytes]) -> dict[str, str]:
 def _host(headers: dict[bytes, bytes]) -> str:
     host = headers.get(b"host", b"").decode("latin-1").lower()
     return host[1 : host.find("]")] if host.startswith("[") else host.partition(":")[0]
-
-
-def _route(scope: Scope) -> str:
-    return getattr(scope.get("route"), "path", UNMATCHED)
 
 
 def _as_problem(request: Request, error: Exception) -> Problem:

@@ -144,6 +144,13 @@ NOT_READY = Kind(
     remedy="The server is opening its first version, or could not: GET /v1/collections/{name}/status says which. Try "
     "again after the seconds in Retry-After.",
 )
+AUDIT_UNAVAILABLE = Kind(
+    code="audit-unavailable",
+    status=503,
+    title="The operation cannot be recorded",
+    remedy="The server writes every operation into its audit log before it answers, and the log cannot be written. Try "
+    "again after the seconds in Retry-After.",
+)
 IDENTITY_UNAVAILABLE = Kind(
     code="identity-unavailable",
     status=503,
@@ -171,7 +178,7 @@ class Problem(Exception):
     """Raised anywhere in a request to answer with a problem.
 
     ``detail`` is for the caller: it names no path of the server and no internals. ``extra`` adds members beside the
-    standard ones.
+    standard ones. ``denied`` says that it is for who asks, which the answer may hide and the audit log may not.
     """
 
     def __init__(
@@ -182,8 +189,10 @@ class Problem(Exception):
         errors: Sequence[Mistake] = (),
         headers: dict[str, str] | None = None,
         extra: dict[str, Any] | None = None,
+        denied: bool = False,
     ) -> None:
         super().__init__(detail)
+        self.denied = denied
         self.kind = kind
         self.detail = detail
         self.errors = tuple(errors)

@@ -14,7 +14,7 @@ from api.direct import DirectRoute
 from api.documented import problems
 from api.identity.access import Access
 from api.models import CollectionAnswer, CollectionsAnswer, FreshnessAnswer, RowAnswer, StatusAnswer
-from api.operations import operation_of
+from api.operation import operation_of
 from api.problems import COLLECTION_NOT_FOUND, DEADLINE, INVALID, NOT_READY, OVERLOADED, ROW_NOT_FOUND
 from api.searching import row_in_time
 from api.service import service_of
@@ -32,6 +32,7 @@ async def list_collections(request: Request) -> Response:
     """Every collection that the caller may use, by name."""
     service = service_of(request)
     access = await service.access(request)
+    await service.begins(request)
     lines = [
         {
             "name": watcher.name,
@@ -54,7 +55,9 @@ async def read_collection(request: Request, name: str) -> Response:
     """The spec as it was applied, and the columns that a filter may name with their types."""
     service = service_of(request)
     access = await service.access(request)
-    snapshot = snapshot_of(service.known(access, name).view)
+    watcher = service.known(access, name)
+    await service.begins(request)
+    snapshot = snapshot_of(watcher.view)
     operation_of(request).facts.update(collection=name, version=snapshot.version)
     state = snapshot.state
     masks = snapshot.sight_of(access.caller).masks
@@ -84,6 +87,7 @@ async def read_status(request: Request, name: str) -> Response:
     service = service_of(request)
     access = await service.access(request)
     watcher = service.known(access, name)
+    await service.begins(request)
     status = status_answer(watcher, datetime.now(UTC))
     operation_of(request).facts.update(collection=name, version=status.version)
     return json_response(status.model_dump(include=None if _may_count(access, watcher) else _FRESHNESS))
@@ -114,10 +118,12 @@ async def read_row(
     service = service_of(request)
     access = await service.access(request)
     watcher = service.watcher(access, name, "read")
+    await service.begins(request)
     operation = operation_of(request)
     operation.facts["collection"] = name
     # The path as it was sent: in the decoded one, a comma within a value looks like a comma between values. The route
     # was matched against the decoded one, so the slashes before the key may be percent-encoded, and its words too.
     raw_key = _SLASH.split(request.scope["raw_path"].decode("ascii"), _SLASHES_BEFORE_KEY)[_SLASHES_BEFORE_KEY]
-    content, operation.facts["version"] = await row_in_time(service, watcher, raw_key, access.caller)
+    content, version = await row_in_time(service, watcher, raw_key, access.caller)
+    operation.facts["version"] = operation.findings["version"] = version
     return Response(content, media_type="application/json")

@@ -45,9 +45,8 @@ async def startupz(request: Request) -> Response:
 
 @router.get("/readyz", response_model=HealthAnswer, responses=UNWELL, summary="Should requests be sent here?")
 async def readyz(request: Request) -> Response:
-    """503 while starting up, and from SIGTERM on."""
-    service = service_of(request)
-    return _health(["the server is shutting down"] if service.draining else _starting(service))
+    """503 while starting up, while the audit log cannot be written, and from SIGTERM on."""
+    return _health(_unready(service_of(request)))
 
 
 @router.get("/version", response_model=VersionAnswer, summary="What runs here?")
@@ -97,6 +96,13 @@ async def index(request: Request) -> Response:
 <a href="/livez">livez</a>, <a href="/startupz">startupz</a>, <a href="/metrics">metrics</a>,
 <a href="/version">version</a></p>"""
     return HTMLResponse(_PAGE.format(body=body))
+
+
+def _unready(service: Service) -> list[str]:
+    """Return why requests should not be sent here."""
+    if service.draining:
+        return ["the server is shutting down"]
+    return [service.auditor.trouble] if service.auditor.trouble else _starting(service)
 
 
 def _starting(service: Service) -> list[str]:

@@ -7,13 +7,15 @@ import time
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from api.auditing import facts_of
 from api.bodies import read_json_bytes
 from api.direct import DirectRoute
 from api.documented import problems
 from api.mistakes import search_body
 from api.models import SearchAnswer
-from api.operations import operation_of
+from api.operation import operation_of
 from api.problems import (
+    AUDIT_UNAVAILABLE,
     COLLECTION_NOT_FOUND,
     DEADLINE,
     FILTER,
@@ -52,6 +54,7 @@ _BODY = {
         OVERLOADED,
         NOT_READY,
         MODEL_UNAVAILABLE,
+        AUDIT_UNAVAILABLE,
         DEADLINE,
     ),
     openapi_extra=_BODY,
@@ -71,8 +74,10 @@ async def search(request: Request, name: str) -> Response:
     operation.facts["collection"] = name
     body = search_body(await read_json_bytes(request, service.settings.max_body_bytes))
     deadline = started + (body.deadline_ms or service.settings.search.deadline_ms) / 1000
+    await service.begins(request, **facts_of(body))
     found = await search_in_time(service, watcher, body, access.caller, deadline=deadline)
-    operation.facts.update(version=found.version, k=body.k, mode=found.mode, results=found.count)
+    operation.facts.update(version=found.version, k=body.k, mode=found.mode, results=len(found.keys))
+    operation.findings.update(version=found.version, mode=found.mode, keys=found.keys, masked=found.masked)
     if found.closed_policies:
-        operation.facts["closed_policies"] = found.closed_policies
+        operation.facts["closed_policies"] = operation.findings["closed_policies"] = found.closed_policies
     return Response(found.content, media_type="application/json")

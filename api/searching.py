@@ -45,12 +45,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """An answer as it goes out, and what the log says of it."""
+    """An answer as it goes out, and what the logs say of it."""
 
     content: bytes
     version: int
     mode: str | None
-    count: int
+    keys: list[Any]
+    masked: tuple[str, ...]
     closed_policies: tuple[str, ...] = ()
 
 
@@ -152,8 +153,9 @@ def _on_newest(watcher: Watcher, work: Callable[[View, Snapshot], T]) -> T:
 
 
 def _found(view: View, snapshot: Snapshot, request: SearchRequest, response: SearchResponse, now: datetime) -> Found:
+    hits = hits_in_time(response.results, request.deadline)
     answer = {
-        "results": hits_in_time(response.results, request.deadline),
+        "results": hits,
         "masked": response.masked,
         "version": snapshot.version,
         "source": source_answer(snapshot.state),
@@ -165,7 +167,8 @@ def _found(view: View, snapshot: Snapshot, request: SearchRequest, response: Sea
         content=encode(answer),
         version=snapshot.version,
         mode=response.plan.mode,
-        count=len(response.results),
+        keys=[hit["key"] for hit in hits],
+        masked=response.masked,
         closed_policies=response.closed_policies,
     )
 

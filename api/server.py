@@ -135,6 +135,7 @@ def _take_all_descriptors() -> None:
 
 
 def _bound(settings: ServeSettings, service: Service) -> socket.socket:
+    """Take the address, and the audit log's folder with it, before anything runs; raises SettingsError."""
     host = settings.host
     if not is_loopback(host):
         _require_identity(host, service)
@@ -151,6 +152,11 @@ def _bound(settings: ServeSettings, service: Service) -> socket.socket:
         raise SettingsError(
             f"port: {settings.port} on {host} cannot be bound ({error.strerror}); choose another with --port"
         ) from error
+    try:
+        service.start_audit()
+    except SettingsError:
+        bound.close()
+        raise
     return bound
 
 

@@ -6,20 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from fastapi import Request
 
 from api.answers import status_answer
+from api.audit.log import AuditLog
+from api.auditing import Auditor
 from api.collections import Collections
 from api.embedders import Embedders
-from api.errors import PoolFull, SettingsError
+from api.errors import AuditBusy, AuditUnreadable, PoolFull, SettingsError
 from api.identity.access import Access
 from api.identity.control import Action
 from api.identity.identity import Identity
 from api.logs import Logger, open_log
 from api.metrics import Metrics
 from api.models import StatusAnswer
-from api.operations import operation_of
+from api.operation import operation_of
 from api.pool import SearchPool
 from api.problems import COLLECTION_NOT_FOUND, Problem
 from api.settings import ServeSettings
@@ -41,6 +44,8 @@ class Service:
         self.embedders = Embedders(self.log)
         self.gpu = _gpu(settings, self.log)
         store = Store.at(settings.store)
+        self.audit = AuditLog(settings.audit, store, self._report_audit) if settings.audit.folder else None
+        self.auditor = Auditor(self.audit)
         self.identity = Identity(store, settings.identity, log=self.log)
         self.pool = SearchPool(threads=settings.search.threads, queue=settings.search.queue)
         self.collections = Collections(
@@ -51,15 +56,27 @@ class Service:
             log=self.log,
             metrics=self.metrics,
         )
+        self._audit_started = False
         self.waiting = 0
         self.draining = False
         self.metrics.describe(self.statuses)
         self.metrics.queue_depth.set_function(lambda: self.pool.depth)
 
     def start(self) -> None:
-        """Begin to watch the store."""
+        """Begin to watch the store, and to write the audit log unless :meth:`start_audit` was called."""
+        self.start_audit()
         self.identity.start()
         self.collections.start()
+
+    def start_audit(self) -> None:
+        """Begin to write the audit log, once; raises :class:`api.errors.SettingsError` if its folder cannot be had."""
+        if self.audit is None or self._audit_started:
+            return
+        try:
+            self.audit.start()
+        except (AuditBusy, AuditUnreadable, OSError) as error:
+            raise SettingsError(f"audit.folder: {error}") from error
+        self._audit_started = True
 
     def stop(self) -> None:
         """Let searches end, then every thread."""
@@ -69,6 +86,8 @@ class Service:
         self.embedders.close()
         if self.gpu is not None:
             self.gpu.close()
+        if self.audit is not None:
+            self.audit.stop()
 
     @property
     def alive(self) -> bool:
@@ -78,8 +97,14 @@ class Service:
     async def access(self, request: Request) -> Access:
         """Return what ``request`` may do; raises the 401 of one that does not say who asks."""
         access = await self.identity.access_of(request.headers.get("authorization"))
-        operation_of(request).facts["actor"] = access.principal.id
+        operation = operation_of(request)
+        operation.principal = access.principal
+        operation.facts["actor"] = access.principal.id
         return access
+
+    async def begins(self, request: Request, **facts: Any) -> None:
+        """Return once it is in the audit log that ``request`` is about to run; raises the 503."""
+        await self.auditor.begins(request.scope, operation_of(request), facts)
 
     def watcher(self, access: Access, name: str, action: Action) -> Watcher:
         """Return the watcher of the collection ``name`` for ``action``; raises the 404, or the 403."""
@@ -90,13 +115,16 @@ class Service:
     def known(self, access: Access, name: str) -> Watcher:
         """Return the watcher of the collection ``name`` for a caller who may do anything with it; raises the 404."""
         if not access.knows(name):
-            raise Problem(COLLECTION_NOT_FOUND, "there is no collection of that name")
+            raise Problem(COLLECTION_NOT_FOUND, "there is no collection of that name", denied=True)
         return self.collections.find(name)
 
     def _warm(self, snapshot: Snapshot) -> None:
         snapshot.gpu = self.gpu
         if snapshot.spec.vector.model is not None:
             self.embedders.warm(snapshot.spec.vector)
+
+    def _report_audit(self, sentence: str) -> None:
+        self.log.error("audit", error=sentence)
 
     @contextmanager
     def waiter(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as NotJson
 
+from api.audit.settings import AuditSettings
 from api.errors import SettingsError
 from api.hosts import is_loopback
 from api.identity.issuers import IssuerSettings
@@ -102,6 +103,7 @@ class ServeSettings(BaseSettings):
     search: SearchSettings = SearchSettings()
     serving: ServingSettings = ServingSettings()
     identity: IdentitySettings = IdentitySettings()
+    audit: AuditSettings = AuditSettings()
 
     @property
     def answered_hosts(self) -> frozenset[str] | None:
@@ -171,6 +173,7 @@ def _sentence(item: Any) -> str:
             "search": SearchSettings,
             "serving": ServingSettings,
             "identity": IdentitySettings,
+            "audit": AuditSettings,
         }
         known = parts.get(field.partition(".")[0] if "." in field else "", ServeSettings).model_fields
         return f"{field}: there is no such setting{did_you_mean(str(item['loc'][-1]), known)}"

@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jobs.commands import (
+    audit,
     collections,
     demo,
     doctor,
@@ -53,7 +54,7 @@ def _flowing(text: str) -> str:
     return "\n\n".join(part if part.startswith("grebe ") else part.replace("\n", " ") for part in paragraphs)
 
 
-for room in (collections, sync, verify, serve, search, identity, versions, maintenance, evaluate, doctor, demo):
+for room in (collections, sync, verify, serve, search, identity, audit, versions, maintenance, evaluate, doctor, demo):
     room.add_to(app)
 for group in (app, *(info.typer_instance for info in app.registered_groups if info.typer_instance)):
     for command_info in group.registered_commands:

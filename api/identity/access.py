@@ -54,4 +54,4 @@ class Access:
         """Raise the 403 unless ``action`` is allowed on ``collection``, or on all of them together."""
         if not self.may(action, collection):
             where = "all collections together" if collection == EVERY_COLLECTION else "this collection"
-            raise Problem(FORBIDDEN, f"no role of yours allows '{action}' on {where}")
+            raise Problem(FORBIDDEN, f"no role of yours allows '{action}' on {where}", denied=True)

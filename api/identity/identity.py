@@ -91,18 +91,18 @@ class Identity:
     async def _principal(self, authorization: str | None, control: Control) -> Principal:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise Problem(UNAUTHENTICATED, "the request has no bearer credentials", headers=_MISSING)
+            raise Problem(UNAUTHENTICATED, "the request has no bearer credentials", headers=_MISSING, denied=True)
         hash_key = bytes.fromhex(control.hash_key)
         if is_key(token):
             key = holder_of(token, control, datetime.now(UTC))
             if key is None:
-                raise Problem(UNAUTHENTICATED, "the key is not known, has expired or was revoked", headers=_REFUSED)
+                raise _refused("the key is not known, has expired or was revoked")
             caller = Caller(roles=frozenset(key.roles), claims=key.claims, hash_key=hash_key)
             return Principal(kind="key", id=f"key:{key.id}", name=key.name, caller=caller)
         try:
             verified = await self._tokens.verify(token)
         except TokenRefused as error:
-            raise Problem(UNAUTHENTICATED, str(error), headers=_REFUSED) from error
+            raise _refused(str(error)) from error
         caller = Caller(roles=verified.roles, claims=verified.claims, hash_key=hash_key)
         return Principal(
             kind="token", id=f"token:{verified.issuer}#{verified.subject}", name=verified.subject, caller=caller
@@ -121,3 +121,7 @@ class Identity:
                     self._log.error("keys and roles cannot be read", exc_info=error)
                 self._failing = True
             self._stopping.wait(POLL_SECONDS)
+
+
+def _refused(detail: str) -> Problem:
+    return Problem(UNAUTHENTICATED, detail, headers=_REFUSED, denied=True)

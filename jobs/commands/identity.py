@@ -61,7 +61,9 @@ def create(
     from api.identity.administration import create_key
 
     control = _table(store)
-    key, kept = create_key(control, name, roles=role, claims=_claims(claim or []), lifetime=_lifetime(expires))
+    key, kept = create_key(
+        control, name, roles=role, claims=_claims(claim or []), lifetime=lifetime(expires, "--expires")
+    )
     for each in kept.roles:
         if each not in (control.read() or _nothing()).roles:
             note(f"Role '{each}' may do nothing yet: grebe roles grant {each} COLLECTION search")
@@ -195,15 +197,15 @@ def _claims(given: list[str]) -> dict[str, Claim]:
     return cast("dict[str, Claim]", parameters(given, option="--claim"))
 
 
-def _lifetime(text: str | None) -> timedelta | None:
-    """Return the time that ``text`` names.
+def lifetime(text: str | None, option: str) -> timedelta | None:
+    """Return the time that ``text``, given for ``option``, names.
 
-    >>> _lifetime("90d"), _lifetime(None)
+    >>> lifetime("90d", "--expires"), lifetime(None, "--expires")
     (datetime.timedelta(days=90), None)
     """
     if text is None:
         return None
     match = re.fullmatch(r"([1-9]\d{0,4})([mhd])", text)
     if match is None:
-        raise typer.BadParameter("give a number and m, h or d: 30m, 12h, 90d", param_hint="--expires")
+        raise typer.BadParameter("give a number and m, h or d: 30m, 12h, 90d", param_hint=option)
     return timedelta(**{_UNITS[match[2]]: int(match[1])})

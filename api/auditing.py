@@ -1,0 +1,90 @@
+"""Operations on their way into the audit log: what they are about to do, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.types import Scope
+
+from api.audit.log import AuditLog
+from api.audit.record import Intent, Outcome, Secret
+from api.audit.record import Principal as Actor
+from api.errors import AuditUnavailable
+from api.identity.access import ANONYMOUS
+from api.models import SearchBody
+from api.operation import Operation, route_of
+from api.problems import AUDIT_UNAVAILABLE, Problem
+
+RETRY_AFTER = {"Retry-After": "1"}
+
+
+class Auditor:
+    """Writes operations into ``log``; without one it does nothing."""
+
+    def __init__(self, log: AuditLog | None) -> None:
+        self._log = log
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no operation can run, if none can."""
+        return "the audit log cannot be written" if self._log is not None and not self._log.healthy else None
+
+    async def begins(self, scope: Scope, operation: Operation, facts: dict[str, Any]) -> None:
+        """Return once it is durable that ``operation`` is about to run with ``facts``; raises the 503."""
+        if self._log is None:
+            return
+        operation.intent = _intent(scope, operation, facts)
+        try:
+            await self._log.intent(operation.intent)
+        except AuditUnavailable as error:
+            raise unrecorded() from error
+
+    async def ends(self, scope: Scope, operation: Operation, status: int) -> None:
+        """Return once it is durable how ``operation`` ended.
+
+        Raises :class:`api.errors.AuditUnavailable`, at most once for each operation.
+        """
+        if self._log is None or operation.concluded:
+            return
+        operation.concluded = True
+        outcome = Outcome(
+            intent=operation.intent or _intent(scope, operation, {}),
+            time_ms=int(time.time() * 1000),
+            duration_ms=round((time.perf_counter() - operation.started) * 1000),
+            status=status,
+            decision="denied" if operation.denied else "allowed",
+            facts=operation.findings | ({"code": operation.code} if operation.code else {}),
+        )
+        await self._log.outcome(outcome)
+
+
+def facts_of(body: SearchBody) -> dict[str, Any]:
+    """Return what a search asks for, its texts and values as secrets."""
+    asked = {"query": body.query, "filter": body.filter, "vector": body.vector, "params": body.params or None}
+    secrets = {name: Secret(str(value)) for name, value in asked.items() if value is not None}
+    return secrets | {"mode": body.mode, "k": body.k, "include": body.include}
+
+
+def _intent(scope: Scope, operation: Operation, facts: dict[str, Any]) -> Intent:
+    principal = operation.principal or ANONYMOUS
+    client = scope.get("client")
+    return Intent(
+        time_ms=int(time.time() * 1000),
+        request_id=operation.request_id,
+        principal=Actor(
+            kind=principal.kind, id=principal.id, name=principal.name, roles=tuple(sorted(principal.caller.roles))
+        ),
+        client_ip=client[0] if client else "",
+        activity="read",
+        method=scope["method"],
+        route=route_of(scope),
+        path=scope["path"],
+        collection=scope.get("path_params", {}).get("name"),
+        facts=facts,
+    )
+
+
+def unrecorded() -> Problem:
+    """Return the 503 of an operation that the audit log could not take."""
+    return Problem(AUDIT_UNAVAILABLE, "the operation could not be written into the audit log", headers=RETRY_AFTER)

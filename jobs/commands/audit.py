@@ -1,0 +1,136 @@
+"""``audit``: check the audit log of the store's servers, and read it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jobs.commands.identity import lifetime
+from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
+from jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from api.audit.verify import Verdict
+
+audit = typer.Typer(no_args_is_help=True, help="Check and read the audit log.", rich_markup_mode="rich")
+
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--folder", help="A server's audit.folder, for what it has not shipped yet."),
+]
+VERDICT_COLUMNS = ("writer", "records", "from", "to", "not yet signed", "key", "problem")
+RECORD_COLUMNS = ("time", "actor", "operation", "collection", "phase", "status", "decision")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this module's commands to ``app``."""
+    app.add_typer(audit, name="audit")
+
+
+@audit.command("verify")
+def verify_log(
+    folder: FolderOption = None,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option("--key", help="A public key (PEM) that is trusted; may be repeated."),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", help="A file that remembers how far the log was, kept elsewhere than the log."),
+    ] = None,
+    store: StoreOption = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Check that no record was altered, dropped or reordered; the first that was is named, and the exit code is 1.
+
+    Each server's log is a chain of its own, signed at least once a minute. Without --key its public key is taken from
+    the log, so that a log which was made anew as a whole, under another key, looks whole. A log that lost its end looks
+    whole too, unless --state remembers that there was more.
+
+    grebe audit verify --key replica-1.pem --state /safe/audit.json
+    """
+    from api.audit.signing import read_public
+    from api.audit.verify import verify
+    from indexer.format.store import Store
+    from jobs.checkpoints import read_checkpoints, write_checkpoints
+
+    verdicts = verify(
+        Store.at(Settings.read(store=store).store),
+        folder,
+        trusted=[read_public(path) for path in key or []],
+        known=read_checkpoints(state) if state else (),
+    )
+    if output is Format.JSON:
+        print_json({"writers": [_verdict(verdict) for verdict in verdicts]})
+    elif verdicts:
+        stdout().print(table(VERDICT_COLUMNS, [list(_verdict(verdict).values()) for verdict in verdicts]))
+    else:
+        note("There is no audit log in the store; a server keeps one where audit.folder is set (docs/governance.md).")
+    if any(verdict.problem for verdict in verdicts):
+        raise typer.Exit(1)
+    if state:
+        write_checkpoints(state, [verdict.checkpoint for verdict in verdicts if verdict.checkpoint])
+
+
+@audit.command("list")
+def list_records(
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="How far back: 30m, 12h, 90d.")] = None,
+    collection: Annotated[str | None, typer.Option("--collection", help="Of this collection alone.")] = None,
+    actor: Annotated[str | None, typer.Option("--actor", help="Of this caller alone, as key:ID.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many records at most.")] = 50,
+    folder: FolderOption = None,
+    store: StoreOption = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show what was asked, the newest first; as JSON the whole records, which are OCSF events.
+
+    grebe audit list --since 24h --actor key:0123456789ab
+    """
+    from api.audit.reading import Wanted, records
+    from indexer.format.store import Store
+
+    back = lifetime(since, "--since")
+    since_ms = int((datetime.now(UTC) - back).timestamp() * 1000) if back else None
+    wanted = Wanted(since_ms=since_ms, collection=collection, actor=actor)
+    found = records(Store.at(Settings.read(store=store).store), folder, wanted)
+    asked = list(islice((record for record in found if record["class_uid"]), limit))
+    if output is Format.JSON:
+        print_json({"records": asked})
+    elif asked:
+        stdout().print(table(RECORD_COLUMNS, [_line(record) for record in asked]))
+    else:
+        note("There is no such record; what a server has not shipped yet is in its audit.folder: --folder")
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    problem = verdict.problem
+    return {
+        "writer": verdict.writer,
+        "records": verdict.records,
+        "from": _time(verdict.first_time_ms),
+        "to": _time(verdict.last_time_ms),
+        "unattested": verdict.unattested,
+        "key": "trusted" if verdict.trusted else "from the log",
+        "problem": f"{problem.kind}: {problem.sentence}" if problem else None,
+    }
+
+
+def _line(record: dict[str, Any]) -> list[object]:
+    unmapped = record["unmapped"]
+    return [
+        _time(record["time"]),
+        record["actor"]["user"]["uid"],
+        record["api"]["operation"],
+        unmapped.get("collection"),
+        unmapped["phase"],
+        record["api"].get("response", {}).get("code"),
+        unmapped.get("decision"),
+    ]
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)

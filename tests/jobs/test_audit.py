@@ -1,0 +1,120 @@
+"""``grebe audit``: a log is checked and read."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.audit.log import AuditLog
+from api.audit.objects import PREFIX
+from api.audit.record import Intent, Outcome, Principal, Secret
+from api.audit.settings import AuditSettings
+from indexer.format.store import Store
+from tests.jobs.command import Grebe, grebe_on
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.at(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def grebe(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Grebe:
+    monkeypatch.setenv("GREBE_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("GREBE_DEBUG", raising=False)
+    return grebe_on(capfd)
+
+
+def write(folder: Path, store: Store, *collections: str, **settings: Any) -> None:
+    """Let a server write one search of each collection, and ship it."""
+
+    async def ask(log: AuditLog) -> None:
+        for number, collection in enumerate(collections):
+            intent = Intent(
+                time_ms=1_790_000_000_000 + number,
+                request_id=f"r{number}",
+                principal=Principal(kind="key", id="key:1", name="bot"),
+                client_ip="127.0.0.1",
+                activity="read",
+                method="POST",
+                route="/v1/collections/{name}/search",
+                path=f"/v1/collections/{collection}/search",
+                collection=collection,
+                facts={"query": Secret("otters")},
+            )
+            await log.intent(intent)
+            await log.outcome(
+                Outcome(intent=intent, time_ms=intent.time_ms, duration_ms=3, status=200, decision="allowed")
+            )
+
+    log = AuditLog(AuditSettings(folder=folder, **settings), store, lambda sentence: None)
+    log.start()
+    asyncio.run(ask(log))
+    log.stop()
+
+
+def test_a_log_is_verified_and_the_first_bad_record_named(grebe: Grebe, store: Store, tmp_path: Path) -> None:
+    assert "There is no audit log in the store" in grebe("audit", "verify").err
+    write(tmp_path / "audit", store, "books", "papers")
+
+    (whole,) = grebe("audit", "verify", "-o", "json").json["writers"]
+    assert (whole["records"], whole["unattested"], whole["key"], whole["problem"]) == (6, 0, "from the log", None)
+
+    (shipped,) = [path for path in store.list(PREFIX) if path.endswith(".parquet")]
+    store.put(shipped, store.get(shipped)[:-9])
+    said = grebe("audit", "verify")
+    assert said.code == 1
+    assert "unreadable file" in said.out
+
+
+def test_only_trusted_keys_count_if_any_are_given(grebe: Grebe, store: Store, tmp_path: Path) -> None:
+    write(tmp_path / "audit", store, "books")
+    (key,) = [path for path in store.list(PREFIX) if path.endswith("key.pem")]
+    (tmp_path / "one.pem").write_bytes(store.get(key))
+    assert grebe("audit", "verify", "--key", tmp_path / "one.pem").code == 0
+
+    write(tmp_path / "another", store, "books")
+
+    said = grebe("audit", "verify", "--key", tmp_path / "one.pem", "-o", "json")
+    assert said.code == 1
+    assert sorted(writer["key"] for writer in said.json["writers"]) == ["from the log", "trusted"]
+    assert "cannot be read as a public key" in grebe("audit", "verify", "--key", tmp_path / "no.pem").err
+
+
+def test_a_log_that_lost_its_end_is_found_by_what_is_remembered(grebe: Grebe, store: Store, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    write(tmp_path / "audit", store, "books", rotate_bytes=1024)
+    first = set(store.list(PREFIX))
+    write(tmp_path / "audit", store, "papers", rotate_bytes=1024)
+    assert grebe("audit", "verify", "--state", state).code == 0
+
+    store.delete(sorted(set(store.list(PREFIX)) - first))
+
+    assert grebe("audit", "verify").code == 0
+    said = grebe("audit", "verify", "--state", state, "-o", "json")
+    assert said.code == 1
+    assert said.json["writers"][0]["problem"].startswith("dropped: record ")
+    state.write_text("{")
+    assert "cannot be read as what an earlier" in grebe("audit", "verify", "--state", state).err
+
+
+def test_records_are_listed_newest_first(grebe: Grebe, store: Store, tmp_path: Path) -> None:
+    write(tmp_path / "audit", store, "books", "papers")
+
+    found = grebe("audit", "list", "-o", "json").json["records"]
+    assert [(record["unmapped"]["collection"], record["unmapped"]["phase"]) for record in found] == [
+        ("papers", "outcome"),
+        ("papers", "intent"),
+        ("books", "outcome"),
+        ("books", "intent"),
+    ]
+    table = grebe("audit", "list", "--collection", "books", "--limit", 1).out
+    assert "POST /v1/collections/{name}/search" in table
+    assert "allowed" in table
+    assert "papers" not in table
+    assert "There is no such record" in grebe("audit", "list", "--actor", "key:2").err
+    assert "There is no such record" in grebe("audit", "list", "--since", "1m").err
+    assert grebe("audit", "list", "--since", "x").code == 2
