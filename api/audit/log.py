@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from api.audit.journal import Journal
@@ -27,9 +28,10 @@ class AuditLog:
 
     def __init__(self, settings: AuditSettings, store: Store, report: Callable[[str], None]) -> None:
         folder = _made(settings.folder)
+        self._tell = report
         self._key = SigningKey.read(settings.signing_key) if settings.signing_key else _own_key(folder)
         shipper = Shipper(store, self._key)
-        self._background = BackgroundShipper(shipper, report) if settings.durability == "local" else None
+        self._background = BackgroundShipper(shipper, self._report) if settings.durability == "local" else None
         limits = Limits(
             checkpoint_seconds=settings.checkpoint_seconds,
             # A file that is complete after each batch is shipped before those who wait for the batch are answered.
@@ -37,7 +39,7 @@ class AuditLog:
             rotate_seconds=settings.rotate_seconds,
         )
         completed = self._background.add if self._background else shipper.ship
-        self._journal = Journal(Writer(folder, self._key, limits, completed=completed), report)
+        self._journal = Journal(Writer(folder, self._key, limits, completed=completed), self._report)
 
     def start(self) -> None:
         """Begin to write.
@@ -74,6 +76,10 @@ class AuditLog:
     def secret_hash(self, domain: str, text: str) -> str:
         """Return the HMAC of ``text``, in hexadecimal; ``domain`` says what it is, such as ``query``."""
         return self._key.secret_hash(domain, text)
+
+    def _report(self, sentence: str) -> None:
+        with suppress(Exception):  # who cannot be told must not end a thread that others wait for
+            self._tell(sentence)
 
 
 def _made(folder: Path | None) -> Path:

@@ -28,6 +28,12 @@ def opened(tmp_path: Path, store: Store, said: list[str] | None = None, **settin
     return log
 
 
+def lead(place: Path, target: Path) -> None:
+    """Let ``place`` lead to ``target``, from one moment to the next."""
+    place.with_name("next").symlink_to(target)
+    place.with_name("next").replace(place)
+
+
 async def one_search(log: AuditLog) -> None:
     await log.intent(SEARCH)
     await log.outcome(FOUND)
@@ -70,19 +76,20 @@ def test_with_remote_durability_a_store_that_is_away_stops_operations_until_it_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journals, "RETRY_SECONDS", 0.02)
-    away, said = tmp_path / "store", list[str]()
-    store = Store.at(str(away))
+    place, said = tmp_path / "store", list[str]()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"a file is no folder")
+    lead(place, tmp_path / "folder")
+    store = Store.at(str(place))
     log = opened(tmp_path, store, said, durability="remote")
     asyncio.run(log.intent(SEARCH))
-    away.rename(tmp_path / "elsewhere")
-    away.write_bytes(b"a file is no folder")
+    lead(place, tmp_path / "file")
 
     with pytest.raises(AuditUnavailable, match=r"the audit log cannot be written \(.*/store/_audit/v1/.* could not be"):
         asyncio.run(log.outcome(FOUND))
     assert not log.healthy
 
-    away.unlink()
-    (tmp_path / "elsewhere").rename(away)
+    lead(place, tmp_path / "folder")
     until(lambda: log.healthy)
     asyncio.run(log.outcome(FOUND))
     log.stop()
