@@ -5,19 +5,21 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import orjson
 
-from api.audit.files import journal_files, place_of, read_entries
+from api.audit.files import Place, journal_files, place_of, read_entries
 from api.audit.objects import PREFIX, Row, columns_of, from_parquet, place_in_store
 from api.audit.record import Record
 from api.errors import AuditUnreadable
 from indexer.format.store import Store
+
+T = TypeVar("T")
 
 
 class Piece(NamedTuple):
@@ -63,16 +65,12 @@ def open_chains(store: Store, folder: Path | None) -> Iterator[dict[str, Chain]]
     """
     chains: dict[str, Chain] = defaultdict(Chain)
     with ExitStack() as opened:
-        for path in journal_files(folder) if folder else []:
-            try:
+        for place, path in _without_gaps(partial(_files, folder)):
+            with suppress(FileNotFoundError):  # it was shipped since the folder was listed
                 file = opened.enter_context(path.open("rb"))
-            except FileNotFoundError:  # it was shipped since the folder was listed
-                continue
-            writer, first = place_of(path)
-            chains[writer].local.append(Piece(first, partial(_local_rows, file)))
-        for name in store.list(PREFIX):
-            if place := place_in_store(name):
-                chains[place.writer].stored.append(Piece(place.first, partial(_stored_rows, store, name)))
+                chains[place.writer].local.append(Piece(place.first, partial(_local_rows, file)))
+        for place, name in _without_gaps(partial(_objects, store)):
+            chains[place.writer].stored.append(Piece(place.first, partial(_stored_rows, store, name)))
         yield dict(sorted(chains.items()))
 
 
@@ -88,6 +86,26 @@ def records(
         for record in heapq.merge(*each, key=_time_of, reverse=newest_first):
             if wanted is None or wanted.fits(record):
                 yield record
+
+
+def _files(folder: Path | None) -> list[tuple[Place, Path]]:
+    return [(place_of(path), path) for path in journal_files(folder)] if folder else []
+
+
+def _objects(store: Store) -> list[tuple[Place, str]]:
+    return [(place, name) for name in store.list(PREFIX) if (place := place_in_store(name))]
+
+
+def _without_gaps(listed: Callable[[], list[tuple[Place, T]]]) -> list[tuple[Place, T]]:
+    """Return what ``listed`` shows, up to the newest that it showed a moment before.
+
+    Files come in order, but a listing may show one and not the one before it, if both came while it was made. A
+    second listing shows all that was there at the end of the first.
+    """
+    newest: dict[str, int] = {}
+    for place, _ in listed():
+        newest[place.writer] = max(place.first, newest.get(place.writer, 0))
+    return [(place, what) for place, what in listed() if place.first <= newest.get(place.writer, 0)]
 
 
 def _once_each(chain: Chain, newest_first: bool) -> Iterator[Record]:

@@ -107,6 +107,7 @@ def test_a_log_verifies_at_any_moment_while_its_server_writes_and_ships(tmp_path
             await one_search(log)
 
     async def scenario() -> int:
+        await one_search(log)
         writing = asyncio.gather(*(searches() for _ in range(4)))
         looks = 0
         while not writing.done() or looks < 3:

@@ -9,7 +9,7 @@ import pytest
 
 from api.audit.chain import canonical
 from api.audit.files import journal_files
-from api.audit.reading import Wanted, records
+from api.audit.reading import Wanted, open_chains, records
 from api.audit.shipping import Shipper
 from api.errors import AuditUnreadable
 from indexer.format.store import Store
@@ -75,3 +75,16 @@ def test_a_file_that_cannot_be_read_is_named(store: Store, folder: Path) -> None
 
     with pytest.raises(AuditUnreadable, match=rf"{path}, line 1: the line is not a link of the chain"):
         list(records(store, folder))
+
+
+def test_a_listing_that_misses_a_file_which_came_meanwhile_shows_no_gap(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [path for path in store.list() if path.endswith(".parquet")]
+    own = [path for path in paths if signing_key(1).fingerprint in path]
+    assert len(own) == 2
+    listings = iter([own[1:], own])
+    monkeypatch.setattr(Store, "list", lambda self, prefix: next(listings))
+
+    with open_chains(store, None) as chains:
+        assert [[piece.first for piece in chain.stored] for chain in chains.values()] == [[1, 4]]

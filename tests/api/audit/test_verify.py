@@ -31,7 +31,7 @@ CHECKPOINTS = (8, 15)
 
 places = st.integers(0, RECORDS - 1)
 cuts = st.sets(st.integers(1, RECORDS - 1), max_size=3)
-anywhere = settings(max_examples=50, deadline=None, derandomize=True)
+anywhere = settings(max_examples=30, deadline=None, derandomize=True)
 
 
 @cache
