@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -16,6 +17,8 @@ from api.models import SearchBody
 from api.operation import Operation, route_of
 from api.problems import AUDIT_UNAVAILABLE, Problem
 
+WAIT_SECONDS = 10.0
+"""How long a disk that hangs may hold up an operation."""
 RETRY_AFTER = {"Retry-After": "1"}
 
 
@@ -36,8 +39,8 @@ class Auditor:
             return
         operation.intent = _intent(scope, operation, facts)
         try:
-            await self._log.intent(operation.intent)
-        except AuditUnavailable as error:
+            await asyncio.wait_for(self._log.intent(operation.intent), WAIT_SECONDS)
+        except (AuditUnavailable, TimeoutError) as error:
             raise unrecorded() from error
 
     async def ends(self, scope: Scope, operation: Operation, status: int) -> None:
@@ -56,7 +59,10 @@ class Auditor:
             decision="denied" if operation.denied else "allowed",
             facts=operation.findings | ({"code": operation.code} if operation.code else {}),
         )
-        await self._log.outcome(outcome)
+        try:
+            await asyncio.wait_for(self._log.outcome(outcome), WAIT_SECONDS)
+        except TimeoutError as error:
+            raise AuditUnavailable("the disk did not take the outcome in time") from error
 
 
 def facts_of(body: SearchBody) -> dict[str, Any]:
