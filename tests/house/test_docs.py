@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from api.audit.settings import AuditSettings
 from api.models import MinVersion, SearchBody
 from api.settings import IdentitySettings, SearchSettings, ServeSettings, ServingSettings
 
@@ -52,6 +53,7 @@ def test_the_settings_of_the_server_are_listed_with_their_defaults() -> None:
         "search.": SearchSettings,
         "serving.": ServingSettings,
         "identity.": IdentitySettings,
+        "audit.": AuditSettings,
     }
     defaults = {
         f"{part}{name}": field.default for part, model in parts.items() for name, field in model.model_fields.items()
@@ -65,7 +67,7 @@ def test_the_settings_of_the_server_are_listed_with_their_defaults() -> None:
             names, shown = (re.findall("`([^`]+)`", cell) or [cell.strip()] for cell in row.split("|")[1:3])
             listed |= dict(zip(names, shown, strict=True)) if len(names) > 1 else {names[0]: ", ".join(shown)}
     shown_as = {
-        name: (", ".join(default) or "none") if isinstance(default, tuple) else str(default)
+        name: (", ".join(default) or "none") if isinstance(default, tuple) else str(default).replace("None", "none")
         for name, default in defaults.items()
     }
     assert listed == shown_as
