@@ -19,8 +19,9 @@ UNMATCHED = "unmatched"
 class Operation:
     """``facts`` go into the log line (never query or filter text), ``findings`` into the audit log.
 
-    ``principal`` is None until it is known who asks, ``intent`` until it is in the audit log what is about to run.
-    ``denied`` says that it was refused for who asks, ``concluded`` that its outcome is in the audit log or cannot be.
+    ``headers`` go with the answer. ``principal`` is None until it is known who asks, ``intent`` until the audit log has
+    what is about to run. ``denied`` says that it was refused for who asks, ``concluded`` that the audit log has its
+    outcome or cannot take it.
     """
 
     request_id: str
@@ -30,6 +31,7 @@ class Operation:
     answering: bool = False
     code: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
     principal: Principal | None = None
     intent: Intent | None = None
     findings: dict[str, Any] = field(default_factory=dict)

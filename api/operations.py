@@ -77,7 +77,8 @@ class Operations:
                     await self._auditor.ends(scope, operation, message["status"])
                 operation.answering = True
                 operation.status = message["status"]
-                message["headers"] = [*message["headers"], request_id]
+                more = [(name.lower().encode(), value.encode()) for name, value in operation.headers.items()]
+                message["headers"] = [*message["headers"], request_id, *more]
             await send(message)
 
         self._metrics.in_flight.inc()

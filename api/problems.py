@@ -125,6 +125,13 @@ FILTER = Kind(
     title="The filter cannot be used",
     remedy="errors[] gives the line, column and length of the place in the filter's text, and a hint if there is one.",
 )
+QUOTA = Kind(
+    code="quota-exceeded",
+    status=429,
+    title="The caller has asked too often",
+    remedy="Each caller has a quota on this server, and this one's is used up. Try again after the seconds in "
+    "Retry-After; RateLimit-Remaining in other answers says how much is left.",
+)
 INTERNAL = Kind(
     code="internal",
     status=500,

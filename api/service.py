@@ -25,6 +25,7 @@ from api.models import StatusAnswer
 from api.operation import operation_of
 from api.pool import SearchPool
 from api.problems import COLLECTION_NOT_FOUND, Problem
+from api.quotas import Quotas
 from api.settings import ServeSettings
 from api.watcher import Watcher
 from indexer.ann.device import find_gpu, first_line
@@ -47,6 +48,7 @@ class Service:
         self.audit = AuditLog(settings.audit, store, self._report_audit) if settings.audit.folder else None
         self.auditor = Auditor(self.audit)
         self.identity = Identity(store, settings.identity, log=self.log)
+        self.quotas = Quotas(settings.quota)
         self.pool = SearchPool(threads=settings.search.threads, queue=settings.search.queue)
         self.collections = Collections(
             store,
@@ -95,11 +97,12 @@ class Service:
         return self.collections.alive and self.identity.alive
 
     async def access(self, request: Request) -> Access:
-        """Return what ``request`` may do; raises the 401 of one that does not say who asks."""
+        """Return what ``request`` may do; raises the 401 of one that does not say who asks, or the 429 of a quota."""
         access = await self.identity.access_of(request.headers.get("authorization"))
         operation = operation_of(request)
         operation.principal = access.principal
         operation.facts["actor"] = access.principal.id
+        operation.headers = self.quotas.take(access.principal.id)
         return access
 
     async def begins(self, request: Request, **facts: Any) -> None:

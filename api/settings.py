@@ -9,10 +9,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -26,6 +26,7 @@ from api.errors import SettingsError
 from api.hosts import is_loopback
 from api.identity.issuers import IssuerSettings
 from api.problems import did_you_mean
+from api.quotas import rate
 from indexer.ann.device import DeviceKind
 from retrieval.cache import DEFAULT_MAX_BYTES
 
@@ -71,13 +72,19 @@ class ServingSettings(BaseModel):
     device: DeviceKind = "cpu"
 
 
+def _quota(text: str) -> str:
+    rate(text)
+    return text
+
+
 class ServeSettings(BaseSettings):
     """Settings of ``grebe serve``.
 
     ``store`` is the store's root (a folder or ``s3://bucket/prefix``), ``cache`` a local folder for opened segments.
     ``allowed_hosts`` are the names in the Host header that are answered, beside ``host``. By default they are this
     machine's own where no other is served, because a page of another site may have its name point here (DNS rebinding);
-    elsewhere any is answered, because every caller brings credentials, which no such page has. After SIGTERM the server
+    elsewhere any is answered, because every caller brings credentials, which no such page has. ``quota`` is what one
+    caller may ask of this server, such as ``600/minute``. After SIGTERM the server
     answers for ``drain_seconds`` more while ``/readyz`` says 503, then takes no connection and gives requests under way
     ``shutdown_seconds``.
     """
@@ -104,6 +111,7 @@ class ServeSettings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     identity: IdentitySettings = IdentitySettings()
     audit: AuditSettings = AuditSettings()
+    quota: Annotated[str, AfterValidator(_quota)] | None = None
 
     @property
     def answered_hosts(self) -> frozenset[str] | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import ValidationError
+
 from indexer.catalog import Catalog
 from indexer.errors import CollectionNotFound, SpecError
 from indexer.format.records import Ledger
@@ -50,11 +52,12 @@ def apply(store: Store, spec: CollectionSpec, *, rebuild: bool = False) -> Outco
 def _governed(serving: CollectionSpec, pending: CollectionSpec) -> CollectionSpec:
     """Return the spec that serves until ``pending`` does: its own, under the policies of ``pending``."""
     try:
-        return serving.under(pending.policies)
+        return serving.under(pending)
     except ValueError as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise SpecError(
-            f"{serving.name}: the policies do not fit the index that serves until the rebuild: {error}; apply them "
-            "after it, or drop the collection and load it anew"
+            f"{serving.name}: the policies do not fit the index that serves until the rebuild: {reason}; apply the new "
+            "policies without the rebuild first, or drop the collection and load it anew"
         ) from error
 
 

@@ -118,11 +118,12 @@ def _spec(newest: CatalogState, target: CatalogState) -> CollectionSpec:
     ):
         return now
     try:
-        return then.under(now.policies)
-    except ValidationError as error:
+        return then.under(now)
+    except ValueError as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise CatalogError(
             f"version {target.version} of '{then.name}' cannot be put back, because the policies of today do not fit "
-            f"its columns: {error.errors()[0]['msg']}; apply a spec without them first"
+            f"its columns: {reason}; apply others first"
         ) from error
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -170,6 +171,15 @@ class VectorSpec(Part):
         return self
 
 
+def _role_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}", name):
+        raise ValueError("use a letter or digit, then up to 127 letters, digits and ._:@/-")
+    return name
+
+
+RoleName = Annotated[str, Field(min_length=1), AfterValidator(_role_name)]
+
+
 class PolicySpec(Part):
     """What a role sees: the rows that pass ``rows`` (None: all of them), less what is masked.
 
@@ -177,7 +187,7 @@ class PolicySpec(Part):
     that name. ``masks`` are by column or text field: ``redact`` shows nothing, ``hash`` a keyed hash.
     """
 
-    role: str = Field(min_length=1)
+    role: RoleName
     rows: str | None = Field(default=None, min_length=1)
     dialect: Dialect = "databricks"
     masks: dict[str, Mask] = {}
@@ -222,34 +232,49 @@ class CollectionSpec(Part):
 
     @model_validator(mode="after")
     def _policies_fit(self) -> Self:
-        maskable = dict.fromkeys([*self.stored_columns, *self.text.fields])
-        roles = [policy.role for policy in self.policies]
+        twice = [role for role, count in Counter(policy.role for policy in self.policies).items() if count > 1]
+        if twice:
+            raise ValueError(f"policies: there are two for the role '{twice[0]}'; make them one")
         for policy in self.policies:
-            if roles.count(policy.role) > 1:
-                raise ValueError(f"policies: there are two for the role '{policy.role}'; make them one")
-            for name in policy.masks:
-                if name in self.key:
-                    raise ValueError(
-                        f"policies: '{name}' is of the key, by which rows are named in every answer, and cannot be "
-                        "masked; hash it at the source, or leave rows out by 'rows'"
-                    )
-                if name not in maskable:
-                    raise ValueError(
-                        f"policies: masks names '{name}', which is neither in 'columns' nor a text field; there are "
-                        f"{', '.join(maskable)}"
-                    )
+            self._require_maskable(policy)
         return self
 
-    def under(self, policies: tuple[PolicySpec, ...]) -> CollectionSpec:
-        """Return this spec with ``policies`` of another one, less the masks of columns that it does not have.
+    def _require_maskable(self, policy: PolicySpec) -> None:
+        for name in policy.masks:
+            if name in self.key:
+                raise ValueError(
+                    f"policies: '{name}' is of the key, by which rows are named in every answer, and cannot be masked; "
+                    "hash it at the source, or leave rows out by 'rows'"
+                )
+            if name not in self.maskable:
+                raise ValueError(
+                    f"policies: masks names '{name}', which is neither in 'columns' nor a text field; there are "
+                    f"{', '.join(self.maskable)}"
+                )
+        vectors = self.vector.column
+        if vectors in self.stored_columns and vectors not in policy.masks and policy.masks.keys() & self.text.fields:
+            raise ValueError(
+                f"policies: '{vectors}' is in 'columns' and says what the masked text does; mask it too, or take it out"
+            )
 
-        Raises ValueError if they mask a column of this spec's key.
+    @property
+    def maskable(self) -> tuple[str, ...]:
+        """What a policy may mask: the stored columns but those of the key, and the text fields."""
+        return tuple(dict.fromkeys(name for name in (*self.columns, *self.text.fields) if name not in self.key))
+
+    def under(self, newer: CollectionSpec) -> CollectionSpec:
+        """Return this spec, that of what is indexed, under the policies of ``newer``, which may store other columns.
+
+        What ``newer`` no longer stores is shown to nobody who has a policy: it cannot say who may see it. Raises
+        ValueError where the policies do not fit.
         """
-        maskable = {*self.stored_columns, *self.text.fields}
-        fitting = [
-            {**policy.model_dump(), "masks": {name: mask for name, mask in policy.masks.items() if name in maskable}}
-            for policy in policies
-        ]
+        gone = {name: "redact" for name in self.maskable if name not in (*newer.stored_columns, *newer.text.fields)}
+        if gone and self.policies and not newer.policies:
+            raise ValueError(f"{', '.join(gone)} would be shown to everybody, because no policy says who may see it")
+        fitting = []
+        for policy in newer.policies:
+            masks = {name: mask for name, mask in policy.masks.items() if name in self.maskable}
+            fitting.append(policy.model_dump() | {"masks": masks | gone})
         return CollectionSpec.model_validate(self.model_dump() | {"policies": fitting})
 
     @property

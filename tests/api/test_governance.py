@@ -335,3 +335,21 @@ def test_identity_can_be_required_before_there_is_a_key(tmp_path: Path) -> None:
 
 def test_a_store_that_is_no_store_yet_has_no_keys(tmp_path: Path) -> None:
     assert ControlTable(Store.at(str(tmp_path / "nowhere"))).read() is None
+
+
+def test_a_caller_beyond_its_quota_is_refused_and_others_are_not(tmp_path: Path) -> None:
+    keys = make_keys(ControlTable(governed(tmp_path).store))
+    with client_of(settings_for(tmp_path, quota="3/hour")) as client:
+
+        def ask(who: str) -> httpx.Response:
+            return client.get(BOOKS, headers={"Authorization": f"Bearer {keys[who]}"})
+
+        answers = [ask("short") for _ in range(4)]
+
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert [answer.headers["RateLimit-Remaining"] for answer in answers] == ["2", "1", "0", "0"]
+        assert answers[0].headers["RateLimit-Limit"] == "3"
+        assert answers[3].json()["code"] == "quota-exceeded"
+        assert 1 <= int(answers[3].headers["Retry-After"]) <= 3600
+        assert ask("everything").status_code == 200
+        assert "RateLimit-Limit" not in client.get("/readyz").headers

@@ -35,6 +35,8 @@ def test_the_environment_may_name_the_file(monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"quota": "many"}, "quota: 'many' is no quota: write a number and a time, as in 600/minute"),
+        ({"quota": "0/minute"}, "quota: '0/minute' is no quota"),
         ({"host": ""}, "host: String should have at least 1 character"),
         (
             {"identity": {"issuers": [{"issuer": "i", "audience": "a", "jwks": "http://x/"}]}},

@@ -92,3 +92,26 @@ def test_policies_change_in_place_and_at_once_also_with_a_rebuild(store: Store, 
     state = Catalog.open(store, "texts").read()
     assert state.pending == pending
     assert state.spec.policies == (PolicySpec(role="analyst", rows="n = 2", masks={"body": "redact"}),)
+
+
+def test_what_a_pending_spec_drops_is_shown_to_nobody_until_the_rebuild(store: Store, tmp_path: Path) -> None:
+    hidden = (PolicySpec(role="analyst", masks={"n": "hash", "body": "redact"}),)
+    apply(store, changed(policies=hidden))
+    publish(Catalog.open(store, "texts"), tmp_path / "cache", 1, upsert(1))
+
+    apply(store, changed(text={"fields": {"title": 1.0}}, columns=[], policies=[{"role": "analyst"}]), rebuild=True)
+
+    state = Catalog.open(store, "texts").read()
+    assert state.spec.policies == (PolicySpec(role="analyst", masks={"n": "redact", "body": "redact"}),)
+    with pytest.raises(SpecError, match="n, body would be shown to everybody, because no policy says who may see it"):
+        apply(store, changed(text={"fields": {"title": 1.0}}, columns=[], policies=()), rebuild=True)
+
+
+def test_policies_that_mask_a_key_of_the_serving_index_are_refused(store: Store, tmp_path: Path) -> None:
+    apply(store, TEXTS)
+    publish(Catalog.open(store, "texts"), tmp_path / "cache", 1, upsert(1))
+    other_key = changed(key=["n"], columns=["id"], policies=[{"role": "analyst", "masks": {"id": "hash"}}])
+
+    apply(store, other_key, rebuild=True)
+
+    assert Catalog.open(store, "texts").read().spec.policies == (PolicySpec(role="analyst"),)

@@ -178,3 +178,15 @@ def test_an_older_spec_comes_back_under_the_policies_of_today(catalog: Catalog, 
     state = rollback(catalog, old.version)
 
     assert state.spec == with_spec(columns=["n"], policies=[policy])
+
+
+def test_what_is_no_longer_stored_does_not_come_back_into_sight(catalog: Catalog, cache: Path) -> None:
+    old = publish(catalog, cache, 1, upsert(1))
+    text = {"fields": {"title": 2.0}, "chunk": TEXTS.text.chunk.model_dump()}
+    rebuilt = with_spec(columns=[], text=text, policies=[PolicySpec(role="analyst")])
+    swapped = {"spec": rebuilt, "fingerprint": rebuilt.fingerprint, "segments": (), "live_rows": 0}
+    catalog.commit(old, old.model_copy(update=swapped), batch_end=None)
+
+    state = rollback(catalog, old.version)
+
+    assert state.spec.policies == (PolicySpec(role="analyst", masks={"n": "redact", "body": "redact"}),)

@@ -277,6 +277,15 @@ def test_what_decides_neither_leaves_the_fingerprint(parts: dict[str, Any]) -> N
     assert changed(**parts).fingerprint == parse_spec(FULL).fingerprint
 
 
+def test_vectors_that_say_what_masked_text_does_are_masked_with_it() -> None:
+    given: dict[str, Any] = {"vector": {"column": "v"}, "columns": ["v"]}
+    with pytest.raises(ValueError, match="'v' is in 'columns' and says what the masked text does"):
+        changed(**given, policies=[{"role": "a", "masks": {"details": "redact"}}])
+
+    assert changed(**given, policies=[{"role": "a", "masks": {"details": "redact", "v": "redact"}}])
+    assert changed(**given, policies=[{"role": "a"}])
+
+
 def test_cutting_each_field_apart_needs_a_rebuild_and_not_cutting_so_none() -> None:
     apart = changed(text={"fields": {"summary": 2.0, "details": 1.0}, "chunk": {"per_field": True}})
     together = changed(text={"fields": {"summary": 2.0, "details": 1.0}, "chunk": {"per_field": False}})
@@ -299,6 +308,7 @@ def test_the_tables_own_vectors_cannot_be_cut_by_field() -> None:
         ),
         ([{"role": "a"}, {"role": "b"}, {"role": "a"}], "there are two for the role 'a'; make them one"),
         ([{"role": "a", "rows": ""}], "should have at least 1 character"),
+        ([{"role": "support "}], "use a letter or digit, then up to 127 letters"),
     ],
 )
 def test_policies_that_cannot_be_kept_are_refused(policies: list[dict[str, Any]], complaint: str) -> None:
