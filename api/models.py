@@ -214,7 +214,7 @@ class RowAnswer(Answer):
     masked: Masked
     source_version: int = Field(description="The source version that the row is of.")
     source_committed_at: datetime
-    chunks: int
+    chunks: int | None = Field(description="null where text is masked: it tells how long that is.")
     version: int
     source: SourceAnswer | None
 

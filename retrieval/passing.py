@@ -19,7 +19,7 @@ from retrieval import bitmap
 from retrieval.bitmap import Bitmap, Positions
 from retrieval.keyword_query import KeywordQueries
 from retrieval.lru import ByteLru
-from retrieval.policies import WHOLE, Sight
+from retrieval.policies import Sight
 from retrieval.segments import OpenSegment, SegmentView
 from retrieval.vector_plan import PlanToken, VectorPlan
 
@@ -116,7 +116,7 @@ def selection_of(
     filter_: CompiledFilter | None,
     schema: Mapping[str, pl.DataType],
     caches: SearchCaches,
-    sight: Sight = WHOLE,
+    sight: Sight,
 ) -> Selection:
     """Return the chunks of ``view`` that ``sight`` has and ``filter_`` passes, from the caches where they have it.
 
@@ -130,7 +130,7 @@ def selection_of(
     cacheable = all(part is None or part.cacheable for part in (filter_, sight.rows))
     selection = caches.selections.get(key) if cacheable else None
     if selection is None:
-        selection = Selection(view, _bits(view.segment, filter_, sight.rows, schema, caches), sight.hidden_text)
+        selection = Selection(view, _bits(view.segment, filter_, sight, schema, caches), sight.hidden_text)
         if cacheable:
             caches.selections.put(key, selection, size_bytes=selection.size_bytes)
     return selection
@@ -139,17 +139,21 @@ def selection_of(
 def _bits(
     segment: OpenSegment,
     filter_: CompiledFilter | None,
-    rows: CompiledFilter | None,
+    sight: Sight,
     schema: Mapping[str, pl.DataType],
     caches: SearchCaches,
 ) -> Bitmap | None:
-    """Return the chunks that pass both; ``filter_`` is never shown a row that ``rows`` keeps back.
+    """Return the chunks that pass both; ``filter_`` is never shown a row that ``sight`` does not have.
 
     Else what fails on it, or how long it takes, would tell of it.
     """
+    rows = sight.rows
     if rows is None:
         return None if filter_ is None else _kept(segment, (filter_,), caches, lambda: _mask(segment, filter_, schema))
-    allowed = _kept(segment, (rows,), caches, lambda: _mask(segment, rows, schema))
+    allowed = sight.seen.get(segment.number)
+    if allowed is None:
+        allowed = _kept(segment, (rows,), caches, lambda: _mask(segment, rows, schema))
+        sight.seen[segment.number] = allowed
     if filter_ is None:
         return allowed
     return _kept(segment, (filter_, rows), caches, lambda: _mask_among(segment, filter_, allowed, schema))

@@ -12,12 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import polars as pl
 from sqlglot import exp
 
 from indexer.errors import SpecError
 from indexer.spec import CollectionSpec, Mask, PolicySpec
+from retrieval.bitmap import Bitmap
 from retrieval.errors import FilterError
-from retrieval.filter import NOTHING_PASSES, CompiledFilter, FilterSchema, any_of, compile_filter, names_in
+from retrieval.filter import (
+    NOTHING_PASSES,
+    CompiledFilter,
+    FilterSchema,
+    any_of,
+    compile_filter,
+    names_in,
+    schema_of,
+)
 from retrieval.filter.parse import parse
 from retrieval.masks import masked
 
@@ -48,7 +58,8 @@ class Sight:
     """What a caller sees of one collection: the rows that pass ``rows`` (None: all), and ``masks`` over columns.
 
     ``hidden_text`` are the masked text fields, which no leg may look into. ``troubles`` say, by role, why its policy
-    let no row through; they are for who runs the server, because they tell of the policy.
+    let no row through; they are for who runs the server, because they tell of the policy. ``seen`` keeps which chunks
+    of a segment pass ``rows``, as of the moment for which the sight was made.
     """
 
     rows: CompiledFilter | None = None
@@ -56,6 +67,12 @@ class Sight:
     hidden_text: frozenset[str] = frozenset()
     hash_key: bytes | None = field(default=None, repr=False)
     troubles: Mapping[str, str] = field(default_factory=dict)
+    seen: dict[int, Bitmap] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the caller sees every row and value."""
+        return self.rows is None and not self.masks
 
     def value(self, name: str, value: object) -> object:
         """Return what the caller gets for the ``value`` of column ``name``."""
@@ -100,23 +117,23 @@ def sight_of(spec: CollectionSpec, schema: FilterSchema, caller: Caller) -> Sigh
 def check_policies(spec: CollectionSpec) -> None:
     """Raise SpecError for a predicate that can never be used: not SQL, or of columns that are not stored.
 
-    The columns' types are known once rows are indexed, so whether the predicate fits them shows at the first search.
+    The types of columns and claims are not known here; whether they fit each other shows at the first search.
     """
-    known = {name.casefold() for name in spec.stored_columns}
+    schema = schema_of(dict.fromkeys(spec.stored_columns, pl.Null()))
     for place, policy in enumerate(spec.policies):
-        if policy.rows is None:
-            continue
-        where = f"policies.{place}.rows"
-        try:
-            tree = parse(policy.rows, policy.dialect).tree
-        except FilterError as error:
-            raise SpecError(f"{where}: {error}") from error
-        unknown = sorted({column.name for column in tree.find_all(exp.Column) if column.name.casefold() not in known})
-        if unknown:
-            raise SpecError(
-                f"{where}: {', '.join(unknown)} is not stored; add it to 'columns' (there are "
-                f"{', '.join(spec.stored_columns)})"
-            )
+        if policy.rows is not None:
+            try:
+                claims = dict.fromkeys(names_in(policy.rows, policy.dialect))
+                compile_filter(policy.rows, dialect=policy.dialect, schema=schema, params=claims)
+            except FilterError as error:
+                if error.code == "filter_type" and _has_unknown_types(policy):
+                    continue
+                raise SpecError(f"policies.{place}.rows: {error}") from error
+
+
+def _has_unknown_types(policy: PolicySpec) -> bool:
+    tree = parse(policy.rows or "", policy.dialect).tree
+    return tree.find(exp.Column, exp.Placeholder) is not None
 
 
 def _predicate(policy: PolicySpec, schema: FilterSchema, claims: Mapping[str, object]) -> CompiledFilter | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 from indexer.spec import CollectionSpec
 from retrieval.fusion import Contribution
 from retrieval.keyword_leg import KeywordSearch
-from retrieval.policies import WHOLE, Sight
+from retrieval.policies import Sight
 from retrieval.ranking import Ranked
 from retrieval.request import Mode
 from retrieval.rows import passage, read_fields
@@ -44,14 +44,14 @@ class Plan:
 
     ``vector`` is the least sure way that any segment was searched in: ``exact``, ``approximate``, or ``exhausted``
     (approximate search found too few, so all that passes was scored); None without a vector leg. ``passing`` of the
-    ``chunks`` that the caller may see pass the filter. ``segments`` and ``keyword`` say more, and are there for callers
-    who see every row: they count others too.
+    ``chunks`` that the caller may see pass the filter; both are None where policies mask text, because they tell how
+    long it is. ``segments`` and ``keyword`` say more, and are there for callers who see everything.
     """
 
     mode: Mode | None
     vector: Effort | None
-    chunks: int
-    passing: int
+    chunks: int | None
+    passing: int | None
     segments: tuple[SegmentSearch, ...] = ()
     keyword: KeywordSearch | None = None
 
@@ -68,8 +68,8 @@ class Hits(Sequence[Hit]):
         spec: CollectionSpec,
         ranked: Ranked,
         include: Sequence[str],
+        sight: Sight,
         explanations: Sequence[Explanation] | None = None,
-        sight: Sight = WHOLE,
     ) -> None:
         self._views = views
         self._spec = spec

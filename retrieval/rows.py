@@ -17,23 +17,26 @@ from indexer.format.keys import key_hashes
 from indexer.spec import CollectionSpec
 from retrieval import bitmap
 from retrieval.errors import RequestError
-from retrieval.policies import WHOLE, Sight
+from retrieval.policies import Sight
 from retrieval.segments import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, Key, OpenSegment, keys_of
 from retrieval.snapshot import Snapshot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One row as it is indexed: its key, all stored columns and text fields, and the source version it is of."""
+    """One row as it is indexed: its key, all stored columns and text fields, and the source version it is of.
+
+    ``n_chunks`` is None for a caller whose policies mask text, because it tells how long that is.
+    """
 
     key: Key
     fields: dict[str, Any]
     version: int
     committed_at: datetime
-    n_chunks: int
+    n_chunks: int | None
 
 
-def get_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight = WHOLE) -> Row | None:
+def get_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> Row | None:
     """Return the row of ``key`` (values in spec order, as :func:`indexer.format.keys.parse_key` gives them), or None.
 
     A row that ``sight`` does not have is None too, and what it masks is masked. Raises
@@ -57,7 +60,7 @@ def field_names(spec: CollectionSpec) -> tuple[str, ...]:
 
 
 def read_fields(
-    segment: OpenSegment, spec: CollectionSpec, position: int, names: Sequence[str], sight: Sight = WHOLE
+    segment: OpenSegment, spec: CollectionSpec, position: int, names: Sequence[str], sight: Sight
 ) -> dict[str, Any]:
     """Return the named stored columns and whole text fields of the row that chunk ``position`` belongs to.
 
@@ -73,7 +76,7 @@ def read_fields(
     return {name: sight.value(name, value) for name, value in fields.items()} if sight.masks else fields
 
 
-def passage(segment: OpenSegment, spec: CollectionSpec, position: int, hidden: frozenset[str] = frozenset()) -> str:
+def passage(segment: OpenSegment, spec: CollectionSpec, position: int, hidden: frozenset[str]) -> str:
     """Return the text of one chunk: its portions of the text fields, in spec order, parted by blank lines.
 
     The ``hidden`` fields are left out.
@@ -101,7 +104,7 @@ def _row(segment: OpenSegment, spec: CollectionSpec, position: int, sight: Sight
         fields=read_fields(segment, spec, position, field_names(spec), sight),
         version=segment.reader("_version")(position),
         committed_at=segment.reader("_committed_at")(position),
-        n_chunks=len(segment.chunks_of_row(position)),
+        n_chunks=None if sight.hidden_text else len(segment.chunks_of_row(position)),
     )
 
 

@@ -75,7 +75,8 @@ def search(
     if mode is None:
         ranked = _in_key_order(snapshot, passing, request.k)
         watch.lap("order")
-        plan = Plan(mode=None, vector=None, chunks=_seen_chunks(snapshot, sight), passing=passing.count)
+        chunks, passed = _counts(snapshot, sight, passing)
+        plan = Plan(mode=None, vector=None, chunks=chunks, passing=passed)
         return _response(snapshot, sight, include, ranked, watch, plan)
     return _run_legs(snapshot, request, sight, mode, vector, passing, include, watch)
 
@@ -116,13 +117,14 @@ def _run_legs(
         watch.lap("keyword")
     ranked, explanations = _fused(snapshot, request, legs)
     watch.lap("fuse")
+    chunks, passed = _counts(snapshot, sight, passing)
     plan = Plan(
         mode=mode,
         vector=None if mode == "keyword" else _least_sure(segments),
-        chunks=_seen_chunks(snapshot, sight),
-        passing=passing.count,
-        segments=tuple(segments) if sight.rows is None else (),
-        keyword=keyword if sight.rows is None else None,
+        chunks=chunks,
+        passing=passed,
+        segments=tuple(segments) if sight.is_whole else (),
+        keyword=keyword if sight.is_whole else None,
     )
     return _response(snapshot, sight, include, ranked, watch, plan, explanations)
 
@@ -158,8 +160,12 @@ def _passing(snapshot: Snapshot, request: SearchRequest, sight: Sight) -> Passin
     return snapshot.passing(compiled, sight)
 
 
-def _seen_chunks(snapshot: Snapshot, sight: Sight) -> int:
-    return snapshot.n_chunks if sight.rows is None else snapshot.passing(None, sight).count
+def _counts(snapshot: Snapshot, sight: Sight, passing: Passing) -> tuple[int | None, int | None]:
+    """Return what a plan may tell of how many chunks there are for the caller, and how many of them pass."""
+    if sight.hidden_text:
+        return None, None
+    seen = snapshot.n_chunks if sight.rows is None else snapshot.passing(None, sight).count
+    return seen, passing.count
 
 
 def _in_key_order(snapshot: Snapshot, passing: Passing, k: int) -> Ranked:
@@ -227,7 +233,7 @@ def _response(
     explanations: Sequence[Explanation] | None = None,
 ) -> SearchResponse:
     return SearchResponse(
-        results=Hits(snapshot.views, snapshot.spec, ranked, include, explanations, sight),
+        results=Hits(snapshot.views, snapshot.spec, ranked, include, sight, explanations),
         masked=tuple(sorted(sight.masks)),
         closed_policies=tuple(sight.troubles),
         version=snapshot.version,

@@ -30,7 +30,7 @@ from retrieval.gpu import GpuSearch
 from retrieval.keyword_leg import KeywordLeg
 from retrieval.keyword_query import KeywordQueries
 from retrieval.passing import Passing, SearchCaches, selection_of
-from retrieval.policies import WHOLE, Caller, Sight, sight_of
+from retrieval.policies import Caller, Sight, sight_of
 from retrieval.segments import COLUMN_PREFIX, OpenSegment, SegmentView
 
 
@@ -117,7 +117,7 @@ class Snapshot:
         """Return what ``caller`` sees of the collection."""
         return sight_of(self.spec, self.filter_schema, caller)
 
-    def passing(self, filter_: CompiledFilter | None, sight: Sight = WHOLE) -> Passing:
+    def passing(self, filter_: CompiledFilter | None, sight: Sight) -> Passing:
         """Return the chunks that ``sight`` has and ``filter_`` passes, from the caches where they have it."""
         return Passing(tuple(selection_of(view, filter_, self.schema, self.caches, sight) for view in self.views))
 

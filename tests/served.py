@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from indexer.catalog import Catalog
 from indexer.format.store import Store
 from retrieval.cache import LocalCache
+from retrieval.policies import WHOLE
 from retrieval.request import MAX_K, SearchRequest
 from retrieval.rows import get_row
 from retrieval.search import search
@@ -35,7 +36,7 @@ def served_rows(store: Store, name: str, *, version: int | None = None) -> tuple
             assert len(set(keys)) == len(keys), "a key is served twice"
             rows = {}
             for key in keys:
-                row = get_row(snapshot, key)
+                row = get_row(snapshot, key, WHOLE)
                 assert row is not None
                 rows[key[0]] = dict(row.fields)
             return rows, snapshot.source_version

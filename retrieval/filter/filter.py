@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,9 @@ from retrieval.filter.values import type_of_value
 
 MAX_BOUND_ITEMS = 10_000
 """Most items of a list given as a parameter."""
+
+PLAIN_ITEMS = 32
+"""Longer lists are in cache keys as their SHA-256."""
 
 _EPOCH = datetime.min.replace(tzinfo=UTC)
 
@@ -123,7 +127,7 @@ def any_of(filters: Sequence[CompiledFilter]) -> CompiledFilter:
         uses_now=any(filter_.uses_now for filter_ in filters),
         cacheable=all(filter_.cacheable for filter_ in filters),
         cache_key=("or", *(filter_.cache_key for filter_ in filters)),
-        _expression=lambda: pl.any_horizontal(*(filter_.expression().fill_null(False) for filter_ in filters)),
+        _expression=lambda: pl.any_horizontal(*(filter_.expression() for filter_ in filters)),
     )
 
 
@@ -218,6 +222,7 @@ def _moment(now: datetime | None) -> datetime:
 
 
 def _hashable(value: object) -> Hashable:
+    """Return what stands for a canonical ``value`` in a cache key; a key is held as long as what it is for."""
     if isinstance(value, list):
-        return tuple(map(_hashable, value))
+        return tuple(map(_hashable, value)) if len(value) <= PLAIN_ITEMS else sha256(repr(value).encode()).digest()
     return "NaN" if isinstance(value, float) and math.isnan(value) else value

@@ -140,5 +140,5 @@ def test_a_policy_that_can_never_be_used_is_refused_on_apply(grebe: Grebe, libra
     said = grebe("apply", "-f", file)
 
     assert said.code == 1
-    assert "policies.0.rows: team is not stored; add it to 'columns' (there are id, shelf, pages)" in said.err
+    assert "policies.0.rows: there is no column 'team'" in said.err
     assert library.catalog.read().spec.policies[0].rows == "pages < :most"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from indexer.errors import SpecError
 from retrieval.errors import FilterError
-from retrieval.filter import CompiledFilter
-from retrieval.policies import ANYONE, OPERATOR, Caller, check_policies
+from retrieval.filter import CompiledFilter, compile_filter
+from retrieval.policies import ANYONE, OPERATOR, WHOLE, Caller, Sight, check_policies
 from retrieval.request import SearchRequest
 from retrieval.response import SearchResponse
 from retrieval.rows import get_row
@@ -27,7 +27,7 @@ from tests.retrieval.library import DIM, Doc, Library, nearest, spec_of, unit
 POLICIES: list[dict[str, Any]] = [
     {"role": "red", "rows": "colour = 'red'"},
     {"role": "small", "rows": "size < :most"},
-    {"role": "listed", "rows": "colour IN (:colours) AND id <> 120", "dialect": "postgres"},
+    {"role": "listed", "rows": "\"colour\" IN (:colours) AND id::text <> '120'", "dialect": "postgres"},
     {"role": "all"},
 ]
 SEES: dict[str, Any] = {
@@ -145,6 +145,37 @@ def test_without_a_role_a_claim_or_a_value_of_the_right_type_there_are_no_rows(s
         assert get_row(shelf.snapshot, (120,), shelf.snapshot.sight_of(who)) is None
 
 
+def test_a_claim_that_is_null_is_no_claim(tmp_path: Path) -> None:
+    library = Library(tmp_path, spec_of(policies=[{"role": "r", "rows": ":team IS NULL OR colour = :team"}]))
+    library.add(Doc(id=1))
+    with library.open() as snapshot:
+        assert found(snapshot, Caller(roles=frozenset({"r"}), claims={"team": None}), filter="TRUE") == []
+        assert found(snapshot, Caller(roles=frozenset({"r"}), claims={"team": "red"}), filter="TRUE") == [(1, 0.0)]
+
+
+def test_a_policy_of_the_time_is_evaluated_once_for_a_search(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated = 0
+    mask = CompiledFilter.mask
+
+    def counted(filter_: CompiledFilter, frame: pl.DataFrame) -> Any:
+        nonlocal evaluated
+        evaluated += 1
+        return mask(filter_, frame)
+
+    monkeypatch.setattr(CompiledFilter, "mask", counted)
+    sight = Sight(
+        rows=compile_filter(
+            "size < 50 AND current_timestamp > TIMESTAMP '2020-01-01'",
+            dialect="databricks",
+            schema=shelf.snapshot.filter_schema,
+        )
+    )
+    for _ in range(3):
+        shelf.snapshot.passing(None, sight)
+
+    assert evaluated == len(shelf.snapshot.views)
+
+
 def test_who_runs_the_server_can_learn_why_a_policy_let_nothing_through(shelf: Shelf) -> None:
     assert shelf.snapshot.sight_of(Caller(roles=frozenset({"small"}))).troubles == {
         "small": "the caller has no claim most"
@@ -190,7 +221,7 @@ def test_a_filter_is_never_shown_a_row_that_its_caller_may_not_see(tmp_path: Pat
     with library.open() as snapshot:
         assert snapshot.passing(spy, snapshot.sight_of(caller("red"))).count == 1
         assert shown == ["open"]
-        assert snapshot.passing(spy).count == 2
+        assert snapshot.passing(spy, WHOLE).count == 2
 
 
 def test_callers_with_other_claims_never_share_what_is_cached(shelf: Shelf) -> None:
@@ -204,6 +235,8 @@ MASKS: list[dict[str, Any]] = [
     {"role": "hashed", "masks": {"colour": "hash", "size": "hash"}},
     {"role": "claimless", "rows": "size = :nothing"},
     {"role": "bodiless", "masks": {"body": "redact", "title": "hash"}},
+    {"role": "bodied", "masks": {"body": "redact"}},
+    {"role": "titled", "masks": {"title": "redact"}},
 ]
 
 
@@ -227,6 +260,11 @@ def test_masked_columns_are_redacted_or_hashed_under_the_key(masked: Snapshot) -
     response = answer(masked, caller("masked"), filter="id > 0")
 
     one, two, three = (hit.fields for hit in response.results)
+    assert [hit.fields["colour"] is None for hit in answer(masked, caller("hashed"), filter="id > 0").results] == [
+        False,
+        True,
+        False,
+    ]
     assert response.masked == ("colour", "size", "title")
     assert [(hit["colour"], hit["title"]) for hit in (one, two, three)] == [(None, None)] * 3
     assert len(one["size"]) == 64
@@ -275,6 +313,28 @@ def test_with_every_text_field_masked_both_legs_are_empty(masked: Snapshot) -> N
     assert [hit.text for hit in answer(masked, caller("bodiless"), filter="id = 3").results] == [""]
 
 
+def test_callers_with_other_masked_text_do_not_share_what_is_cached(masked: Snapshot) -> None:
+    # Row 1's second chunk has no title; rows 1 to 3 have a body in each chunk.
+    expected = {"titled": [3, 1], "bodied": [], "bodiless": [], "hashed": [1, 2, 3]}
+
+    for role in ("hashed", "titled", "bodied", "titled", "bodiless", "hashed", "bodied"):
+        found = answer(masked, caller(role), vector=unit(1), mode="vector", filter="id > 0").results
+        assert [hit.key[0] for hit in found] == expected[role], role
+        assert [hit.key[0] for hit in answer(masked, caller(role), vector=unit(1)).results] == expected[role], role
+
+
+def test_a_plan_does_not_tell_how_long_masked_text_is(masked: Snapshot) -> None:
+    plan = answer(masked, caller("titled"), vector=unit(1), filter="id = 1", explain=True).plan
+
+    assert (plan.chunks, plan.passing, plan.segments, plan.keyword) == (None, None, (), None)
+    row = get_row(masked, (1,), masked.sight_of(caller("titled")))
+    assert row is not None
+    assert row.n_chunks is None
+    open_row = get_row(masked, (1,), masked.sight_of(caller("hashed")))
+    assert open_row is not None
+    assert open_row.n_chunks == 2
+
+
 def test_a_single_row_is_masked_alike(masked: Snapshot) -> None:
     row = get_row(masked, (1,), masked.sight_of(caller("masked")))
 
@@ -287,13 +347,25 @@ def test_a_single_row_is_masked_alike(masked: Snapshot) -> None:
     ("rows", "message"),
     [
         ("colour = ", r"policies\.0\.rows: .*too early"),
-        ("team = :team AND colour = 'x'", r"policies\.0\.rows: team is not stored; add it to 'columns'"),
+        ("team = :team AND colour = 'x'", r"policies\.0\.rows: there is no column 'team'.*under `columns`"),
         ("id IN (SELECT 1)", r"policies\.0\.rows: a subquery is not allowed"),
+        ("colour = ?", r"policies\.0\.rows: parameters are written :name"),
+        ("colour = current_user", r"policies\.0\.rows: .*not allowed"),
+        ("1", r"policies\.0\.rows: 1 is a BIGINT, not a condition"),
+        ("sum(size) > 1", r"policies\.0\.rows: the function sum is not allowed"),
     ],
 )
 def test_a_predicate_that_can_never_be_used_is_refused(rows: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         check_policies(spec_of(policies=[{"role": "r", "rows": rows}]))
+
+
+def test_a_predicate_is_checked_in_its_own_dialect() -> None:
+    rows = "colour::text = :c"
+    check_policies(spec_of(policies=[{"role": "r", "rows": '"colour" ILIKE :c', "dialect": "postgres"}]))
+    check_policies(spec_of(policies=[{"role": "r", "rows": rows, "dialect": "postgres"}]))
+    with pytest.raises(SpecError, match=r"policies\.0\.rows"):
+        check_policies(spec_of(policies=[{"role": "r", "rows": "`colour` = :c", "dialect": "postgres"}]))
 
 
 def test_predicates_over_stored_columns_are_accepted_in_any_case() -> None:

@@ -13,6 +13,7 @@ from indexer.errors import CorruptFile
 from indexer.format.fetch import folder_name
 from retrieval.cache import LocalCache
 from retrieval.errors import SnapshotClosed
+from retrieval.policies import WHOLE
 from retrieval.request import SearchRequest
 from retrieval.search import search
 from retrieval.snapshot import Snapshot, open_snapshot
@@ -214,13 +215,13 @@ def test_a_view_that_stays_keeps_its_selections(library: Library) -> None:
     old = library.open()
     ids(old, filter="colour = 'red'")
     ids(old)
-    (kept,) = old.passing(None).selections
+    (kept,) = old.passing(None, WHOLE).selections
     library.add(doc(3))
     new = library.open(old)
     old.close()
 
     assert len(new.caches.selections) == 1
-    assert new.passing(None).selections[0] is kept
+    assert new.passing(None, WHOLE).selections[0] is kept
     new.close()
     assert len(new.caches.selections) == 0
 
