@@ -107,10 +107,7 @@ def _unready(service: Service) -> list[str]:
 
 def _starting(service: Service) -> list[str]:
     """Return what starting up waits for, without names where these are not for everybody."""
-    reasons = service.starting()
-    if service.identity.is_configured and reasons:
-        return [f"{len(reasons)} collections, models or others are being opened"]
-    return reasons
+    return service.starting(named=not service.identity.is_configured)
 
 
 def _health(reasons: list[str]) -> Response:

@@ -75,7 +75,7 @@ async def search(request: Request, name: str) -> Response:
     body = search_body(await read_json_bytes(request, service.settings.max_body_bytes))
     deadline = started + (body.deadline_ms or service.settings.search.deadline_ms) / 1000
     await service.begins(request, **facts_of(body))
-    found = await search_in_time(service, watcher, body, access.caller, deadline=deadline)
+    found = await search_in_time(service, watcher, body, access, deadline=deadline)
     operation.facts.update(version=found.version, k=body.k, mode=found.mode, results=len(found.keys))
     operation.findings.update(version=found.version, mode=found.mode, keys=found.keys, masked=found.masked)
     if found.closed_policies:

@@ -14,6 +14,7 @@ from api.batches import AskedQuery
 from api.encoding import encode
 from api.errors import PoolFull
 from api.freshness import age_seconds
+from api.identity.access import Access
 from api.mistakes import invalid
 from api.models import SearchBody
 from api.problems import (
@@ -56,27 +57,36 @@ class Found:
 
 
 async def search_in_time(
-    service: Service, watcher: Watcher, body: SearchBody, caller: Caller, *, deadline: float
+    service: Service, watcher: Watcher, body: SearchBody, access: Access, *, deadline: float
 ) -> Found:
-    """Search what ``watcher`` serves, for ``caller``, by ``deadline`` (time.monotonic()); raises :class:`Problem`."""
+    """Search what ``watcher`` serves for the caller of ``access``, by ``deadline`` (time.monotonic()).
+
+    Raises :class:`Problem`.
+    """
     with _as_problems(service):
         while True:
             if body.min_version is not None or body.max_staleness_seconds is not None:
                 with service.waiter():
                     await wait_for(watcher, body, deadline=deadline)
-            found = await _search_once(service, watcher, body, caller, deadline=deadline)
+            found = await _search_once(service, watcher, body, access, deadline=deadline)
             if found is not None:
                 return found
 
 
-async def row_in_time(service: Service, watcher: Watcher, raw_key: str, caller: Caller) -> tuple[bytes, int]:
+async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: Access) -> tuple[bytes, int]:
     """Return the JSON of the row under ``raw_key`` (as the URL has it), and its catalog version.
 
-    A row that ``caller`` may not see is not there.
+    A row that its caller may not see is not there.
     """
     with _as_problems(service):
         return await service.pool.run(
-            lambda: _on_newest(watcher, lambda _, snapshot: (_row(snapshot, raw_key, caller), snapshot.version)),
+            lambda: _on_newest(
+                watcher,
+                lambda _, snapshot: (
+                    _row(snapshot, raw_key, service.renewed(access, watcher.name, "read").caller),
+                    snapshot.version,
+                ),
+            ),
             timeout_seconds=service.settings.search.deadline_ms / 1000,
         )
 
@@ -108,7 +118,7 @@ _NEEDS_MODEL = ("hybrid", "vector")
 
 
 async def _search_once(
-    service: Service, watcher: Watcher, body: SearchBody, caller: Caller, *, deadline: float
+    service: Service, watcher: Watcher, body: SearchBody, access: Access, *, deadline: float
 ) -> Found | None:
     """Search the newest snapshot, pinned once a thread is free.
 
@@ -124,6 +134,7 @@ async def _search_once(
     def work(view: View, snapshot: Snapshot) -> Found | None:
         if snapshot.spec.vector != spec.vector or not new_enough(view, body, datetime.now(UTC)):
             return None
+        caller = service.renewed(access, watcher.name, "search").caller
         response = search(snapshot, request, caller=caller, embedder=asked)
         service.metrics.searched(snapshot.spec.name, response.took_ms)
         now = datetime.now(UTC)

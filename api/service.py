@@ -98,12 +98,21 @@ class Service:
 
     async def access(self, request: Request) -> Access:
         """Return what ``request`` may do; raises the 401 of one that does not say who asks, or the 429 of a quota."""
-        access = await self.identity.access_of(request.headers.get("authorization"))
+        access = await self.identity.access_of(request.headers.getlist("authorization"))
         operation = operation_of(request)
         operation.principal = access.principal
         operation.facts["actor"] = access.principal.id
         operation.headers = self.quotas.take(access.principal.id)
         return access
+
+    def renewed(self, access: Access, name: str, action: Action) -> Access:
+        """Return what the caller of ``access`` may do by now, with ``action`` on ``name`` still in it.
+
+        For what runs after a wait. Raises what :meth:`access` and :meth:`watcher` raise.
+        """
+        now = self.identity.renewed(access)
+        self.watcher(now, name, action)
+        return now
 
     async def begins(self, request: Request, **facts: Any) -> None:
         """Return once it is in the audit log that ``request`` is about to run; raises the 503."""
@@ -144,18 +153,23 @@ class Service:
         """Return the status of every collection, by name."""
         return map(partial(status_answer, now=datetime.now(UTC)), self.collections.all())
 
-    def starting(self) -> list[str]:
-        """Return what starting up still waits for; a collection or model that failed has been tried, and is not."""
-        if not self.identity.known:
-            return ["the keys and roles have not been read yet"]
+    def starting(self, *, named: bool = True) -> list[str]:
+        """Return what starting up still waits for; a collection or model that failed has been tried, and is not.
+
+        Without ``named`` no reason has a collection's name.
+        """
+        reasons = [] if self.identity.is_fresh else ["the keys and roles have not been read for a while"]
         if not self.collections.discovered:
-            return [self.collections.trouble or "the store has not been listed yet"]
+            return [*reasons, self.collections.trouble or "the store has not been listed yet"]
         watchers = self.collections.all()
         opening = [f"{watcher.name} is being opened" for watcher in watchers if not watcher.view.tried]
         specs = [watcher.view.snapshot.state.spec for watcher in watchers if watcher.view.snapshot]
-        return opening + [
+        opening += [
             f"{spec.name}'s query model is being loaded" for spec in specs if not self.embedders.settled(spec.vector)
         ]
+        if opening and not named:
+            opening = [f"{len(opening)} collections or models are being opened"]
+        return reasons + opening
 
 
 def service_of(request: Request) -> Service:

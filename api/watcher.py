@@ -152,6 +152,7 @@ class Watcher:
             self.view = replace(self.view, failure=None)
         if self._is_wanted(latest):
             try:
+                self._govern(self._catalog)
                 self._open(self._catalog)
             except CollectionNotFound:
                 raise
@@ -164,6 +165,24 @@ class Watcher:
             return False
         failure = view.failure
         return failure is None or failure.version != latest or datetime.now(UTC) >= failure.retry_at
+
+    def _govern(self, catalog: Catalog) -> None:
+        """Put the newest policies in force on what is served: opening the newest version may take long, or fail.
+
+        Where they do not fit it, nothing is served until that has been opened.
+        """
+        snapshot = self.view.snapshot
+        if snapshot is None:
+            return
+        newest = catalog.read().spec
+        if newest.policies == snapshot.spec.policies:
+            return
+        try:
+            snapshot.govern(newest)
+        except ValueError:
+            self._log.error("policies do not fit the version that is served, so it is closed", version=snapshot.version)
+            self.view = replace(self.view, snapshot=None)
+            snapshot.close()
 
     def _open(self, catalog: Catalog) -> None:
         started = time.perf_counter()

@@ -25,7 +25,7 @@ from retrieval.snapshot import open_snapshot
 def caller_as(store: Store, roles: Sequence[str], claims: Mapping[str, object]) -> Caller:
     """Return a caller with ``roles`` and ``claims`` whose masked values are hashed as the server hashes them."""
     control = ControlTable(store).read()
-    return Caller(roles=frozenset(roles), claims=claims, hash_key=bytes.fromhex(control.hash_key) if control else None)
+    return Caller(roles=frozenset(roles), claims=claims, hash_key=control.hash_bytes if control else None)
 
 
 class LocalCollection:

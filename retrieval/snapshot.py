@@ -1,7 +1,8 @@
 """One version of a collection, open for searching.
 
-A snapshot never changes. The next version opens beside it, sharing every segment that both have, and what requests
-have cached for them; then the caller swaps. A snapshot that is closed while requests use it goes when the last is done.
+A snapshot never changes, but for who may see what of it. The next version opens beside it, sharing every segment that
+both have, and what requests have cached for them; then the caller swaps. A snapshot that is closed while requests use
+it goes when the last is done.
 """
 
 from __future__ import annotations
@@ -112,6 +113,13 @@ class Snapshot:
     def filter_schema(self) -> FilterSchema:
         """The same in the form that filters compile against fastest."""
         return schema_of(self.schema)
+
+    def govern(self, newer: CollectionSpec) -> None:
+        """Put the policies of ``newer`` in force for searches that begin from now on.
+
+        All else stays: the version's data, and what is cached by predicate. Raises ValueError if they do not fit.
+        """
+        self.spec = self.spec.under(newer)
 
     def sight_of(self, caller: Caller) -> Sight:
         """Return what ``caller`` sees of the collection."""

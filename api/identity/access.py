@@ -55,3 +55,7 @@ class Access:
         if not self.may(action, collection):
             where = "all collections together" if collection == EVERY_COLLECTION else "this collection"
             raise Problem(FORBIDDEN, f"no role of yours allows '{action}' on {where}", denied=True)
+
+
+NOBODY_IN_PARTICULAR = Access(principal=ANONYMOUS, control=None)
+"""What everybody may do where no identity is configured."""

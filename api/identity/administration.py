@@ -8,7 +8,16 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from api.errors import ControlError
-from api.identity.control import Action, ApiKey, Claim, Control, ControlTable, Grant
+from api.identity.control import (
+    KEPT_AFTER,
+    MAX_KEYS,
+    Action,
+    ApiKey,
+    Claim,
+    Control,
+    ControlTable,
+    Grant,
+)
 from api.identity.keys import new_key
 
 
@@ -31,8 +40,18 @@ def create_key(
         )
     except ValidationError as error:
         raise _wrong(error) from error
-    table.change(f"key {kept.id} ({name}) created", lambda control: {"keys": {**control.keys, kept.id: kept}})
+    table.change(f"key {kept.id} ({name}) created", lambda control: {"keys": {**_listed(control, now), kept.id: kept}})
     return key, kept
+
+
+def _listed(control: Control, now: datetime) -> Mapping[str, ApiKey]:
+    """Return the keys that are still listed, with room for one more; raises ControlError if there is none."""
+    kept = {id_: key for id_, key in control.keys.items() if key.over_at is None or now - key.over_at < KEPT_AFTER}
+    if len(kept) >= MAX_KEYS:
+        raise ControlError(
+            f"there are {len(kept):,} keys, and no more may be; revoke some, or let callers bring tokens of an issuer"
+        )
+    return kept
 
 
 def revoke_key(table: ControlTable, id_: str) -> ApiKey:

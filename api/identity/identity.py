@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from api.errors import ControlError, TokenRefused
-from api.identity.access import ANONYMOUS, Access, Principal
-from api.identity.control import Control, ControlTable
+from api.errors import TokenRefused
+from api.identity.access import NOBODY_IN_PARTICULAR, Access, Principal
+from api.identity.control import ApiKey, Control, ControlTable
 from api.identity.keys import holder_of, is_key
 from api.identity.tokens import Tokens
 from api.logs import Logger
@@ -22,6 +23,8 @@ POLL_SECONDS = 0.5
 TRUST_SECONDS = 10.0
 """What was read longer ago is no ground to let anybody in: a key may have been revoked since."""
 STOP_SECONDS = 10.0
+
+KEY_PREFIX = "key:"
 
 _NO_ROLES = Control()
 _MISSING = {"WWW-Authenticate": 'Bearer realm="grebe"'}
@@ -65,48 +68,72 @@ class Identity:
         return self._thread.is_alive()
 
     @property
-    def known(self) -> bool:
-        """Whether the keys and roles have been read at least once."""
-        return self._read_at is not None
+    def is_fresh(self) -> bool:
+        """Whether the keys and roles were read lately enough to let anybody in."""
+        return self._read_at is not None and time.monotonic() - self._read_at <= TRUST_SECONDS
 
     @property
     def is_configured(self) -> bool:
-        """Whether a caller has to say who it is."""
-        return self._required or bool(self._control and self._control.keys)
+        """Whether a caller has to say who it is; that is not known before the keys and roles were read once."""
+        return self._required or self._read_at is None or bool(self._control and self._control.keys)
 
     def read(self) -> None:
         """Read the keys and roles now; raises :class:`api.errors.ControlError`."""
+        asked_at = time.monotonic()
         self._control = self._table.read()
-        self._read_at = time.monotonic()
+        self._read_at = asked_at
 
-    async def access_of(self, authorization: str | None) -> Access:
-        """Return what a request with this Authorization header may do; raises the 401, or the 503 of old knowledge."""
-        if self._read_at is None or time.monotonic() - self._read_at > TRUST_SECONDS:
-            raise Problem(IDENTITY_UNAVAILABLE, "the keys and roles could not be read", headers={"Retry-After": "1"})
+    async def access_of(self, authorization: Sequence[str]) -> Access:
+        """Return what a request with these Authorization headers may do; raises the 401, or the 503 of what is old."""
+        self._require_fresh()
         if not self.is_configured:
-            return Access(principal=ANONYMOUS, control=None)
-        control = self._control or _NO_ROLES
-        return Access(principal=await self._principal(authorization, control), control=control)
+            return NOBODY_IN_PARTICULAR
+        principal = await self._principal(authorization)
+        return Access(principal=principal, control=self._roles)
 
-    async def _principal(self, authorization: str | None, control: Control) -> Principal:
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Problem(UNAUTHENTICATED, "the request has no bearer credentials", headers=_MISSING, denied=True)
-        hash_key = bytes.fromhex(control.hash_key)
-        if is_key(token):
-            key = holder_of(token, control, datetime.now(UTC))
-            if key is None:
-                raise _refused("the key is not known, has expired or was revoked")
-            caller = Caller(roles=frozenset(key.roles), claims=key.claims, hash_key=hash_key)
-            return Principal(kind="key", id=f"key:{key.id}", name=key.name, caller=caller)
+    def renewed(self, access: Access) -> Access:
+        """Return what the caller of ``access`` may do now, which may be less; raises as :meth:`access_of` does.
+
+        For a request that has waited: the key may have been revoked meanwhile, and the roles be others.
+        """
+        self._require_fresh()
+        principal = access.principal
+        if principal.kind == "anonymous":
+            if self.is_configured:
+                raise _anonymous()
+            return access
+        if principal.kind == "key":
+            principal = self._holder(self._roles.keys.get(principal.id.removeprefix(KEY_PREFIX)))
+        return Access(principal=principal, control=self._roles)
+
+    @property
+    def _roles(self) -> Control:
+        return self._control or _NO_ROLES
+
+    def _require_fresh(self) -> None:
+        if not self.is_fresh:
+            raise Problem(IDENTITY_UNAVAILABLE, "the keys and roles could not be read", headers={"Retry-After": "1"})
+
+    async def _principal(self, authorization: Sequence[str]) -> Principal:
+        scheme, _, token = (authorization[0] if len(authorization) == 1 else "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise _anonymous() if len(authorization) < 2 else _refused("the request has several Authorization headers")
+        if is_key(token.strip()):
+            return self._holder(holder_of(token.strip(), self._roles, datetime.now(UTC)))
         try:
-            verified = await self._tokens.verify(token)
+            verified = await self._tokens.verify(token.strip())
         except TokenRefused as error:
             raise _refused(str(error)) from error
-        caller = Caller(roles=verified.roles, claims=verified.claims, hash_key=hash_key)
+        caller = Caller(roles=verified.roles, claims=verified.claims, hash_key=self._roles.hash_bytes)
         return Principal(
             kind="token", id=f"token:{verified.issuer}#{verified.subject}", name=verified.subject, caller=caller
         )
+
+    def _holder(self, key: ApiKey | None) -> Principal:
+        if key is None or not key.works(datetime.now(UTC)):
+            raise _refused("the key is not known, has expired or was revoked")
+        caller = Caller(roles=frozenset(key.roles), claims=key.claims, hash_key=self._roles.hash_bytes)
+        return Principal(kind="key", id=f"{KEY_PREFIX}{key.id}", name=key.name, caller=caller)
 
     def _report(self, issuer: str, error: Exception) -> None:
         self._log.error("an issuer's keys cannot be read", issuer=issuer, exc_info=error)
@@ -116,11 +143,15 @@ class Identity:
             try:
                 self.read()
                 self._failing = False
-            except ControlError as error:
+            except Exception as error:  # whatever it is: what was known grows old, and is looked for again
                 if not self._failing:  # once for each time that the store is away
                     self._log.error("keys and roles cannot be read", exc_info=error)
                 self._failing = True
             self._stopping.wait(POLL_SECONDS)
+
+
+def _anonymous() -> Problem:
+    return Problem(UNAUTHENTICATED, "the request has no bearer credentials", headers=_MISSING, denied=True)
 
 
 def _refused(detail: str) -> Problem:

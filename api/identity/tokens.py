@@ -37,15 +37,13 @@ _ALGORITHMS = {algorithm.name: algorithm for algorithm in JWS_ALGORITHMS}
 class VerifiedToken:
     """What a token says whose signature, issuer, audience and times are right.
 
-    ``claims`` holds those that a filter can bind: text, numbers, booleans and lists of them. ``expires_at`` is the
-    token's ``exp``, in seconds since 1970; it is taken for the issuer's leeway longer.
+    ``claims`` holds those that a filter can bind: text, numbers, booleans and lists of them.
     """
 
     issuer: str
     subject: str
     roles: frozenset[str]
     claims: Mapping[str, object]
-    expires_at: float
 
 
 class Tokens:
@@ -96,13 +94,12 @@ class Tokens:
             raise TokenRefused("the token's algorithm is not one that is configured for its issuer")
         parsed.check_signature(algorithm, await _key(keys, parsed.header.get("kid")))
         _check_audience(parsed.claims, settings.audiences)
-        expires_at = _check_times(parsed.claims, self._now(), settings.leeway_seconds)
+        _check_times(parsed.claims, self._now(), settings.leeway_seconds)
         return VerifiedToken(
             issuer=issuer,
             subject=_subject(parsed.claims),
             roles=roles_of(parsed.claims, settings.roles_claim),
             claims=MappingProxyType({name: value for name, value in parsed.claims.items() if _is_bindable(value)}),
-            expires_at=expires_at,
         )
 
 
@@ -198,8 +195,7 @@ def _check_audience(claims: Mapping[str, object], audiences: frozenset[str]) -> 
         raise TokenRefused("the token is for another audience")
 
 
-def _check_times(claims: Mapping[str, object], now: float, leeway_seconds: float) -> float:
-    """Return when the token expires."""
+def _check_times(claims: Mapping[str, object], now: float, leeway_seconds: float) -> None:
     expires_at = _time(claims, "exp")
     if expires_at is None:
         raise TokenRefused("the token never expires; expected an `exp`")
@@ -209,7 +205,6 @@ def _check_times(claims: Mapping[str, object], now: float, leeway_seconds: float
         begins_at = _time(claims, name)
         if begins_at is not None and begins_at - leeway_seconds > now:
             raise TokenRefused(f"the token is not valid yet; its `{name}` lies in the future")
-    return expires_at
 
 
 def _time(claims: Mapping[str, object], name: str) -> float | None:

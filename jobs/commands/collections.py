@@ -12,6 +12,7 @@ from jobs.output import Format, Output, StoreOption, confirmed, note, print_json
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
+    from indexer.format.store import Store
     from jobs.status import Letter
 
 
@@ -76,12 +77,28 @@ def apply(
     check_policies(spec)
     for warning in filter(None, (look_at_table(spec), look_at_model(spec))):
         note(f"Warning: {warning}")
-    outcome = apply_spec(Store.at(Settings.read(store=store).store), spec, rebuild=rebuild)
+    root = Store.at(Settings.read(store=store).store)
+    outcome = apply_spec(root, spec, rebuild=rebuild)
+    if outcome == "rebuild pending" and (waiting := _waits_for_rebuild(root, spec.name)):
+        note(f"Warning: until the rebuild these policies let no row through: {waiting}")
     if output is Format.JSON:
         print_json({"collection": spec.name, "outcome": outcome})
         return
     following = "" if outcome == "unchanged" else f" Next: grebe sync {spec.name}"
     stdout().print(f"{spec.name}: {outcome}.{following}", soft_wrap=True)
+
+
+def _waits_for_rebuild(store: Store, name: str) -> str | None:
+    """Return what is wrong with the policies for the index that still serves."""
+    from indexer.catalog import Catalog
+    from indexer.errors import SpecError
+    from retrieval.policies import check_policies
+
+    try:
+        check_policies(Catalog.open(store, name).read().spec)
+    except SpecError as error:
+        return str(error)
+    return None
 
 
 def status(

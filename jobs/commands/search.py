@@ -111,6 +111,10 @@ def parameters(given: list[str], option: str = "--param") -> dict[str, object]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"'{text}' is not NAME=VALUE", param_hint=option)
+        if name in values:
+            raise typer.BadParameter(
+                f"'{name}' is given twice; a list is written as JSON: {name}=[1, 2]", param_hint=option
+            )
         try:
             values[name] = json.loads(value)
         except ValueError:

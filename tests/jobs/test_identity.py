@@ -142,3 +142,23 @@ def test_a_policy_that_can_never_be_used_is_refused_on_apply(grebe: Grebe, libra
     assert said.code == 1
     assert "policies.0.rows: there is no column 'team'" in said.err
     assert library.catalog.read().spec.policies[0].rows == "pages < :most"
+
+
+def test_a_policy_that_waits_for_a_rebuild_is_told(grebe: Grebe, library: Library, tmp_path: Path) -> None:
+    changed = {"columns": ["shelf", "pages", "title"], "policies": [{"role": "short", "rows": "title = :t"}]}
+    file = tmp_path / "books.yaml"
+    file.write_text(yaml.safe_dump(library.spec.model_dump(mode="json") | changed))
+
+    said = grebe("apply", "-f", file, "--rebuild")
+
+    assert said.code == 0
+    assert (
+        "until the rebuild these policies let no row through: policies.0.rows: there is no column 'title'" in said.err
+    )
+
+
+def test_a_name_that_is_given_twice_is_refused(grebe: Grebe) -> None:
+    said = grebe("keys", "create", "bot", "-r", "short", "--claim", "a=1", "--claim", "a=2")
+
+    assert said.code == 2
+    assert "'a' is given twice" in said.err

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,9 @@ def test_a_version_that_cannot_be_read_lets_nobody_in(table: ControlTable, store
     [
         ("books", ["books"], ["book", "books2", "*"]),
         ("sales_*", ["sales_", "sales_eu"], ["sale", "resales_eu", "*"]),
+        ("*_eu", ["sales_eu", "_eu"], ["sales", "*"]),
         ("*", ["books", "*"], []),
+        ("**", ["books"], ["*"]),
     ],
 )
 def test_a_grant_is_about_a_name_or_a_pattern(pattern: str, covered: list[str], others: list[str]) -> None:
@@ -135,6 +138,16 @@ def test_grants_add_up_and_are_withdrawn(table: ControlTable) -> None:
         (lambda table: revoke_key(table, "nobody"), "there is no key with the id 'nobody'"),
         (lambda table: key_of(table, roles=["no spaces"]), r"roles\.0: use a letter or digit, then up to 127"),
         (lambda table: grant(table, "-x", "books", ["search"]), "roles.-x: use a letter or digit"),
+        (lambda table: grant(table, "x", "Sales", ["search"]), r"collection: use a collection's name, or a pattern"),
+        (lambda table: grant(table, "x", "[a-z]", ["search"]), r"collection: use a collection's name, or a pattern"),
+        (lambda table: grant(table, "x", "book?", ["search"]), r"collection: use a collection's name, or a pattern"),
+        (lambda table: key_of(table, claims={"x": float("nan")}), r"claims\.x"),
+        (lambda table: key_of(table, claims={"x": [1.0, float("inf")]}), r"claims\.x"),
+        (lambda table: key_of(table, claims={"x": [1, True]}), r"claims\.x"),
+        (
+            lambda table: key_of(table, claims={"x": "\ud800"}),
+            "the change cannot be written as it is; nothing was changed",
+        ),
         (lambda table: withdraw(table, "x", "books"), "role 'x' has no grant"),
     ],
 )
@@ -143,3 +156,61 @@ def test_a_wrong_change_is_refused_and_changes_nothing(table: ControlTable, chan
         change(table)
 
     assert table.read() is None
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.5, "1", [True, False], [1, 2], [1.5], ["a", "b"], []])
+def test_a_claim_keeps_its_type(table: ControlTable, store: Store, value: Any) -> None:
+    _, id_ = key_of(table, claims={"x": value})
+
+    control = ControlTable(store).read()
+    assert control is not None
+    kept: Any = control.keys[id_].claims["x"]
+    assert (kept, type(kept)) == (value, type(value))
+    if isinstance(value, list):
+        assert list(map(type, kept)) == list(map(type, value))
+
+
+def test_changes_whose_predecessors_were_deleted_are_found(
+    table: ControlTable, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, id_ = key_of(table)
+    reader = ControlTable(store)
+    assert reader.read() == table.read()
+    grant(table, "reader", "books", ["search"])
+    revoke_key(table, id_)
+    store.delete([f"{FOLDER}/{number:020d}.json" for number in (1, 2)])
+
+    new, control = ControlTable(store).read(), table.read()
+    assert new == control
+    monkeypatch.setattr("api.identity.control.RELIST_SECONDS", 0.0)
+    assert reader.read() == control
+    assert grant(table, "reader", "papers", ["search"])
+    assert (table.read() or Control()).version == 4
+
+
+def test_a_copy_of_an_older_version_is_none(table: ControlTable, store: Store) -> None:
+    _, id_ = key_of(table)
+    revoke_key(table, id_)
+    store.put(f"{FOLDER}/{3:020d}.json", store.get(f"{FOLDER}/{1:020d}.json"))
+
+    for reader in (table, ControlTable(store)):
+        with pytest.raises(ControlError, match=r"00003\.json .*is a copy of version 1"):
+            reader.read()
+
+
+def test_keys_that_are_over_leave_the_list_after_a_while_and_there_are_only_so_many(
+    table: ControlTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, over = key_of(table)
+    revoked_at = revoke_key(table, over).revoked_at
+    assert revoke_key(table, over).revoked_at == revoked_at
+    _, stays = key_of(table)
+    assert (table.read() or Control()).keys.keys() == {over, stays}
+
+    monkeypatch.setattr("api.identity.administration.KEPT_AFTER", timedelta(0))
+    _, new = key_of(table)
+
+    assert (table.read() or Control()).keys.keys() == {stays, new}
+    monkeypatch.setattr("api.identity.administration.MAX_KEYS", 2)
+    with pytest.raises(ControlError, match="there are 2 keys, and no more may be"):
+        key_of(table)
