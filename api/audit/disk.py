@@ -5,6 +5,7 @@ Every method is durable on return or raises OSError.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -17,7 +18,10 @@ class File(Protocol):
     """A new file that is written from front to back."""
 
     def append(self, data: bytes) -> None:
-        """Write ``data`` at the end, whole and flushed to the disk; after an error any part of it may be there."""
+        """Write ``data`` at the end, whole and flushed to the disk; after an error any part of it may be there.
+
+        A file that was moved or deleted meanwhile is an error, because nobody would find what is in it.
+        """
 
     def close(self) -> None:
         """Let go of the file."""
@@ -45,7 +49,7 @@ class LocalDisk:
 
     def create(self, path: Path) -> File:
         """Return the new file ``path``."""
-        file = _LocalFile(_new(path))
+        file = _LocalFile(_new(path), path)
         try:
             _flush(path.parent)
         except OSError:
@@ -67,7 +71,7 @@ class LocalDisk:
         """Write the first ``size_bytes`` of a file anew."""
         part = path.with_name(f"{path.name}.part")
         part.unlink(missing_ok=True)
-        file = _LocalFile(_new(part))
+        file = _LocalFile(_new(part), part)
         try:
             file.append(path.read_bytes()[:size_bytes])
         finally:
@@ -77,14 +81,17 @@ class LocalDisk:
 
 
 class _LocalFile:
-    def __init__(self, handle: int) -> None:
+    def __init__(self, handle: int, path: Path) -> None:
         self._handle = handle
+        self._path = path
 
     def append(self, data: bytes) -> None:
         left = memoryview(data)
         while left:
             left = left[os.write(self._handle, left) :]
         os.fsync(self._handle)
+        if not os.path.samestat(os.fstat(self._handle), os.stat(self._path)):
+            raise OSError(errno.ESTALE, "the file is another than the one that was begun", str(self._path))
 
     def close(self) -> None:
         os.close(self._handle)

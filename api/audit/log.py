@@ -28,6 +28,8 @@ class AuditLog:
 
     def __init__(self, settings: AuditSettings, store: Store, report: Callable[[str], None]) -> None:
         folder = _made(settings.folder)
+        if not store.url.startswith("s3://") and folder.resolve().is_relative_to(Path(store.url).resolve()):
+            raise SettingsError(f"audit.folder: {folder} is inside the store; give a folder of this server's own")
         self._tell = report
         self._key = SigningKey.read(settings.signing_key) if settings.signing_key else _own_key(folder)
         shipper = Shipper(store, self._key)
@@ -67,6 +69,11 @@ class AuditLog:
     async def outcome(self, outcome: Outcome) -> None:
         """Return once ``outcome`` is durable; if it raises :class:`api.errors.AuditUnavailable`, do not answer it."""
         await self._journal.append(outcome_record(outcome, self.secret_hash))
+
+    @property
+    def unshipped(self) -> int:
+        """How many complete files wait to be shipped."""
+        return self._background.pending if self._background else 0
 
     @property
     def healthy(self) -> bool:

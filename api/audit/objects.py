@@ -1,7 +1,8 @@
 """Objects of the log in the store: Parquet, one for each complete journal file.
 
-``_audit/v1/writer=<writer>/<first number>-<last number>.parquet``, and beside them ``key.pem``, the writer's public
-key. ``record`` is the record as it was hashed; other columns repeat parts of it for SQL, and are checked against it.
+They are ``_audit/v1/writer=<writer>/<first number>-<last number>.parquet``. The writer's public key is elsewhere, at
+``_audit/keys/<writer>.pem``, because engines take every file of a folder for data. ``record`` is the record as it was
+hashed; other columns repeat parts of it for SQL, and are checked against it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from api.audit.chain import Entry
 from api.audit.files import Place
 from api.errors import AuditUnreadable
 
-PREFIX = "_audit/v1"
+PREFIX, KEYS = "_audit/v1", "_audit/keys"
 _PATH = re.compile(rf"{PREFIX}/writer=([0-9a-f]{{32}})/([0-9]{{20}})-[0-9]+\.parquet")
 
 
@@ -68,7 +69,7 @@ def object_path(writer: str, first: int, last: int) -> str:
 
 def key_path(writer: str) -> str:
     """Return where the public key of ``writer`` is."""
-    return f"{PREFIX}/writer={writer}/key.pem"
+    return f"{KEYS}/{writer}.pem"
 
 
 def place_in_store(path: str) -> Place | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_CHECKPOINT_SECONDS = 60
 DEFAULT_CHECKPOINT_SECONDS = 30.0
@@ -34,3 +34,11 @@ class AuditSettings(BaseModel):
     checkpoint_seconds: float = Field(default=DEFAULT_CHECKPOINT_SECONDS, gt=0, le=MAX_CHECKPOINT_SECONDS)
     rotate_bytes: int = Field(default=DEFAULT_ROTATE_BYTES, ge=1 << 10, le=1 << 30)
     rotate_seconds: float = Field(default=DEFAULT_ROTATE_SECONDS, gt=0, le=86_400)
+
+    @model_validator(mode="after")
+    def _has_a_local_folder(self) -> Self:
+        if self.folder is None and self.model_fields_set:
+            raise ValueError("without a 'folder' there is no audit log, and nothing else to set about it")
+        if self.folder is not None and ":/" in str(self.folder):
+            raise ValueError(f"'folder' is a folder on a local disk, and '{self.folder}' is none")
+        return self

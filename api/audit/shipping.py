@@ -80,6 +80,11 @@ class BackgroundShipper:
             self._pending.append(path)
             self._changed.notify()
 
+    @property
+    def pending(self) -> int:
+        """How many files wait to be shipped."""
+        return len(self._pending)
+
     def stop(self) -> None:
         """Ship what can be shipped at once; the rest is left for the next start."""
         with self._changed:

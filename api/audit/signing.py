@@ -96,7 +96,12 @@ def is_signed(public: str, message: bytes, signature: str) -> bool:
 def read_public(path: Path) -> str:
     """Return the public key in the PEM file ``path``; raises :class:`api.errors.SettingsError`."""
     try:
-        public = load_pem_public_key(path.read_bytes())
+        data = path.read_bytes()
+        if b"PRIVATE KEY" in data:
+            raise SettingsError(
+                f"{path}: is a private key, which stays with its server; the public one is in the store"
+            )
+        public = load_pem_public_key(data)
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise SettingsError(f"{path}: cannot be read as a public key in PEM: {error}") from error
     if not isinstance(public, Ed25519PublicKey):

@@ -17,13 +17,13 @@ from typing import Any, Literal
 import orjson
 
 from api.audit.chain import CHECKPOINT, GENESIS, START, Checkpoint, Entry, digest
-from api.audit.objects import Columns, Row, columns_of
+from api.audit.objects import Columns, Row, columns_of, key_path
 from api.audit.reading import Chain, Piece, open_chains
 from api.audit.signing import is_signed
 from api.errors import AuditUnreadable
 from indexer.format.store import Store
 
-Kind = Literal["altered", "dropped", "reordered", "forged checkpoint", "unreadable file"]
+Kind = Literal["altered", "dropped", "reordered", "forged checkpoint", "unknown key", "unreadable file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Verdict:
     """
 
     writer: str
+    host: str | None
     records: int
     first_time_ms: int | None
     last_time_ms: int | None
@@ -80,6 +81,7 @@ class _Check:
         self._known = {checkpoint.seq: checkpoint.hash for checkpoint in known if checkpoint.writer == writer}
         self._head = START
         self._public_key: str | None = None
+        self._host: str | None = None
         self._checkpoint: Checkpoint | None = None
         self._attested = 0
         self._first_time_ms: int | None = None
@@ -93,6 +95,7 @@ class _Check:
             problem = Problem(self._head.seq + 1, "unreadable file", str(error))
         return Verdict(
             writer=self._writer,
+            host=self._host,
             records=self._head.seq,
             first_time_ms=self._first_time_ms,
             last_time_ms=self._last_time_ms,
@@ -159,9 +162,10 @@ class _Check:
     def _begin(self, columns: Columns, facts: dict[str, Any]) -> Problem | None:
         if columns.phase != GENESIS or facts.get("writer") != self._writer:
             return Problem(1, "altered", f"record 1 is not the beginning of the chain of {self._writer}")
-        self._public_key = str(facts.get("public_key"))
+        self._public_key, self._host = str(facts.get("public_key")), facts.get("host")
         if self._trusted and self._public_key not in self._trusted:
-            return Problem(1, "forged checkpoint", f"the chain is signed by {self._public_key}, which is not trusted")
+            path = key_path(self._writer)
+            return Problem(1, "unknown key", f"it is signed by a key that was not given; if it is a server's: {path}")
         return None
 
     def _attest(self, columns: Columns, facts: dict[str, Any]) -> Problem | None:

@@ -7,6 +7,7 @@ complete ends with a checkpoint, unless its writer died, and never changes again
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ from api.audit.files import Place, file_name, journal_files, last_entry, new_wri
 from api.audit.record import marker
 from api.audit.signing import SigningKey
 from api.errors import AuditUnreadable
+
+FIRST_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +124,7 @@ class Writer:
     def due_at(self) -> float | None:
         """When (monotonic) a commit is due even without records; None while there is nothing to sign or to complete."""
         checkpoint = [] if self._unsigned_since is None else [self._unsigned_since + self._limits.checkpoint_seconds]
-        rotation = [] if self._growing is None else [self._growing.begun_at + self._limits.rotate_seconds]
+        rotation = [] if self._growing is None else [self._aged_at(self._growing)]
         return min([*checkpoint, *rotation], default=None)
 
     def close(self) -> None:
@@ -171,7 +174,7 @@ class Writer:
         """Return what the chain has to say before anything else is written."""
         owed = []
         if self._head is START:
-            facts = {"writer": self._name, "public_key": self._key.public}
+            facts = {"writer": self._name, "host": socket.gethostname(), "public_key": self._key.public}
             owed.append(self._marker(GENESIS, _now_ms(), facts))
         if self._cut_bytes is not None:
             owed.append(self._marker(RECOVERED, _now_ms(), {"cut_bytes": self._cut_bytes}))
@@ -194,8 +197,13 @@ class Writer:
         size_bytes = sum(len(entry.body) for entry in entries)
         if self._growing is None:
             return size_bytes >= self._limits.rotate_bytes
-        aged = now >= self._growing.begun_at + self._limits.rotate_seconds
-        return aged or self._growing.size_bytes + size_bytes >= self._limits.rotate_bytes
+        return now >= self._aged_at(self._growing) or self._growing.size_bytes + size_bytes >= self._limits.rotate_bytes
+
+    def _aged_at(self, growing: _Growing) -> float:
+        """Return when a file is complete by its age; the first of a chain soon, for the store to know of the writer."""
+        is_first = place_of(growing.path).first == 1
+        seconds = min(FIRST_SECONDS, self._limits.rotate_seconds) if is_first else self._limits.rotate_seconds
+        return growing.begun_at + seconds
 
     def _must_sign(self, entries: Sequence[Entry], now: float, ends: bool) -> bool:
         if self._unsigned_since is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.commands.identity import lifetime
+from jobs.errors import CommandError
 from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
 from jobs.settings import Settings
 
@@ -22,7 +23,7 @@ FolderOption = Annotated[
     Path | None,
     typer.Option("--folder", help="A server's audit.folder, for what it has not shipped yet."),
 ]
-VERDICT_COLUMNS = ("writer", "records", "from", "to", "not yet signed", "key", "problem")
+VERDICT_COLUMNS = ("writer", "host", "records", "from", "to", "not yet signed", "key", "problem")
 RECORD_COLUMNS = ("time", "actor", "operation", "collection", "phase", "status", "decision")
 
 
@@ -47,9 +48,9 @@ def verify_log(
 ) -> None:
     """Check that no record was altered, dropped or reordered; the first that was is named, and the exit code is 1.
 
-    Each server's log is a chain of its own, signed at least once a minute. Without --key its public key is taken from
-    the log, so that a log which was made anew as a whole, under another key, looks whole. A log that lost its end looks
-    whole too, unless --state remembers that there was more.
+    Each server's log is a chain of its own, signed at least once a minute. With --key each chain must be signed by one
+    of the keys given; without, a log that was made anew as a whole, under a key of its own, looks whole. So does one
+    that lost its end, unless --state remembers that there was more.
 
     grebe audit verify --key replica-1.pem --state /safe/audit.json
     """
@@ -58,29 +59,29 @@ def verify_log(
     from indexer.format.store import Store
     from jobs.checkpoints import read_checkpoints, write_checkpoints
 
-    verdicts = verify(
-        Store.at(Settings.read(store=store).store),
-        folder,
-        trusted=[read_public(path) for path in key or []],
-        known=read_checkpoints(state) if state else (),
-    )
+    log = Store.at(Settings.read(store=store).store)
+    trusted = [read_public(path) for path in key or []]
+    known = read_checkpoints(state) if state else []
+    verdicts = verify(log, _there(folder), trusted=trusted, known=known)
     if output is Format.JSON:
         print_json({"writers": [_verdict(verdict) for verdict in verdicts]})
     elif verdicts:
         stdout().print(table(VERDICT_COLUMNS, [list(_verdict(verdict).values()) for verdict in verdicts]))
     else:
         note("There is no audit log in the store; a server keeps one where audit.folder is set (docs/governance.md).")
-    if any(verdict.problem for verdict in verdicts):
+    if any(verdict.problem for verdict in verdicts) or (trusted and not verdicts):
         raise typer.Exit(1)
     if state:
-        write_checkpoints(state, [verdict.checkpoint for verdict in verdicts if verdict.checkpoint])
+        # What is in a server's folder alone is not remembered: a next time without the folder would miss it.
+        shipped = verify(log, trusted=trusted) if folder else verdicts
+        write_checkpoints(state, known, [verdict.checkpoint for verdict in shipped if verdict.checkpoint])
 
 
 @audit.command("list")
 def list_records(
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="How far back: 30m, 12h, 90d.")] = None,
     collection: Annotated[str | None, typer.Option("--collection", help="Of this collection alone.")] = None,
-    actor: Annotated[str | None, typer.Option("--actor", help="Of this caller alone, as key:ID.")] = None,
+    actor: Annotated[str | None, typer.Option("--actor", help="Of this caller alone, as the log names it.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many records at most.")] = 50,
     folder: FolderOption = None,
     store: StoreOption = None,
@@ -96,25 +97,33 @@ def list_records(
     back = lifetime(since, "--since")
     since_ms = int((datetime.now(UTC) - back).timestamp() * 1000) if back else None
     wanted = Wanted(since_ms=since_ms, collection=collection, actor=actor)
-    found = records(Store.at(Settings.read(store=store).store), folder, wanted)
+    found = records(Store.at(Settings.read(store=store).store), _there(folder), wanted)
     asked = list(islice((record for record in found if record["class_uid"]), limit))
     if output is Format.JSON:
         print_json({"records": asked})
     elif asked:
         stdout().print(table(RECORD_COLUMNS, [_line(record) for record in asked]))
     else:
-        note("There is no such record; what a server has not shipped yet is in its audit.folder: --folder")
+        more = "" if folder else "; what a server has not shipped yet is in its audit.folder: --folder"
+        note(f"There is no such record in {Store.at(Settings.read(store=store).store).url}{more}")
+
+
+def _there(folder: Path | None) -> Path | None:
+    if folder is not None and not folder.is_dir():
+        raise CommandError(f"{folder}: there is no such folder; give the audit.folder of a server's settings")
+    return folder
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     problem = verdict.problem
     return {
         "writer": verdict.writer,
+        "host": verdict.host,
         "records": verdict.records,
         "from": _time(verdict.first_time_ms),
         "to": _time(verdict.last_time_ms),
         "unattested": verdict.unattested,
-        "key": "trusted" if verdict.trusted else "from the log",
+        "key": "given" if verdict.trusted else "the log's own",
         "problem": f"{problem.kind}: {problem.sentence}" if problem else None,
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.audit.log import AuditLog
-from api.audit.objects import PREFIX
+from api.audit.objects import KEYS, PREFIX
 from api.audit.record import Intent, Outcome, Principal, Secret
 from api.audit.settings import AuditSettings
 from indexer.format.store import Store
@@ -61,7 +61,7 @@ def test_a_log_is_verified_and_the_first_bad_record_named(grebe: Grebe, store: S
     write(tmp_path / "audit", store, "books", "papers")
 
     (whole,) = grebe("audit", "verify", "-o", "json").json["writers"]
-    assert (whole["records"], whole["unattested"], whole["key"], whole["problem"]) == (6, 0, "from the log", None)
+    assert (whole["records"], whole["unattested"], whole["key"], whole["problem"]) == (6, 0, "the log's own", None)
 
     (shipped,) = [path for path in store.list(PREFIX) if path.endswith(".parquet")]
     store.put(shipped, store.get(shipped)[:-9])
@@ -72,7 +72,7 @@ def test_a_log_is_verified_and_the_first_bad_record_named(grebe: Grebe, store: S
 
 def test_only_trusted_keys_count_if_any_are_given(grebe: Grebe, store: Store, tmp_path: Path) -> None:
     write(tmp_path / "audit", store, "books")
-    (key,) = [path for path in store.list(PREFIX) if path.endswith("key.pem")]
+    (key,) = store.list(KEYS)
     (tmp_path / "one.pem").write_bytes(store.get(key))
     assert grebe("audit", "verify", "--key", tmp_path / "one.pem").code == 0
 
@@ -80,7 +80,10 @@ def test_only_trusted_keys_count_if_any_are_given(grebe: Grebe, store: Store, tm
 
     said = grebe("audit", "verify", "--key", tmp_path / "one.pem", "-o", "json")
     assert said.code == 1
-    assert sorted(writer["key"] for writer in said.json["writers"]) == ["from the log", "trusted"]
+    assert sorted(writer["key"] for writer in said.json["writers"]) == ["given", "the log's own"]
+    assert [writer["problem"].partition(":")[0] for writer in said.json["writers"] if writer["problem"]] == [
+        "unknown key"
+    ]
     assert "cannot be read as a public key" in grebe("audit", "verify", "--key", tmp_path / "no.pem").err
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,20 @@ def test_a_folder_is_one_holders(tmp_path: Path) -> None:
 
     os.close(handle)
     os.close(lock(tmp_path))
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.rename(path.with_name("moved"))])
+def test_a_file_that_is_no_longer_in_its_place_takes_nothing_more(
+    tmp_path: Path, lose: Callable[[Path], object]
+) -> None:
+    file = LocalDisk().create(tmp_path / "file")
+    file.append(b"ab")
+    lose(tmp_path / "file")
+
+    with pytest.raises(OSError, match="file"):
+        file.append(b"cd")
+
+    (tmp_path / "file").write_bytes(b"another")
+    with pytest.raises(OSError, match="another than the one that was begun"):
+        file.append(b"cd")
+    file.close()

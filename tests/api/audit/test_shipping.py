@@ -40,10 +40,10 @@ def test_files_are_in_the_store_and_only_the_newest_stays_here(folder: Path, sto
 
     writer = place_of(files[0]).writer
     paths = [object_path(writer, 1, 4), object_path(writer, 5, 7), object_path(writer, 8, 10)]
-    assert store.list() == [*paths, f"_audit/v1/writer={writer}/key.pem"]
+    assert store.list() == [f"_audit/keys/{writer}.pem", *paths]
     assert [row.entry for path in paths for row in from_parquet(store.get(path), path)] == entries
     assert journal_files(folder) == files[2:]
-    (tmp_path / "key.pem").write_bytes(store.get(f"_audit/v1/writer={writer}/key.pem"))
+    (tmp_path / "key.pem").write_bytes(store.get(f"_audit/keys/{writer}.pem"))
     assert read_public(tmp_path / "key.pem") == signing_key().public
     require_sound(folder, store)
 

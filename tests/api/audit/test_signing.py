@@ -84,5 +84,5 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_a_private_key_is_no_public_one(tmp_path: Path) -> None:
     SigningKey.kept_at(tmp_path / "key.pem")
 
-    with pytest.raises(SettingsError, match="cannot be read as a public key in PEM"):
+    with pytest.raises(SettingsError, match="is a private key"):
         read_public(tmp_path / "key.pem")

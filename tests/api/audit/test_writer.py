@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -32,7 +33,12 @@ def test_a_chain_begins_with_its_writer_and_key_and_ends_signed(tmp_path: Path) 
     writer.close()
 
     (path,) = journal_files(tmp_path)
-    genesis = {"phase": "genesis", "writer": place_of(path).writer, "public_key": signing_key().public}
+    genesis = {
+        "phase": "genesis",
+        "writer": place_of(path).writer,
+        "host": socket.gethostname(),
+        "public_key": signing_key().public,
+    }
     assert first == 2
     assert phases_in(tmp_path) == ["genesis", "intent", "intent", "checkpoint"]
     assert facts_in(tmp_path)[0] == genesis
@@ -62,6 +68,19 @@ def test_a_chain_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert phases_in(tmp_path) == ["genesis", "intent", "checkpoint", "intent", "checkpoint"]
     assert [place_of(path).first for path in journal_files(tmp_path)] == [1, 4]
     require_sound(tmp_path)
+
+
+def test_the_first_file_of_a_chain_is_complete_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.audit.writer.FIRST_SECONDS", 0.0)
+    complete: list[Path] = []
+    writer = writer_in(tmp_path, completed=complete.append)
+    writer.open()
+    for _ in range(4):
+        writer.commit(bodies(1))
+
+    assert [place_of(path).first for path in complete] == [1]
+    assert writer.due_at is not None
+    writer.close()
 
 
 def test_another_key_begins_another_chain(tmp_path: Path) -> None:
