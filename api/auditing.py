@@ -9,7 +9,7 @@ from typing import Any
 from starlette.types import Scope
 
 from api.audit.log import AuditLog
-from api.audit.record import Intent, Outcome, Secret
+from api.audit.record import Decision, Intent, Outcome, Secret
 from api.audit.record import Principal as Actor
 from api.errors import AuditUnavailable
 from api.identity.access import ANONYMOUS
@@ -56,7 +56,7 @@ class Auditor:
             time_ms=int(time.time() * 1000),
             duration_ms=round((time.perf_counter() - operation.started) * 1000),
             status=status,
-            decision="denied" if operation.denied else "allowed",
+            decision=_decision(operation),
             facts=operation.findings | ({"code": operation.code} if operation.code else {}),
         )
         try:
@@ -89,6 +89,13 @@ def _intent(scope: Scope, operation: Operation, facts: dict[str, Any]) -> Intent
         collection=scope.get("path_params", {}).get("name"),
         facts=facts,
     )
+
+
+def _decision(operation: Operation) -> Decision:
+    """Return what was decided of who asks; of what did not come that far, such as an unknown path, nothing was."""
+    if operation.denied:
+        return "denied"
+    return "allowed" if operation.principal else "undecided"
 
 
 def unrecorded() -> Problem:

@@ -26,6 +26,7 @@ class Embedders:
         self._loading: dict[str, Future[QueryBatches]] = {}
         self._failed_at: dict[str, float] = {}
         self._settled: set[str] = set()
+        self._closing = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="model")
 
     def warm(self, vector: VectorSpec) -> Future[QueryBatches]:
@@ -52,6 +53,7 @@ class Embedders:
 
     def close(self) -> None:
         """Drop what waits to be loaded."""
+        self._closing = True
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _load(self, key: str, vector: VectorSpec) -> QueryBatches:
@@ -68,7 +70,8 @@ class Embedders:
         except Exception as error:
             with self._lock:
                 self._failed_at[key] = time.monotonic()
-            self._log.error("model failed to load", model=vector.model, error=str(error))
+            if not self._closing:  # at the end of a process nothing can be loaded any more
+                self._log.error("model failed to load", model=vector.model, error=str(error))
             if isinstance(error, EmbeddingError):
                 raise
             raise EmbeddingError(f"{vector.model}: cannot be loaded") from error

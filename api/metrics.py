@@ -76,6 +76,14 @@ class Metrics:
         self.rejected = Counter(
             "grebe_search_rejected", "Searches turned away because the queue was full.", registry=self.registry
         )
+        self.audit_failing = Gauge(
+            "grebe_audit_failing", "1 while the audit log cannot be written.", registry=self.registry
+        )
+        self.audit_unshipped = Gauge(
+            "grebe_audit_unshipped_files",
+            "Complete files of the audit log that wait to be shipped.",
+            registry=self.registry,
+        )
         self.queue_depth = Gauge("grebe_search_queue_depth", "Searches waiting for a thread.", registry=self.registry)
         self.open_failures = Counter(
             "grebe_collection_open_failures",

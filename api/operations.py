@@ -39,6 +39,8 @@ TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """A caller may send any word as a method; each other one would be a metric line of its own."""
 LOGGED_PREFIX = "/v1/"
+PROBES = frozenset({"/livez", "/readyz", "/startupz"})
+"""Answered for any host: who probes a pod does so by its address."""
 
 
 async def problem_response(request: Request, problem: Exception) -> Response:
@@ -83,12 +85,10 @@ class Operations:
 
         self._metrics.in_flight.inc()
         try:
-            if self._hosts is None or _host(headers) in self._hosts:
+            if self._hosts is None or _host(headers) in self._hosts or scope["path"] in PROBES:
                 await self._app(scope, receive, send_marked)
             else:
-                await self._answer(
-                    scope, receive, send_marked, Problem(MISDIRECTED, "the Host header is not this server's")
-                )
+                await self._answer(scope, receive, send_marked, misdirected(headers))
         except AuditUnavailable:  # what was found out may not leave unrecorded
             await self._answer(scope, receive, send_marked, unrecorded())
         except Exception as error:
@@ -124,6 +124,12 @@ class Operations:
         if operation.code:
             line["code"] = operation.code
         return line
+
+
+def misdirected(headers: dict[bytes, bytes]) -> Problem:
+    """Return the 421 of a request for another host."""
+    detail = f"the Host header is {_host(headers)!r}, which is not among the server's allowed_hosts"
+    return Problem(MISDIRECTED, detail, denied=True)
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:

@@ -124,6 +124,7 @@ async def read_row(
     # The path as it was sent: in the decoded one, a comma within a value looks like a comma between values. The route
     # was matched against the decoded one, so the slashes before the key may be percent-encoded, and its words too.
     raw_key = _SLASH.split(request.scope["raw_path"].decode("ascii"), _SLASHES_BEFORE_KEY)[_SLASHES_BEFORE_KEY]
-    content, version = await row_in_time(service, watcher, raw_key, access)
-    operation.facts["version"] = operation.findings["version"] = version
-    return Response(content, media_type="application/json")
+    found = await row_in_time(service, watcher, raw_key, access)
+    operation.facts["version"] = found.version
+    operation.findings.update(version=found.version, keys=found.keys, masked=found.masked)
+    return Response(found.content, media_type="application/json")

@@ -73,21 +73,15 @@ async def search_in_time(
                 return found
 
 
-async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: Access) -> tuple[bytes, int]:
-    """Return the JSON of the row under ``raw_key`` (as the URL has it), and its catalog version.
+async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: Access) -> Found:
+    """Return the row under ``raw_key`` (as the URL has it); one that its caller may not see is not there."""
 
-    A row that its caller may not see is not there.
-    """
+    def work(_: View, snapshot: Snapshot) -> Found:
+        return _row(snapshot, raw_key, service.renewed(access, watcher.name, "read").caller)
+
     with _as_problems(service):
         return await service.pool.run(
-            lambda: _on_newest(
-                watcher,
-                lambda _, snapshot: (
-                    _row(snapshot, raw_key, service.renewed(access, watcher.name, "read").caller),
-                    snapshot.version,
-                ),
-            ),
-            timeout_seconds=service.settings.search.deadline_ms / 1000,
+            lambda: _on_newest(watcher, work), timeout_seconds=service.settings.search.deadline_ms / 1000
         )
 
 
@@ -226,9 +220,8 @@ def _plan(response: SearchResponse, *, explain: bool) -> dict[str, Any]:
     return answer
 
 
-def _row(snapshot: Snapshot, raw_key: str, caller: Caller) -> bytes:
-    sight = snapshot.sight_of(caller)
-    names = snapshot.spec.key
+def _row(snapshot: Snapshot, raw_key: str, caller: Caller) -> Found:
+    names, sight = snapshot.spec.key, snapshot.sight_of(caller)
     row = None
     if snapshot.views:
         try:
@@ -238,18 +231,18 @@ def _row(snapshot: Snapshot, raw_key: str, caller: Caller) -> bytes:
         row = get_row(snapshot, key, sight)
     if row is None:
         raise Problem(ROW_NOT_FOUND, f"version {snapshot.version} has no row of that key")
-    return encode(
-        {
-            "key": _key(row.key),
-            "fields": row.fields,
-            "masked": sorted(sight.masks),
-            "source_version": row.version,
-            "source_committed_at": row.committed_at,
-            "chunks": row.n_chunks,
-            "version": snapshot.version,
-            "source": source_answer(snapshot.state),
-        }
-    )
+    masked = tuple(sorted(sight.masks))
+    answer = {
+        "key": _key(row.key),
+        "fields": row.fields,
+        "masked": masked,
+        "source_version": row.version,
+        "source_committed_at": row.committed_at,
+        "chunks": row.n_chunks,
+        "version": snapshot.version,
+        "source": source_answer(snapshot.state),
+    }
+    return Found(content=encode(answer), version=snapshot.version, mode=None, keys=[answer["key"]], masked=masked)
 
 
 def _key(key: tuple[Any, ...]) -> Any:

@@ -95,7 +95,8 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
                 backlog=BACKLOG,
                 timeout_graceful_shutdown=settings.shutdown_seconds,
             )

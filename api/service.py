@@ -19,6 +19,7 @@ from api.errors import AuditBusy, AuditUnreadable, PoolFull, SettingsError
 from api.identity.access import Access
 from api.identity.control import Action
 from api.identity.identity import Identity
+from api.identity.keys import credentials_named
 from api.logs import Logger, open_log
 from api.metrics import Metrics
 from api.models import StatusAnswer
@@ -63,6 +64,8 @@ class Service:
         self.draining = False
         self.metrics.describe(self.statuses)
         self.metrics.queue_depth.set_function(lambda: self.pool.depth)
+        self.metrics.audit_failing.set_function(lambda: float(self.auditor.trouble is not None))
+        self.metrics.audit_unshipped.set_function(lambda: self.audit.unshipped if self.audit else 0)
 
     def start(self) -> None:
         """Begin to watch the store, and to write the audit log unless :meth:`start_audit` was called."""
@@ -98,8 +101,10 @@ class Service:
 
     async def access(self, request: Request) -> Access:
         """Return what ``request`` may do; raises the 401 of one that does not say who asks, or the 429 of a quota."""
-        access = await self.identity.access_of(request.headers.getlist("authorization"))
         operation = operation_of(request)
+        sent = request.headers.getlist("authorization")
+        operation.findings |= credentials_named(sent)
+        access = await self.identity.access_of(sent)
         operation.principal = access.principal
         operation.facts["actor"] = access.principal.id
         operation.headers = self.quotas.take(access.principal.id)

@@ -83,7 +83,8 @@ class ServeSettings(BaseSettings):
     ``store`` is the store's root (a folder or ``s3://bucket/prefix``), ``cache`` a local folder for opened segments.
     ``allowed_hosts`` are the names in the Host header that are answered, beside ``host``. By default they are this
     machine's own where no other is served, because a page of another site may have its name point here (DNS rebinding);
-    elsewhere any is answered, because every caller brings credentials, which no such page has. ``quota`` is what one
+    elsewhere any is answered, because every caller brings credentials, which no such page has. ``trusted_proxies`` are
+    the addresses and networks from which ``X-Forwarded-For`` is believed. ``quota`` is what one
     caller may ask of this server, such as ``600/minute``. After SIGTERM the server
     answers for ``drain_seconds`` more while ``/readyz`` says 503, then takes no connection and gives requests under way
     ``shutdown_seconds``.
@@ -111,6 +112,7 @@ class ServeSettings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     identity: IdentitySettings = IdentitySettings()
     audit: AuditSettings = AuditSettings()
+    trusted_proxies: tuple[str, ...] = ()
     quota: Annotated[str, AfterValidator(_quota)] | None = None
 
     @property

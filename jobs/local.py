@@ -52,8 +52,12 @@ class LocalCollection:
         return None if request.resolved_mode(has_model=True) in (None, "keyword") else model
 
     def troubles_of(self, caller: Caller) -> Mapping[str, str]:
-        """Return, by role, why a policy of ``caller`` lets no row through."""
-        return self._snapshot.sight_of(caller).troubles
+        """Return, by role, why a policy of ``caller`` lets no row through, or that there is none."""
+        troubles = dict(self._snapshot.sight_of(caller).troubles)
+        named = [policy.role for policy in self._snapshot.spec.policies]
+        for role in sorted(caller.roles.difference(named)) if named else ():
+            troubles[role] = f"no policy is for it; there are some for {', '.join(named)}"
+        return troubles
 
     def search(self, request: SearchRequest, caller: Caller = OPERATOR) -> dict[str, Any]:
         """Return the answer for ``caller``; raises what :func:`retrieval.search.search` raises."""

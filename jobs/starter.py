@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.spec import CollectionSpec, parse_spec
+from indexer.spec import parse_spec
 from jobs.errors import CommandError
 
 CHANGE_FEED = "delta.enableChangeDataFeed"
@@ -128,34 +128,6 @@ def change_feed_off(table: str) -> str:
         f"ALTER TABLE delta.`{table}` SET TBLPROPERTIES ({CHANGE_FEED} = true), or by deltalake: "
         f'DeltaTable("{table}").alter.set_table_properties({{"{CHANGE_FEED}": "true"}})'
     )
-
-
-def look_at_table(spec: CollectionSpec) -> str | None:
-    """Return a warning about the spec's table, if there is one to give; only folders on this machine are looked at.
-
-    Raises :class:`connectors.errors.SchemaMismatch` if the table lacks a column.
-    """
-    from connectors.columns import require_columns
-
-    source = spec.source
-    if source.kind != "delta" or "://" in source.table:
-        return None
-    if not Path(source.table).is_dir():
-        named = "/" not in source.table
-        return (
-            None if named and "." in source.table else f"{source.table}: no such folder here; its columns are unchecked"
-        )
-    facts = facts_of(source.table)
-    require_columns(source.table, spec.source_columns, [column.name for column in facts.columns])
-    return None if facts.change_feed else change_feed_off(source.table)
-
-
-def look_at_model(spec: CollectionSpec) -> str | None:
-    """Return a warning if the spec's model is a folder that is not there; a hub's name is for the first sync."""
-    model = spec.vector.model or ""
-    if model.startswith(("/", "./", "../")) and not Path(model).is_dir():
-        return f"{model}: no such folder here; a sync cannot load the model from it"
-    return None
 
 
 def _type_name(kind: object) -> str:

@@ -34,6 +34,27 @@ from retrieval.masks import masked
 NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
 
 
+NO_TYPES: Mapping[str, str] = MappingProxyType({})
+SPARK_TYPES: Mapping[str, pl.DataType] = MappingProxyType(
+    {
+        "string": pl.String(),
+        "boolean": pl.Boolean(),
+        "tinyint": pl.Int8(),
+        "smallint": pl.Int16(),
+        "int": pl.Int32(),
+        "bigint": pl.Int64(),
+        "float": pl.Float32(),
+        "double": pl.Float64(),
+        "binary": pl.Binary(),
+        "date": pl.Date(),
+        "timestamp": pl.Datetime("us", "UTC"),
+        "timestamp_ntz": pl.Datetime("us"),
+        "array<string>": pl.List(pl.String()),
+    }
+)
+"""How Spark calls the types that a policy is likely to compare; any other is taken for one that is not known."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
     """Whom an answer is for.
@@ -114,26 +135,28 @@ def sight_of(spec: CollectionSpec, schema: FilterSchema, caller: Caller) -> Sigh
     )
 
 
-def check_policies(spec: CollectionSpec) -> None:
-    """Raise SpecError for a predicate that can never be used: not SQL, or of columns that are not stored.
+def check_policies(spec: CollectionSpec, types: Mapping[str, str] = NO_TYPES) -> None:
+    """Raise SpecError for a predicate that can never be used.
 
-    The types of columns and claims are not known here; whether they fit each other shows at the first search.
+    That is one that is not SQL, is of columns that are not stored, or compares what cannot be compared; the last as far
+    as ``types`` (Spark's names of them, by column) tell. Those of claims show at the first search.
     """
-    schema = schema_of(dict.fromkeys(spec.stored_columns, pl.Null()))
+    known = {name: SPARK_TYPES.get(types.get(name, ""), pl.Null()) for name in spec.stored_columns}
     for place, policy in enumerate(spec.policies):
         if policy.rows is not None:
             try:
                 claims = dict.fromkeys(names_in(policy.rows, policy.dialect))
-                compile_filter(policy.rows, dialect=policy.dialect, schema=schema, params=claims)
+                compile_filter(policy.rows, dialect=policy.dialect, schema=schema_of(known), params=claims)
             except FilterError as error:
-                if error.code == "filter_type" and _has_unknown_types(policy):
-                    continue
-                raise SpecError(f"policies.{place}.rows: {error}") from error
+                if error.code != "filter_type" or not _reads(policy, [n for n, t in known.items() if t == pl.Null()]):
+                    raise SpecError(f"policies.{place}.rows: {error}") from error
 
 
-def _has_unknown_types(policy: PolicySpec) -> bool:
-    tree = parse(policy.rows or "", policy.dialect).tree
-    return tree.find(exp.Column, exp.Placeholder) is not None
+def _reads(policy: PolicySpec, names: Sequence[str]) -> bool:
+    """Say whether the predicate reads any of these columns."""
+    folded = {name.casefold() for name in names}
+    columns = parse(policy.rows or "", policy.dialect).tree.find_all(exp.Column)
+    return any(column.name.casefold() in folded for column in columns)
 
 
 def _predicate(policy: PolicySpec, schema: FilterSchema, claims: Mapping[str, object]) -> CompiledFilter | None:

@@ -28,7 +28,7 @@ INFORMATIONAL, MEDIUM = 1, 3
 UNKNOWN, SUCCESS, FAILURE = 0, 1, 2
 
 Activity = Literal["create", "read", "update", "delete"]
-Decision = Literal["allowed", "denied"]
+Decision = Literal["allowed", "denied", "undecided"]
 Record = dict[str, Any]
 Hash = Callable[[str, str], str]
 """From a domain (what the text is) and a text to its keyed hash."""

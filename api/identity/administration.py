@@ -81,8 +81,10 @@ def grant(table: ControlTable, role: str, collection: str, actions: Sequence[Act
         raise _wrong(error) from error
 
 
-def withdraw(table: ControlTable, role: str, collection: str | None = None) -> tuple[Grant, ...]:
-    """Take from ``role`` what it may do on ``collection`` (None: all that it may), and return what is left.
+def withdraw(
+    table: ControlTable, role: str, collection: str | None = None, actions: Sequence[Action] = ()
+) -> tuple[Grant, ...]:
+    """Take from ``role`` the ``actions`` (none: all) on ``collection`` (None: all), and return what is left.
 
     Raises :class:`api.errors.ControlError` if there is nothing to take.
     """
@@ -92,18 +94,24 @@ def withdraw(table: ControlTable, role: str, collection: str | None = None) -> t
         if not grants or (collection is not None and collection not in grants):
             what = f"role '{role}' has no grant" + (f" on '{collection}'" if grants else "")
             raise ControlError(f"{what}; `grebe roles list` shows those that there are")
-        left = {name: actions for name, actions in grants.items() if collection not in (None, name)}
+        left = {name: allowed for name, allowed in grants.items() if collection not in (None, name)}
+        if collection is not None and actions:
+            left[collection] = tuple(action for action in grants[collection] if action not in actions)
         others = {name: kept for name, kept in control.roles.items() if name != role}
-        return {"roles": {**others, role: _grants(left)} if left else others}
+        return {"roles": {**others, role: _grants(left)} if any(left.values()) else others}
 
-    return table.change(f"role {role}: {collection or 'all'} withdrawn", withdrawn).roles.get(role, ())
+    what = " ".join([*actions, "on", collection]) if collection and actions else collection or "all"
+    return table.change(f"role {role}: {what} withdrawn", withdrawn).roles.get(role, ())
 
 
 def _grants(actions: Mapping[str, tuple[Action, ...]]) -> tuple[Grant, ...]:
-    return tuple(Grant(collection=name, actions=allowed) for name, allowed in sorted(actions.items()))
+    return tuple(Grant(collection=name, actions=allowed) for name, allowed in sorted(actions.items()) if allowed)
 
 
 def _wrong(error: ValidationError) -> ControlError:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    if field.startswith("claims."):
+        name = field.split(".")[1]
+        return ControlError(f"claims.{name}: expected text, a finite number, true or false, or a list of one of these")
     return ControlError(f"{field}: {first['msg'].removeprefix('Value error, ')}")

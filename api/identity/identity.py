@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from api.errors import TokenRefused
 from api.identity.access import NOBODY_IN_PARTICULAR, Access, Principal
 from api.identity.control import ApiKey, Control, ControlTable
-from api.identity.keys import holder_of, is_key
+from api.identity.keys import holder_of, id_of, is_key
 from api.identity.tokens import Tokens
 from api.logs import Logger
 from api.problems import IDENTITY_UNAVAILABLE, UNAUTHENTICATED, Problem
@@ -119,6 +119,8 @@ class Identity:
         if scheme.lower() != "bearer" or not token.strip():
             raise _anonymous() if len(authorization) < 2 else _refused("the request has several Authorization headers")
         if is_key(token.strip()):
+            if id_of(token.strip()) is None:
+                raise _refused("that is not a whole API key; copy it again")
             return self._holder(holder_of(token.strip(), self._roles, datetime.now(UTC)))
         try:
             verified = await self._tokens.verify(token.strip())

@@ -12,7 +12,6 @@ from jobs.output import Format, Output, StoreOption, confirmed, note, print_json
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
-    from indexer.format.store import Store
     from jobs.status import Letter
 
 
@@ -54,6 +53,7 @@ def apply(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build the index anew beside the old one, at the next sync.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the policies are removed.")] = False,
     store: StoreOption = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -65,40 +65,39 @@ def apply(
     grebe apply -f advisories.yaml
     """
     from indexer.apply import apply as apply_spec
+    from indexer.errors import SpecError
     from indexer.format.store import Store
     from indexer.spec import load_spec
-    from jobs.starter import look_at_model, look_at_table
+    from jobs.looks import look_at_model, look_at_table, looks_at_policies, state_of, unusable
     from retrieval.policies import check_policies
 
     given = file or path
     if given is None or (file and path):
         raise typer.BadParameter("name one YAML file: grebe apply -f NAME.yaml", param_hint="--file")
     spec = load_spec(given)
-    check_policies(spec)
-    for warning in filter(None, (look_at_table(spec), look_at_model(spec))):
-        note(f"Warning: {warning}")
     root = Store.at(Settings.read(store=store).store)
+    before = state_of(root, spec.name)
+    try:
+        check_policies(spec, before.types if before else {})
+    except SpecError as error:
+        raise SpecError(f"{given}: {error}") from error
+    for warning in filter(None, (look_at_table(spec), look_at_model(spec), *looks_at_policies(root, before, spec))):
+        note(f"Warning: {warning}")
+    if before and before.spec.policies and not spec.policies and not yes:
+        question = f"Without policies, whoever may search '{spec.name}' sees all of it. Remove them?"
+        if not confirmed(question):
+            note("Nothing was changed.")
+            raise typer.Exit(1)
     outcome = apply_spec(root, spec, rebuild=rebuild)
-    if outcome == "rebuild pending" and (waiting := _waits_for_rebuild(root, spec.name)):
+    after = state_of(root, spec.name)
+    if outcome == "rebuild pending" and after and (waiting := unusable(after.spec)):
         note(f"Warning: until the rebuild these policies let no row through: {waiting}")
     if output is Format.JSON:
         print_json({"collection": spec.name, "outcome": outcome})
         return
-    following = "" if outcome == "unchanged" else f" Next: grebe sync {spec.name}"
+    in_force = outcome == "changed" and after is not None and after.position is not None
+    following = " It is in force." if in_force else "" if outcome == "unchanged" else f" Next: grebe sync {spec.name}"
     stdout().print(f"{spec.name}: {outcome}.{following}", soft_wrap=True)
-
-
-def _waits_for_rebuild(store: Store, name: str) -> str | None:
-    """Return what is wrong with the policies for the index that still serves."""
-    from indexer.catalog import Catalog
-    from indexer.errors import SpecError
-    from retrieval.policies import check_policies
-
-    try:
-        check_policies(Catalog.open(store, name).read().spec)
-    except SpecError as error:
-        return str(error)
-    return None
 
 
 def status(

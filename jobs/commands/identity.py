@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -14,6 +15,7 @@ from jobs.settings import Settings
 
 if TYPE_CHECKING:
     from api.identity.control import ApiKey, Claim, Control, ControlTable
+    from indexer.format.store import Store
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.", rich_markup_mode="rich")
 roles = typer.Typer(no_args_is_help=True, help="Say what the roles of keys and tokens may do.", rich_markup_mode="rich")
@@ -70,7 +72,7 @@ def create(
     if output is Format.JSON:
         print_json({"key": key, "id": kept.id, "name": kept.name, "roles": kept.roles, "expires_at": kept.expires_at})
         return
-    note(f"Key {kept.id} for {kept.name}. It is not shown again:")
+    note(f"Key {kept.id} for {kept.name}, to the store {_store(store).url}. It is not shown again:")
     typer.echo(key)
 
 
@@ -85,14 +87,15 @@ def list_keys(store: StoreOption = None, output: Output = Format.TABLE) -> None:
         print_json({"keys": [each.model_dump(exclude={"sha256"}) | {"state": _state(each)} for each in kept]})
         return
     if not kept:
-        note("There is no key yet, so whoever reaches the server may ask: grebe keys create NAME --role ROLE")
+        place = _store(store).url
+        note(f"There is no key in {place} yet, so whoever reaches a server may ask: grebe keys create NAME --role ROLE")
         return
     rows = [
         (
             each.id,
             each.name,
             each.roles,
-            ", ".join(f"{name}={value}" for name, value in each.claims.items()) or None,
+            ", ".join(f"{name}={json.dumps(value)}" for name, value in each.claims.items()) or None,
             _state(each),
             each.created_at,
             each.expires_at,
@@ -126,14 +129,17 @@ def grant_role(
 ) -> None:
     """Let a role do something with a collection.
 
-    search: search it. read: fetch rows by key. monitor: counts and metrics. admin: all of that, and see its policies.
-    What rows a role sees is said by the policies in the collection's spec.
+    It may do so beside what it was granted before. search: search it. read: fetch rows by key. monitor: counts and
+    metrics. admin: all of that, and see its policies. What rows a role sees is said by the policies in the spec.
 
     grebe roles grant support advisories search read
     grebe roles grant prometheus '*' monitor
     """
     from api.identity.administration import grant
+    from indexer.catalog import Catalog
 
+    if "*" not in collection and collection not in (names := Catalog.names(_store(store))):
+        note(f"Warning: there is no collection '{collection}' in {_store(store).url} yet; there are {', '.join(names)}")
     for each in grant(_table(store), role, collection, [action.value for action in actions]):
         stdout().print(f"{role}: {', '.join(each.actions)} on {each.collection}", markup=False, soft_wrap=True)
 
@@ -142,15 +148,17 @@ def grant_role(
 def withdraw_role(
     role: Annotated[str, typer.Argument(help="The role.")],
     collection: Annotated[str | None, typer.Argument(help="As it was granted; all of them if not given.")] = None,
+    actions: Annotated[list[Allowed] | None, typer.Argument(help="All of them if not given.")] = None,
     store: StoreOption = None,
 ) -> None:
     """Take back what a role may do.
 
-    grebe roles withdraw support advisories
+    grebe roles withdraw support
+    grebe roles withdraw support advisories read
     """
     from api.identity.administration import withdraw
 
-    left = withdraw(_table(store), role, collection)
+    left = withdraw(_table(store), role, collection, [action.value for action in actions or []])
     note(
         f"{role}: " + ("; ".join(f"{', '.join(each.actions)} on {each.collection}" for each in left) or "nothing left")
     )
@@ -169,14 +177,19 @@ def list_roles(store: StoreOption = None, output: Output = Format.TABLE) -> None
     elif grants:
         stdout().print(table(ROLE_COLUMNS, grants))
     else:
-        note("There is no role yet: grebe roles grant ROLE COLLECTION search")
+        note(f"There is no role in {_store(store).url} yet: grebe roles grant ROLE COLLECTION search")
+
+
+def _store(store: str | None) -> Store:
+    from indexer.format.store import Store
+
+    return Store.at(Settings.read(store=store).store)
 
 
 def _table(store: str | None) -> ControlTable:
     from api.identity.control import ControlTable
-    from indexer.format.store import Store
 
-    return ControlTable(Store.at(Settings.read(store=store).store))
+    return ControlTable(_store(store))
 
 
 def _nothing() -> Control:

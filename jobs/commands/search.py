@@ -89,7 +89,7 @@ def search(
     caller = caller_as(root, role, parameters(claim or [], "--claim")) if role else OPERATOR
     with LocalCollection(root, name, settings.cache) as collection:
         for troubled, trouble in collection.troubles_of(caller).items():
-            note(f"The policy of role '{troubled}' lets no row through: {trouble}")
+            note(f"Role '{troubled}' sees no row: {trouble}")
         model = collection.model_for(request)
         if model:
             note(f"Loading {model} ...")

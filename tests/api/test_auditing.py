@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from api.audit.disk import LocalDisk
 from api.audit.reading import records
 from api.audit.verify import verify
 from api.errors import SettingsError
-from api.identity.administration import create_key, grant
+from api.identity.administration import create_key, grant, revoke_key
 from api.identity.control import ControlTable
+from api.identity.identity import POLL_SECONDS
+from api.identity.keys import id_of
 from api.server import serving
 from indexer.format.store import Store
 from tests.api.conftest import LogLines, client_of, settings_for, until
@@ -75,7 +78,14 @@ def test_each_operation_leaves_its_intent_and_its_outcome(tmp_path: Path, store:
         ask("wrong", "POST", f"{BOOKS}/search", json={"k": 0})
         ask("stranger", "GET", BOOKS, token="nobody")
         ask("nowhere", "GET", "/v1/nowhere")
-        client.get("/readyz")
+        client.get(BOOKS, headers={"Host": "elsewhere", "X-Request-ID": "elsewhere"})
+        grant(ControlTable(store), "reader", "books", ["read"])
+        until(lambda: client.get("/readyz").status_code == 200)
+        time.sleep(2 * POLL_SECONDS)
+        ask("seen", "GET", f"{BOOKS}/rows/1")
+        kept = revoke_key(ControlTable(store), id_of(key) or "")
+        time.sleep(2 * POLL_SECONDS)
+        ask("revoked", "GET", BOOKS)
 
     found = logged(store)
     assert list(map(said, found)) == [
@@ -91,7 +101,11 @@ def test_each_operation_leaves_its_intent_and_its_outcome(tmp_path: Path, store:
         ("hidden", "outcome", 404, "denied"),
         ("wrong", "outcome", 422, "allowed"),
         ("stranger", "outcome", 401, "denied"),
-        ("nowhere", "outcome", 404, "allowed"),
+        ("nowhere", "outcome", 404, "undecided"),
+        ("elsewhere", "outcome", 421, "denied"),
+        ("seen", "intent", None, None),
+        ("seen", "outcome", 200, "allowed"),
+        ("revoked", "outcome", 401, "denied"),
     ]
     intent, outcome = found[:2]
     assert intent["actor"]["user"]["name"] == "reading room"
@@ -106,6 +120,8 @@ def test_each_operation_leaves_its_intent_and_its_outcome(tmp_path: Path, store:
     assert {"query_hmac", "filter_hmac", "params_hmac"} <= intent["unmapped"].keys()
     assert outcome["unmapped"]["keys"] == [hit["key"] for hit in answer["results"]]
     assert (outcome["unmapped"]["version"], outcome["unmapped"]["masked"]) == (answer["version"], [])
+    assert (found[15]["unmapped"]["keys"], found[15]["unmapped"]["masked"]) == ([1], [])
+    assert (found[16]["actor"]["user"]["uid"], found[16]["unmapped"]["key_id"]) == ("anonymous", kept.id)
     assert found[8]["unmapped"]["code"] == "forbidden"
     assert found[11]["actor"]["user"]["uid"] == "anonymous"
 
@@ -188,3 +204,46 @@ def test_two_servers_cannot_share_a_folder(tmp_path: Path, store: Store) -> None
         pytest.raises(SettingsError, match=r"audit\.folder: .*another process"),
     ):
         serving(settings_for(tmp_path, audit={"folder": tmp_path / "audit"})).__enter__()
+
+
+def test_a_file_of_a_running_servers_log_cannot_be_taken_away_unseen(tmp_path: Path, store: Store) -> None:
+    with audited(tmp_path) as client:
+        assert client.get(BOOKS).status_code == 200
+        for file in (tmp_path / "audit").glob("*.jsonl"):
+            file.unlink()
+
+        refused = client.get(BOOKS)
+
+        assert (refused.status_code, refused.json()["code"]) == (503, "audit-unavailable")
+        assert "grebe_audit_failing 1.0" in client.get("/metrics").text
+
+
+def test_the_address_behind_a_trusted_proxy_is_the_clients(tmp_path: Path, store: Store) -> None:
+    for proxies, address in (((), "127.0.0.1"), (("127.0.0.0/8",), "10.1.2.3")):
+        folder = tmp_path / address
+        with client_of(settings_for(tmp_path, audit={"folder": folder}, trusted_proxies=proxies)) as client:
+            client.get(BOOKS, headers={"X-Forwarded-For": "10.1.2.3"})
+        newest = next(records(store, folder))
+        assert newest["unmapped"]["phase"] == "checkpoint"
+        found = [record for record in records(store, folder) if record["class_uid"]]
+        assert found[0]["src_endpoint"]["ip"] == address
+
+
+@pytest.mark.parametrize(
+    ("audit", "message"),
+    [
+        ({"durability": "remote"}, "audit: without a 'folder' there is no audit log"),
+        (
+            {"folder": "s3://bucket/audit"},
+            "'folder' is a folder on a local disk, and 's3:/bucket/audit' is none",
+        ),
+        ({"folder": "STORE/audit"}, "is inside the store; give a folder of this server's own"),
+    ],
+)
+def test_settings_that_would_give_no_log_are_refused(
+    tmp_path: Path, store: Store, audit: dict[str, Any], message: str
+) -> None:
+    given = {name: str(value).replace("STORE", store.url) for name, value in audit.items()}
+    with pytest.raises(SettingsError) as refused:
+        serving(settings_for(tmp_path, audit=given)).__enter__()
+    assert message in str(refused.value)

@@ -90,8 +90,8 @@ def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
     assert by_query["results"][0]["key"] == 2
     assert (status["state"], status["rows"]) == ("open", 3)
     assert row["key"] == 2
-    assert [(hit["key"], hit["text"]) for hit in governed["results"]] == [(2, "The great crested grebe")]
-    assert governed["masked"] == ["body"]
+    assert [(hit["key"], hit["fields"]["year"]) for hit in governed["results"]] == [(2, None), (1, None)]
+    assert governed["masked"] == ["year"]
 
 
 def test_the_readmes_request_is_one() -> None:

@@ -121,3 +121,46 @@ def test_records_are_listed_newest_first(grebe: Grebe, store: Store, tmp_path: P
     assert "There is no such record" in grebe("audit", "list", "--actor", "key:2").err
     assert "There is no such record" in grebe("audit", "list", "--since", "1m").err
     assert grebe("audit", "list", "--since", "x").code == 2
+
+
+def test_what_is_remembered_is_never_forgotten(grebe: Grebe, store: Store, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    for collection in ("books", "papers", "letters"):
+        write(tmp_path / "audit", store, collection, rotate_bytes=1024)
+    assert grebe("audit", "verify", "--state", state).code == 0
+    shipped = sorted(store.list(PREFIX))
+
+    for path in reversed(shipped[1:]):
+        store.delete([path])
+        if grebe("audit", "verify", "--state", state).code:
+            break
+    else:
+        pytest.fail("the log was taken away step by step, unseen")
+
+
+def test_what_only_a_folder_has_is_not_remembered(grebe: Grebe, store: Store, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    write(tmp_path / "audit", store, "books")
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for file in (tmp_path / "audit").glob("*.jsonl"):
+        (copied / file.name).write_bytes(file.read_bytes())
+    store.delete(store.list(PREFIX))
+
+    assert grebe("audit", "verify", "--folder", copied, "--state", state).code == 0
+
+    assert grebe("audit", "verify", "--state", state).code == 0
+
+
+def test_a_key_without_a_log_and_a_folder_that_is_not_there_are_failures(
+    grebe: Grebe, tmp_path: Path, store: Store
+) -> None:
+    write(tmp_path / "audit", Store.at(str(tmp_path / "other")), "books")
+    key = next((tmp_path / "other" / "_audit" / "keys").iterdir())
+
+    assert grebe("audit", "verify", "--key", key).code == 1
+    for command in ("verify", "list"):
+        said = grebe("audit", command, "--folder", tmp_path / "nowhere")
+        assert (said.code, "there is no such folder" in said.err) == (1, True)
+    private = grebe("audit", "verify", "--key", tmp_path / "audit" / "signing-key.pem")
+    assert (private.code, "is a private key" in private.err) == (1, True)

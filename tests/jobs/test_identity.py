@@ -66,7 +66,7 @@ def test_a_revoked_key_is_shown_as_such(grebe: Grebe) -> None:
 
 
 def test_roles_are_granted_listed_and_withdrawn(grebe: Grebe) -> None:
-    assert "There is no role yet" in grebe("roles", "list").err
+    assert "There is no role in" in grebe("roles", "list").err
     assert grebe("roles", "grant", "short", "books", "search", "read").out == "short: search, read on books\n"
     grebe("roles", "grant", "watch", "*", "monitor")
 
@@ -74,6 +74,7 @@ def test_roles_are_granted_listed_and_withdrawn(grebe: Grebe) -> None:
         {"role": "short", "collection": "books", "actions": ["search", "read"]},
         {"role": "watch", "collection": "*", "actions": ["monitor"]},
     ]
+    assert "short: search on books" in grebe("roles", "withdraw", "short", "books", "read").err
     assert "short: nothing left" in grebe("roles", "withdraw", "short").err
     assert re.search(r"watch +\* +monitor", grebe("roles", "list").out)
 
@@ -120,7 +121,11 @@ def test_a_search_as_a_role_tells_why_it_finds_nothing(grebe: Grebe) -> None:
     said = grebe("search", "books", "river", "--role", "short")
 
     assert "nothing was found" in said.out
-    assert "The policy of role 'short' lets no row through: the caller has no claim most" in said.err
+    assert "Role 'short' sees no row: the caller has no claim most" in said.err
+    assert (
+        "Role 'shirt' sees no row: no policy is for it; there are some for short"
+        in grebe("search", "books", "", "--filter", "TRUE", "--role", "shirt").err
+    )
 
 
 def test_values_are_hashed_as_the_server_does(grebe: Grebe, library: Library) -> None:
@@ -155,6 +160,41 @@ def test_a_policy_that_waits_for_a_rebuild_is_told(grebe: Grebe, library: Librar
     assert (
         "until the rebuild these policies let no row through: policies.0.rows: there is no column 'title'" in said.err
     )
+
+
+def test_policies_are_not_removed_unasked(grebe: Grebe, library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "books.yaml"
+    file.write_text(yaml.safe_dump(library.spec.model_dump(mode="json") | {"policies": []}, sort_keys=False))
+
+    refused = grebe("apply", "-f", file)
+    assert refused.code == 1
+    assert library.catalog.read().spec.policies
+    removed = grebe("apply", "-f", file, "--yes")
+
+    assert "books: changed. It is in force." in removed.out
+    assert library.catalog.read().spec.policies == ()
+
+
+def test_a_predicate_is_held_against_the_types_of_the_table(grebe: Grebe, library: Library, tmp_path: Path) -> None:
+    state = library.catalog.read()
+    typed = state.model_copy(
+        update={"types": {"id": "bigint", "shelf": "string", "pages": "int"}, "operation": "apply"}
+    )
+    library.catalog.commit(state, typed, batch_end=None)
+    file = tmp_path / "books.yaml"
+    file.write_text(
+        yaml.safe_dump(library.spec.model_dump(mode="json") | {"policies": [{"role": "short", "rows": "shelf = 5"}]})
+    )
+
+    said = grebe("apply", "-f", file)
+
+    assert said.code == 1
+    assert "books.yaml: policies.0.rows: shelf is a STRING and 5 is a BIGINT: they can't be compared" in said.err
+
+
+def test_a_grant_on_a_collection_that_is_not_there_is_told(grebe: Grebe) -> None:
+    assert "there is no collection 'boks'" in grebe("roles", "grant", "short", "boks", "search").err
+    assert "Warning" not in grebe("roles", "grant", "short", "bo*", "search").err
 
 
 def test_a_name_that_is_given_twice_is_refused(grebe: Grebe) -> None:

@@ -368,6 +368,15 @@ def test_a_predicate_is_checked_in_its_own_dialect() -> None:
         check_policies(spec_of(policies=[{"role": "r", "rows": "`colour` = :c", "dialect": "postgres"}]))
 
 
+def test_types_that_are_known_are_checked() -> None:
+    types = {"id": "bigint", "colour": "string", "size": "int", "lang": "map<string,string>"}
+    check_policies(spec_of(policies=POLICIES), types)
+    check_policies(spec_of(policies=[{"role": "r", "rows": "lang = 5 OR size > :s"}]), types)
+    for rows in ("colour = 5", "colour", "size = 'x'", "colour IN (:c) AND size"):
+        with pytest.raises(SpecError, match=r"policies\.0\.rows"):
+            check_policies(spec_of(policies=[{"role": "r", "rows": rows}]), types)
+
+
 def test_predicates_over_stored_columns_are_accepted_in_any_case() -> None:
     check_policies(spec_of(policies=POLICIES))
     check_policies(spec_of(policies=[{"role": "r", "rows": "COLOUR = :c AND Size > 1"}]))

@@ -1,0 +1,87 @@
+"""What is worth a warning about a spec before it is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from api.errors import ControlError
+from api.identity.control import ControlTable
+from indexer.catalog import Catalog, CatalogState
+from indexer.errors import CollectionNotFound, SpecError
+from indexer.format.store import Store
+from indexer.spec import CollectionSpec
+from jobs.starter import change_feed_off, facts_of
+from retrieval.policies import check_policies
+
+
+def state_of(store: Store, name: str) -> CatalogState | None:
+    """Return the newest version of a collection, or None if there is no such collection yet."""
+    try:
+        return Catalog.open(store, name).read()
+    except CollectionNotFound:
+        return None
+
+
+def unusable(spec: CollectionSpec) -> str | None:
+    """Return what is wrong with a predicate of ``spec`` that can never be used, if there is one."""
+    try:
+        check_policies(spec)
+    except SpecError as error:
+        return str(error)
+    return None
+
+
+def looks_at_policies(store: Store, before: CatalogState | None, spec: CollectionSpec) -> Iterator[str]:
+    """Yield warnings about who will see less than one may think."""
+    for policy in spec.policies:
+        hidden = sorted(policy.masks.keys() & spec.text.fields.keys())
+        if hidden and not spec.text.chunk.per_field:
+            remedy = "" if spec.vector.column else "; text: {chunk: {per_field: true}} cuts the other fields apart"
+            chunks = f"chunks with text of {', '.join(hidden)}"
+            yield f"for role '{policy.role}' {chunks} are not searched by meaning{remedy}"
+    if spec.policies and not _has_keys(store):
+        yield (
+            "there is no API key yet, so over HTTP nobody but the bearer of an issuer's token has a role and sees a "
+            "row: grebe keys create NAME --role ROLE"
+        )
+    gone = {policy.role for policy in before.spec.policies} if before else set()
+    gone -= {policy.role for policy in spec.policies}
+    if gone and spec.policies:
+        yield f"role {', '.join(map(repr, sorted(gone)))} has no policy any more, and sees no row"
+
+
+def _has_keys(store: Store) -> bool:
+    try:
+        control = ControlTable(store).read()
+    except ControlError:  # that is for those to see who make keys
+        return True
+    return bool(control and control.keys)
+
+
+def look_at_table(spec: CollectionSpec) -> str | None:
+    """Return a warning about the spec's table, if there is one to give; only folders on this machine are looked at.
+
+    Raises :class:`connectors.errors.SchemaMismatch` if the table lacks a column.
+    """
+    from connectors.columns import require_columns
+
+    source = spec.source
+    if source.kind != "delta" or "://" in source.table:
+        return None
+    if not Path(source.table).is_dir():
+        named = "/" not in source.table
+        return (
+            None if named and "." in source.table else f"{source.table}: no such folder here; its columns are unchecked"
+        )
+    facts = facts_of(source.table)
+    require_columns(source.table, spec.source_columns, [column.name for column in facts.columns])
+    return None if facts.change_feed else change_feed_off(source.table)
+
+
+def look_at_model(spec: CollectionSpec) -> str | None:
+    """Return a warning if the spec's model is a folder that is not there; a hub's name is for the first sync."""
+    model = spec.vector.model or ""
+    if model.startswith(("/", "./", "../")) and not Path(model).is_dir():
+        return f"{model}: no such folder here; a sync cannot load the model from it"
+    return None
