@@ -86,8 +86,13 @@ def _complete(schema: dict[str, Any]) -> None:
     # FastAPI's own form of a validation error, which is never sent.
     components.pop("HTTPValidationError", None)
     components.pop("ValidationError", None)
+    schema["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a JWT of a configured issuer."}
+    }
     for calls in schema["paths"].values():
         for call in calls.values():
+            if "401" in call["responses"]:
+                call["security"] = [{"bearer": []}, {}]  # none is needed where no identity is configured
             if "HTTPValidationError" in str(call["responses"].get("422")):
                 del call["responses"]["422"]
             call["responses"]["default"] = ANY_PROBLEM

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import Scope
@@ -22,6 +23,10 @@ WAIT_SECONDS = 10.0
 RETRY_AFTER = {"Retry-After": "1"}
 
 
+Facts = Callable[[], dict[str, Any]]
+"""What a call asks for; made only if it is written down."""
+
+
 class Auditor:
     """Writes operations into ``log``; without one it does nothing."""
 
@@ -33,11 +38,11 @@ class Auditor:
         """Why no operation can run, if none can."""
         return "the audit log cannot be written" if self._log is not None and not self._log.healthy else None
 
-    async def begins(self, scope: Scope, operation: Operation, facts: dict[str, Any]) -> None:
+    async def begins(self, scope: Scope, operation: Operation, facts: Facts) -> None:
         """Return once it is durable that ``operation`` is about to run with ``facts``; raises the 503."""
         if self._log is None:
             return
-        operation.intent = _intent(scope, operation, facts)
+        operation.intent = _intent(scope, operation, facts())
         try:
             await asyncio.wait_for(self._log.intent(operation.intent), WAIT_SECONDS)
         except (AuditUnavailable, TimeoutError) as error:

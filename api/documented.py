@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from api.models import ProblemAnswer
-from api.problems import MEDIA_TYPE, Kind
+from api.problems import AUDIT_UNAVAILABLE, IDENTITY_UNAVAILABLE, MEDIA_TYPE, QUOTA, UNAUTHENTICATED, Kind
+
+
+def problems_of_callers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """Return :func:`problems` for ``kinds`` and for those of every call that asks who the caller is."""
+    return problems(UNAUTHENTICATED, *kinds, QUOTA, IDENTITY_UNAVAILABLE, AUDIT_UNAVAILABLE)
 
 
 def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:

@@ -11,11 +11,11 @@ from fastapi.responses import Response
 
 from api.answers import json_response, state_of, status_answer
 from api.direct import DirectRoute
-from api.documented import problems
+from api.documented import problems_of_callers
 from api.identity.access import Access
 from api.models import CollectionAnswer, CollectionsAnswer, FreshnessAnswer, RowAnswer, StatusAnswer
 from api.operation import operation_of
-from api.problems import COLLECTION_NOT_FOUND, DEADLINE, INVALID, NOT_READY, OVERLOADED, ROW_NOT_FOUND
+from api.problems import COLLECTION_NOT_FOUND, DEADLINE, FORBIDDEN, INVALID, NOT_READY, OVERLOADED, ROW_NOT_FOUND
 from api.searching import row_in_time
 from api.service import service_of
 from api.waiting import snapshot_of
@@ -27,7 +27,7 @@ _SLASH = re.compile("/|%2f", re.IGNORECASE)
 _SLASHES_BEFORE_KEY = "/v1/collections/{name}/rows/".count("/")
 
 
-@router.get("", response_model=CollectionsAnswer, summary="List the collections")
+@router.get("", response_model=CollectionsAnswer, responses=problems_of_callers(), summary="List the collections")
 async def list_collections(request: Request) -> Response:
     """Every collection that the caller may use, by name."""
     service = service_of(request)
@@ -48,7 +48,7 @@ async def list_collections(request: Request) -> Response:
 @router.get(
     "/{name}",
     response_model=CollectionAnswer,
-    responses=problems(COLLECTION_NOT_FOUND, NOT_READY),
+    responses=problems_of_callers(COLLECTION_NOT_FOUND, NOT_READY),
     summary="A collection's spec and columns",
 )
 async def read_collection(request: Request, name: str) -> Response:
@@ -76,7 +76,7 @@ async def read_collection(request: Request, name: str) -> Response:
 @router.get(
     "/{name}/status",
     response_model=StatusAnswer | FreshnessAnswer,
-    responses=problems(COLLECTION_NOT_FOUND),
+    responses=problems_of_callers(COLLECTION_NOT_FOUND),
     summary="Freshness and counts",
 )
 async def read_status(request: Request, name: str) -> Response:
@@ -104,7 +104,9 @@ def _may_count(access: Access, watcher: Watcher) -> bool:
 @router.get(
     "/{name}/rows/{key:path}",
     response_model=RowAnswer,
-    responses=problems(COLLECTION_NOT_FOUND, ROW_NOT_FOUND, INVALID, OVERLOADED, NOT_READY, DEADLINE),
+    responses=problems_of_callers(
+        FORBIDDEN, COLLECTION_NOT_FOUND, ROW_NOT_FOUND, INVALID, OVERLOADED, NOT_READY, DEADLINE
+    ),
     summary="One row by its key",
 )
 async def read_row(

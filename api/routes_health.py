@@ -12,9 +12,10 @@ from fastapi.responses import HTMLResponse, Response
 
 from api.answers import json_response
 from api.direct import DirectRoute
+from api.documented import problems_of_callers
 from api.metrics import CONTENT_TYPE
 from api.models import HealthAnswer, VersionAnswer
-from api.problems import KINDS, NO_SUCH_ROUTE, Problem
+from api.problems import FORBIDDEN, KINDS, NO_SUCH_ROUTE, Problem
 from api.service import Service, service_of
 from indexer.format.records import FORMAT_VERSION
 
@@ -61,7 +62,12 @@ async def version(_: Request) -> Response:
     )
 
 
-@router.get("/metrics", response_class=Response, summary="Metrics for Prometheus")
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=problems_of_callers(FORBIDDEN),
+    summary="Metrics for Prometheus",
+)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format. It is of all collections, and needs the action 'monitor' on all of them together."""
     service = service_of(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -10,15 +11,15 @@ from fastapi.responses import Response
 from api.auditing import facts_of
 from api.bodies import read_json_bytes
 from api.direct import DirectRoute
-from api.documented import problems
+from api.documented import problems_of_callers
 from api.mistakes import search_body
 from api.models import SearchAnswer
 from api.operation import operation_of
 from api.problems import (
-    AUDIT_UNAVAILABLE,
     COLLECTION_NOT_FOUND,
     DEADLINE,
     FILTER,
+    FORBIDDEN,
     INVALID,
     MODEL_UNAVAILABLE,
     NOT_JSON,
@@ -43,8 +44,9 @@ _BODY = {
 @router.post(
     "/{name}/search",
     response_model=SearchAnswer,
-    responses=problems(
+    responses=problems_of_callers(
         NOT_JSON,
+        FORBIDDEN,
         COLLECTION_NOT_FOUND,
         TOO_OLD,
         TOO_LARGE,
@@ -54,7 +56,6 @@ _BODY = {
         OVERLOADED,
         NOT_READY,
         MODEL_UNAVAILABLE,
-        AUDIT_UNAVAILABLE,
         DEADLINE,
     ),
     openapi_extra=_BODY,
@@ -74,7 +75,7 @@ async def search(request: Request, name: str) -> Response:
     operation.facts["collection"] = name
     body = search_body(await read_json_bytes(request, service.settings.max_body_bytes))
     deadline = started + (body.deadline_ms or service.settings.search.deadline_ms) / 1000
-    await service.begins(request, **facts_of(body))
+    await service.begins(request, partial(facts_of, body))
     found = await search_in_time(service, watcher, body, access, deadline=deadline)
     operation.facts.update(version=found.version, k=body.k, mode=found.mode, results=len(found.keys))
     operation.findings.update(version=found.version, mode=found.mode, keys=found.keys, masked=found.masked)

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from fastapi import Request
 
 from api.answers import status_answer
 from api.audit.log import AuditLog
-from api.auditing import Auditor
+from api.auditing import Auditor, Facts
 from api.collections import Collections
 from api.embedders import Embedders
 from api.errors import AuditBusy, AuditUnreadable, PoolFull, SettingsError
@@ -119,8 +118,8 @@ class Service:
         self.watcher(now, name, action)
         return now
 
-    async def begins(self, request: Request, **facts: Any) -> None:
-        """Return once it is in the audit log that ``request`` is about to run; raises the 503."""
+    async def begins(self, request: Request, facts: Facts = dict) -> None:
+        """Return once it is in the audit log that ``request`` is about to run, with ``facts``; raises the 503."""
         await self.auditor.begins(request.scope, operation_of(request), facts)
 
     def watcher(self, access: Access, name: str, action: Action) -> Watcher:

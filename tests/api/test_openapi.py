@@ -41,12 +41,22 @@ def test_every_call_of_the_design_is_described(schema: Any) -> None:
 def test_the_search_describes_each_of_its_problems_with_an_example(schema: Any) -> None:
     responses = schema["paths"]["/v1/collections/{name}/search"]["post"]["responses"]
     problems = validator(schema, "ProblemAnswer")
-    assert set(responses) == {"200", "400", "404", "412", "413", "415", "422", "503", "504", "default"}
+    statuses = {"200", "400", "401", "403", "404", "412", "413", "415", "422", "429", "503", "504", "default"}
+    assert set(responses) == statuses
     for status, response in responses.items():
         if status not in ("200", "default"):
             for example in response["content"]["application/problem+json"]["examples"].values():
                 problems.validate(example["value"])
                 assert str(example["value"]["status"]) == status
+
+
+def test_calls_that_ask_who_is_asking_are_marked_and_others_are_not(schema: Any) -> None:
+    marked = {path for path, calls in schema["paths"].items() for call in calls.values() if "security" in call}
+    assert marked == {path for path in schema["paths"] if path.startswith("/v1/") or path == "/metrics"}
+    assert schema["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    for path in marked:
+        for call in schema["paths"][path].values():
+            assert {"401", "429", "503"} <= set(call["responses"])
 
 
 def test_the_examples_of_a_search_are_accepted(schema: Any) -> None:
