@@ -11,7 +11,7 @@ import pytest
 
 from api.audit import journal as journals
 from api.audit.files import journal_files
-from api.audit.journal import MOST_WAITING, Journal
+from api.audit.journal import Journal
 from api.audit.writer import Limits
 from api.errors import AuditBusy, AuditUnavailable
 from tests.api.audit.scene import (
@@ -122,9 +122,11 @@ def test_while_the_disk_fails_nothing_is_promised_and_then_the_log_goes_on(
     require_sound(tmp_path)
 
 
-def test_more_than_fits_is_refused_at_once(tmp_path: Path) -> None:
+def test_more_than_fits_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "MOST_WAITING", 64)
+
     async def scenario(journal: Journal) -> list[int | BaseException]:
-        return await appended(journal, MOST_WAITING * 2)
+        return await appended(journal, 640)
 
     slow = SlowDisk()
     with journal_in(tmp_path, disk=slow) as journal:
@@ -132,7 +134,7 @@ def test_more_than_fits_is_refused_at_once(tmp_path: Path) -> None:
 
     refused = [outcome for outcome in outcomes if isinstance(outcome, AuditUnavailable)]
     assert refused
-    assert str(refused[0]) == "4096 audit records wait for the disk; try again shortly"
+    assert str(refused[0]) == "64 audit records wait for the disk; try again shortly"
     assert len(refused) + phases_in(tmp_path).count("intent") == len(outcomes)
 
 
