@@ -75,7 +75,7 @@ def search(
     if mode is None:
         ranked = _in_key_order(snapshot, passing, request.k)
         watch.lap("order")
-        chunks, passed = _counts(snapshot, sight, passing)
+        chunks, passed = _counts(snapshot, request, sight, passing)
         plan = Plan(mode=None, vector=None, chunks=chunks, passing=passed)
         return _response(snapshot, sight, include, ranked, watch, plan)
     return _run_legs(snapshot, request, sight, mode, vector, passing, include, watch)
@@ -117,7 +117,7 @@ def _run_legs(
         watch.lap("keyword")
     ranked, explanations = _fused(snapshot, request, legs)
     watch.lap("fuse")
-    chunks, passed = _counts(snapshot, sight, passing)
+    chunks, passed = _counts(snapshot, request, sight, passing)
     plan = Plan(
         mode=mode,
         vector=None if mode == "keyword" else _least_sure(segments),
@@ -160,12 +160,15 @@ def _passing(snapshot: Snapshot, request: SearchRequest, sight: Sight) -> Passin
     return snapshot.passing(compiled, sight)
 
 
-def _counts(snapshot: Snapshot, sight: Sight, passing: Passing) -> tuple[int | None, int | None]:
+def _counts(
+    snapshot: Snapshot, request: SearchRequest, sight: Sight, passing: Passing
+) -> tuple[int | None, int | None]:
     """Return what a plan may tell of how many chunks there are for the caller, and how many of them pass."""
     if sight.hidden_text:
         return None, None
-    seen = snapshot.n_chunks if sight.rows is None else snapshot.passing(None, sight).count
-    return seen, passing.count
+    if request.filter is None:
+        return passing.count, passing.count
+    return snapshot.n_chunks if sight.rows is None else snapshot.passing(None, sight).count, passing.count
 
 
 def _in_key_order(snapshot: Snapshot, passing: Passing, k: int) -> Ranked:

@@ -76,7 +76,7 @@ def sees(doc: Doc, names: list[str]) -> bool:
     return any(SEES[name](doc) for name in names)
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=80)
 @given(
     roles,
     st.lists(st.floats(-1, 1, width=16), min_size=DIM, max_size=DIM).filter(lambda v: max(map(abs, v)) > 0.1),
@@ -96,7 +96,7 @@ def test_the_vector_leg_gives_a_full_page_of_what_the_roles_see(
     assert set(keys) <= set(expected)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(roles, st.lists(st.sampled_from(WORDS), min_size=1, max_size=3), st.sampled_from(list(WHERE)))
 def test_the_keyword_leg_is_the_operators_less_what_the_roles_do_not_see(
     shelf: Shelf, names: list[str], words: list[str], where: str | None
