@@ -10,18 +10,15 @@ from typing import Any
 from starlette.types import Scope
 
 from api.audit.log import AuditLog
-from api.audit.record import Decision, Intent, Outcome, Secret
-from api.audit.record import Principal as Actor
+from api.audit.record import Actor, Decision, Intent, Outcome, Secret
 from api.errors import AuditUnavailable
 from api.identity.access import ANONYMOUS
 from api.models import SearchBody
 from api.operation import Operation, route_of
-from api.problems import AUDIT_UNAVAILABLE, Problem
+from api.problems import AUDIT_UNAVAILABLE, RETRY_AFTER, Problem
 
 WAIT_SECONDS = 10.0
 """How long a disk that hangs may hold up an operation."""
-RETRY_AFTER = {"Retry-After": "1"}
-
 
 Facts = Callable[[], dict[str, Any]]
 """What a call asks for; made only if it is written down."""
@@ -83,7 +80,7 @@ def _intent(scope: Scope, operation: Operation, facts: dict[str, Any]) -> Intent
     return Intent(
         time_ms=int(time.time() * 1000),
         request_id=operation.request_id,
-        principal=Actor(
+        actor=Actor(
             kind=principal.kind, id=principal.id, name=principal.name, roles=tuple(sorted(principal.caller.roles))
         ),
         client_ip=client[0] if client else "",

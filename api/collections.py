@@ -20,6 +20,11 @@ DISCOVERY_SECONDS = 1.0
 STOP_SECONDS = 10.0
 
 
+def no_collection(*, denied: bool = False) -> Problem:
+    """Return the 404 of a collection that is not there, and of one that its caller may not know of."""
+    return Problem(COLLECTION_NOT_FOUND, "there is no collection of that name", denied=denied)
+
+
 class Collections:
     """Every collection that the store has, by name."""
 
@@ -72,7 +77,7 @@ class Collections:
         """Return the watcher of ``name``, or raise the 404."""
         watcher = self._watchers.get(name)
         if watcher is None or watcher.gone:
-            raise Problem(COLLECTION_NOT_FOUND, "there is no collection of that name")
+            raise no_collection()
         return watcher
 
     def _run(self) -> None:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from api.settings import MAX_DEADLINE_MS
+from indexer.spec import Dialect
 from retrieval.fusion import FusionKind
 from retrieval.request import DEFAULT_FUSION, EVEN_WEIGHTS, MAX_K, MAX_QUERY_CHARS, Mode
 
@@ -30,7 +31,6 @@ MAX_FILTER_CHARS = 65_536
 MAX_DIM = 16_384
 MAX_INCLUDE = 1024
 
-Dialect = Literal["databricks", "snowflake", "duckdb", "postgres"]
 Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 

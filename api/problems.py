@@ -14,6 +14,8 @@ from typing import Any, NotRequired, TypedDict
 from api.encoding import encode
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = {"Retry-After": "1"}
+"""Of a problem that may well be over in a second."""
 
 
 class Mistake(TypedDict):

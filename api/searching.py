@@ -24,12 +24,13 @@ from api.problems import (
     MODEL_UNAVAILABLE,
     NOT_READY,
     OVERLOADED,
+    RETRY_AFTER,
     ROW_NOT_FOUND,
     Mistake,
     Problem,
 )
 from api.service import Service
-from api.waiting import RETRY_AFTER, new_enough, snapshot_of, wait_for
+from api.waiting import new_enough, snapshot_of, wait_for
 from api.watcher import View, Watcher
 from indexer.errors import EmbeddingError
 from indexer.format.keys import parse_key

@@ -12,7 +12,7 @@ from fastapi import Request
 from api.answers import status_answer
 from api.audit.log import AuditLog
 from api.auditing import Auditor, Facts
-from api.collections import Collections
+from api.collections import Collections, no_collection
 from api.embedders import Embedders
 from api.errors import AuditBusy, AuditUnreadable, PoolFull, SettingsError
 from api.identity.access import Access
@@ -24,7 +24,6 @@ from api.metrics import Metrics
 from api.models import StatusAnswer
 from api.operation import operation_of
 from api.pool import SearchPool
-from api.problems import COLLECTION_NOT_FOUND, Problem
 from api.quotas import Quotas
 from api.settings import ServeSettings
 from api.watcher import Watcher
@@ -131,7 +130,7 @@ class Service:
     def known(self, access: Access, name: str) -> Watcher:
         """Return the watcher of the collection ``name`` for a caller who may do anything with it; raises the 404."""
         if not access.knows(name):
-            raise Problem(COLLECTION_NOT_FOUND, "there is no collection of that name", denied=True)
+            raise no_collection(denied=True)
         return self.collections.find(name)
 
     def _warm(self, snapshot: Snapshot) -> None:

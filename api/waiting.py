@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 from api.answers import source_answer
 from api.freshness import age_seconds, reaches
 from api.models import MinVersion, SearchBody
-from api.problems import COLLECTION_NOT_FOUND, NOT_READY, TOO_OLD, Mistake, Problem
+from api.problems import COLLECTION_NOT_FOUND, NOT_READY, RETRY_AFTER, TOO_OLD, Mistake, Problem
 from api.watcher import View, Watcher
 from retrieval.snapshot import Snapshot
 
 LOOK_SECONDS = 0.02
-RETRY_AFTER = {"Retry-After": "1"}
 
 
 def snapshot_of(view: View) -> Snapshot:

@@ -3,10 +3,10 @@
 The corpus is the sentences of the docstrings of installed packages, embedded once by all-MiniLM-L6-v2 and cached; the
 queries are sentences held out of it. Filters pass 50, 10, 1 and 0.1 % of the rows. *Warm* filters have been seen on
 this version; *cold* ones have new values every time, and FAISS gets polars to evaluate them. *Policies* are the same
-conditions as row policies, their bounds the caller's claims. FAISS is IVF fast-scan
-with exact refinement, its selector given the bitmap; its and hnswlib's settings are the fastest of a sweep that reach
-the recall on these very queries. Grebe runs with its defaults. ``--quick`` takes fewer rows, where recall alone is
-judged: the ratios' goals are those of 100,000.
+conditions as row policies, their bounds the caller's claims. FAISS is IVF fast-scan with exact refinement, its selector
+given the bitmap; its and hnswlib's settings are the fastest of a sweep that reach the recall on these very queries.
+Grebe runs with its defaults. ``--quick`` takes fewer rows, where recall alone is judged: the ratios' goals are those of
+100,000.
 
     .venv/bin/python -m benchmarks.search [--quick] [--check]
 """
@@ -231,6 +231,26 @@ def judged(corpus: Corpus, reached: float, ratio: float, least: float | None) ->
     return (ratio if reached >= RECALL else 0.0), (None if least is None else Goal(least=least))
 
 
+def add_beside_faiss(
+    report: Report,
+    corpus: Corpus,
+    peer: Faiss,
+    label: str,
+    ask: Search,
+    truth: list[set[int]],
+    bits: npt.NDArray[np.uint8] | None,
+    least: float | None,
+) -> tuple[int, int]:
+    """One row: ``ask`` beside FAISS with ``bits``, at its fastest effort that reaches the recall; return that."""
+    queries = len(corpus.queries)
+    effort = fastest(peer, truth, bits, queries)
+    reached = recall(ask, truth)
+    ours, theirs, ratio = paired(ask, partial(peer.search, parameters=peer.parameters(effort, bits)), queries)
+    value, goal = judged(corpus, reached, ratio, least)
+    report.add(label, ours, reached, "FAISS", theirs, f"{ratio:.2f}", value=value, goal=goal)
+    return effort
+
+
 def add_vector_rows(report: Report, corpus: Corpus, grebe: Grebe, peer: Faiss) -> None:
     """One row for each filter, warm and cold, beside FAISS."""
     queries = len(corpus.queries)
@@ -239,12 +259,9 @@ def add_vector_rows(report: Report, corpus: Corpus, grebe: Grebe, peer: Faiss) -
         truth = corpus.truth(None, width)
         bits = None if width is None else peer.bitmap(0, width)
 
-        effort = fastest(peer, truth, bits, queries)
         warm = partial(grebe.search, mode="vector", width=width, lows=None)
-        reached = recall(warm, truth)
-        ours, theirs, ratio = paired(warm, partial(peer.search, parameters=peer.parameters(effort, bits)), queries)
-        value, goal = judged(corpus, reached, ratio, 0.8 if width is not None else None)
-        report.add(f"vector, {label}, warm", ours, reached, "FAISS", theirs, f"{ratio:.2f}", value=value, goal=goal)
+        least = 0.8 if width is not None else None
+        effort = add_beside_faiss(report, corpus, peer, f"vector, {label}, warm", warm, truth, bits, least)
         if width is None:
             continue
         lows = random.integers(0, BUCKETS - width, size=queries)
@@ -298,14 +315,8 @@ def add_policy_rows(report: Report, corpus: Corpus, folder: Path, peer: Faiss) -
         if width is None:
             continue
         truth, bits = corpus.truth(None, width), peer.bitmap(0, width)
-        effort = fastest(peer, truth, bits, len(corpus.queries))
         ask = partial(grebe.search_as_reader, width=width)
-        reached = recall(ask, truth)
-        ours, theirs, ratio = paired(
-            ask, partial(peer.search, parameters=peer.parameters(effort, bits)), len(corpus.queries)
-        )
-        value, goal = judged(corpus, reached, ratio, 0.8)
-        report.add(f"policy, {label}", ours, reached, "FAISS", theirs, f"{ratio:.2f}", value=value, goal=goal)
+        add_beside_faiss(report, corpus, peer, f"policy, {label}", ask, truth, bits, 0.8)
     grebe.snapshot.close()
 
 

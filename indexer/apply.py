@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ValidationError
-
 from indexer.catalog import Catalog
 from indexer.errors import CollectionNotFound, SpecError
 from indexer.format.records import Ledger
@@ -54,9 +52,8 @@ def _governed(serving: CollectionSpec, pending: CollectionSpec) -> CollectionSpe
     try:
         return serving.under(pending)
     except ValueError as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise SpecError(
-            f"{serving.name}: the policies do not fit the index that serves until the rebuild: {reason}; apply the new "
+            f"{serving.name}: the policies do not fit the index that serves until the rebuild: {error}; apply the new "
             "policies without the rebuild first, or drop the collection and load it anew"
         ) from error
 

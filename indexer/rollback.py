@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 from pyroaring import BitMap
 
 from indexer.catalog import Catalog, CatalogState
@@ -120,10 +119,9 @@ def _spec(newest: CatalogState, target: CatalogState) -> CollectionSpec:
     try:
         return then.under(now)
     except ValueError as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise CatalogError(
             f"version {target.version} of '{then.name}' cannot be put back, because the policies of today do not fit "
-            f"its columns: {reason}; apply others first"
+            f"its columns: {error}; apply others first"
         ) from error
 
 

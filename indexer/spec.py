@@ -275,7 +275,10 @@ class CollectionSpec(Part):
         for policy in newer.policies:
             masks = {name: mask for name, mask in policy.masks.items() if name in self.maskable}
             fitting.append(policy.model_dump() | {"masks": masks | gone})
-        return CollectionSpec.model_validate(self.model_dump() | {"policies": fitting})
+        try:
+            return CollectionSpec.model_validate(self.model_dump() | {"policies": fitting})
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"]) from error
 
     @property
     def stored_columns(self) -> tuple[str, ...]:

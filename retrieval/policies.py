@@ -32,8 +32,6 @@ from retrieval.filter.parse import parse
 from retrieval.masks import masked
 
 NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
-
-
 NO_TYPES: Mapping[str, str] = MappingProxyType({})
 SPARK_TYPES: Mapping[str, pl.DataType] = MappingProxyType(
     {

@@ -47,7 +47,7 @@ class Secret:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Principal:
+class Actor:
     """Who asks: ``kind`` says how that is known (a key, a token), ``id`` is stable, ``name`` is for people."""
 
     kind: str
@@ -66,7 +66,7 @@ class Intent:
 
     time_ms: int
     request_id: str
-    principal: Principal
+    actor: Actor
     client_ip: str
     activity: Activity
     method: str
@@ -131,7 +131,7 @@ def _activity(intent: Intent, time_ms: int, phase: str, facts: Mapping[str, Any]
         "type_uid": API_ACTIVITY * 100 + activity_id,
         "time": time_ms,
         "metadata": _metadata(f"{intent.request_id}/{phase}"),
-        "actor": {"user": _user(intent.principal)},
+        "actor": {"user": _user(intent.actor)},
         "api": {"operation": f"{intent.method} {intent.route}", "request": {"uid": intent.request_id}},
         "src_endpoint": {"ip": intent.client_ip},
         "http_request": {"http_method": intent.method, "url": {"path": intent.path}},
@@ -143,13 +143,13 @@ def _metadata(uid: str) -> Record:
     return {"version": OCSF_VERSION, "product": PRODUCT, "uid": uid}
 
 
-def _user(principal: Principal) -> Record:
+def _user(actor: Actor) -> Record:
     return {
-        "uid": principal.id,
-        "name": principal.name,
+        "uid": actor.id,
+        "name": actor.name,
         "type_id": OTHER,
-        "type": principal.kind,
-        "groups": [{"name": role} for role in principal.roles],
+        "type": actor.kind,
+        "groups": [{"name": role} for role in actor.roles],
     }
 
 

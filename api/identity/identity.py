@@ -13,7 +13,7 @@ from api.identity.control import ApiKey, Control, ControlTable
 from api.identity.keys import holder_of, id_of, is_key
 from api.identity.tokens import Tokens
 from api.logs import Logger
-from api.problems import IDENTITY_UNAVAILABLE, UNAUTHENTICATED, Problem
+from api.problems import IDENTITY_UNAVAILABLE, RETRY_AFTER, UNAUTHENTICATED, Problem
 from api.settings import IdentitySettings
 from indexer.format.store import Store
 from retrieval.policies import Caller
@@ -112,18 +112,19 @@ class Identity:
 
     def _require_fresh(self) -> None:
         if not self.is_fresh:
-            raise Problem(IDENTITY_UNAVAILABLE, "the keys and roles could not be read", headers={"Retry-After": "1"})
+            raise Problem(IDENTITY_UNAVAILABLE, "the keys and roles could not be read", headers=RETRY_AFTER)
 
     async def _principal(self, authorization: Sequence[str]) -> Principal:
-        scheme, _, token = (authorization[0] if len(authorization) == 1 else "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        scheme, _, rest = (authorization[0] if len(authorization) == 1 else "").partition(" ")
+        token = rest.strip()
+        if scheme.lower() != "bearer" or not token:
             raise _anonymous() if len(authorization) < 2 else _refused("the request has several Authorization headers")
-        if is_key(token.strip()):
-            if id_of(token.strip()) is None:
+        if is_key(token):
+            if id_of(token) is None:
                 raise _refused("that is not a whole API key; copy it again")
-            return self._holder(holder_of(token.strip(), self._roles, datetime.now(UTC)))
+            return self._holder(holder_of(token, self._roles, datetime.now(UTC)))
         try:
-            verified = await self._tokens.verify(token.strip())
+            verified = await self._tokens.verify(token)
         except TokenRefused as error:
             raise _refused(str(error)) from error
         caller = Caller(roles=verified.roles, claims=verified.claims, hash_key=self._roles.hash_bytes)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.commands.identity import lifetime
 from jobs.errors import CommandError
+from jobs.options import lifetime
 from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
 from jobs.settings import Settings
 

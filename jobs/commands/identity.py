@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from jobs.options import lifetime, parameters
 from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
 from jobs.settings import Settings
 
@@ -22,7 +22,6 @@ roles = typer.Typer(no_args_is_help=True, help="Say what the roles of keys and t
 
 KEY_COLUMNS = ("id", "name", "roles", "claims", "state", "created", "expires")
 ROLE_COLUMNS = ("role", "collection", "actions")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class Allowed(StrEnum):
@@ -205,20 +204,4 @@ def _state(key: ApiKey) -> str:
 
 
 def _claims(given: list[str]) -> dict[str, Claim]:
-    from jobs.commands.search import parameters
-
     return cast("dict[str, Claim]", parameters(given, option="--claim"))
-
-
-def lifetime(text: str | None, option: str) -> timedelta | None:
-    """Return the time that ``text``, given for ``option``, names.
-
-    >>> lifetime("90d", "--expires"), lifetime(None, "--expires")
-    (datetime.timedelta(days=90), None)
-    """
-    if text is None:
-        return None
-    match = re.fullmatch(r"([1-9]\d{0,4})([mhd])", text)
-    if match is None:
-        raise typer.BadParameter("give a number and m, h or d: 30m, 12h, 90d", param_hint=option)
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from jobs.options import parameters
 from jobs.output import Format, Output, StoreOption, note, print_json, stdout
 from jobs.settings import Settings
 
@@ -98,25 +98,3 @@ def search(
         print_json(answer)
     else:
         stdout().print(answer_on_screen(answer, explain=explain))
-
-
-def parameters(given: list[str], option: str = "--param") -> dict[str, object]:
-    """Return the values of ``name=value`` texts; a value that is JSON is what JSON says, any other is text.
-
-    >>> parameters(["least=7", "package=pillow", "names=[\\"a\\"]", "id='7'"])
-    {'least': 7, 'package': 'pillow', 'names': ['a'], 'id': "'7'"}
-    """
-    values: dict[str, object] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"'{text}' is not NAME=VALUE", param_hint=option)
-        if name in values:
-            raise typer.BadParameter(
-                f"'{name}' is given twice; a list is written as JSON: {name}=[1, 2]", param_hint=option
-            )
-        try:
-            values[name] = json.loads(value)
-        except ValueError:
-            values[name] = value
-    return values

@@ -10,7 +10,7 @@ import pytest
 
 from api.audit.log import AuditLog
 from api.audit.objects import KEYS, PREFIX
-from api.audit.record import Intent, Outcome, Principal, Secret
+from api.audit.record import Actor, Intent, Outcome, Secret
 from api.audit.settings import AuditSettings
 from indexer.format.store import Store
 from tests.jobs.command import Grebe, grebe_on
@@ -36,7 +36,7 @@ def write(folder: Path, store: Store, *collections: str, **settings: Any) -> Non
             intent = Intent(
                 time_ms=1_790_000_000_000 + number,
                 request_id=f"r{number}",
-                principal=Principal(kind="key", id="key:1", name="bot"),
+                actor=Actor(kind="key", id="key:1", name="bot"),
                 client_ip="127.0.0.1",
                 activity="read",
                 method="POST",

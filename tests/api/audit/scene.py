@@ -16,7 +16,7 @@ from api.audit.chain import Entry, canonical
 from api.audit.disk import Disk, File, LocalDisk
 from api.audit.files import journal_files, read_entries
 from api.audit.journal import Journal
-from api.audit.record import Intent, Outcome, Principal, Record, Secret, intent_record, outcome_record
+from api.audit.record import Actor, Intent, Outcome, Record, Secret, intent_record, outcome_record
 from api.audit.signing import SigningKey
 from api.audit.verify import verify
 from api.audit.writer import Limits, Writer
@@ -26,7 +26,7 @@ TIME_MS = 1_790_000_000_000
 SEARCH = Intent(
     time_ms=TIME_MS,
     request_id="r-1",
-    principal=Principal(kind="api-key", id="k-7", name="reports", roles=("analyst",)),
+    actor=Actor(kind="api-key", id="k-7", name="reports", roles=("analyst",)),
     client_ip="10.0.0.9",
     activity="read",
     method="POST",

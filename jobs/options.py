@@ -1,0 +1,47 @@
+"""From the text of an option to what it means: values by name, and lengths of time."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+
+import typer
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def parameters(given: list[str], option: str = "--param") -> dict[str, object]:
+    """Return the values of ``name=value`` texts; a value that is JSON is what JSON says, any other is text.
+
+    >>> parameters(["least=7", "package=pillow", "names=[\\"a\\"]", "id='7'"])
+    {'least': 7, 'package': 'pillow', 'names': ['a'], 'id': "'7'"}
+    """
+    values: dict[str, object] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"'{text}' is not NAME=VALUE", param_hint=option)
+        if name in values:
+            raise typer.BadParameter(
+                f"'{name}' is given twice; a list is written as JSON: {name}=[1, 2]", param_hint=option
+            )
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    return values
+
+
+def lifetime(text: str | None, option: str) -> timedelta | None:
+    """Return the time that ``text``, given for ``option``, names.
+
+    >>> lifetime("90d", "--expires"), lifetime(None, "--expires")
+    (datetime.timedelta(days=90), None)
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})([mhd])", text)
+    if match is None:
+        raise typer.BadParameter("give a number and m, h or d: 30m, 12h, 90d", param_hint=option)
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
