@@ -8,8 +8,8 @@ closed. Who has no policy that counts sees no rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import polars as pl
@@ -29,6 +29,7 @@ from retrieval.filter import (
     schema_of,
 )
 from retrieval.filter.parse import parse
+from retrieval.lru import ByteLru
 from retrieval.masks import masked
 
 NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
@@ -51,6 +52,10 @@ SPARK_TYPES: Mapping[str, pl.DataType] = MappingProxyType(
     }
 )
 """How Spark calls the types that a policy is likely to compare; any other is taken for one that is not known."""
+
+SIGHTS_BYTES = 16 << 20
+SIGHT_BYTES = 4096
+"""What a kept sight is taken to need, beside the claims in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +136,41 @@ def sight_of(spec: CollectionSpec, schema: FilterSchema, caller: Caller) -> Sigh
         hash_key=caller.hash_key,
         troubles=troubles,
     )
+
+
+class Sights:
+    """What callers see of one collection, kept for as long as its policies stay: to compile them costs a quick search.
+
+    Safe to share between threads.
+    """
+
+    def __init__(self, spec: CollectionSpec, schema: FilterSchema) -> None:
+        self.spec = spec
+        self._schema = schema
+        self._asked = {policy.role: _claims_asked(policy) for policy in spec.policies}
+        self._kept: ByteLru[Hashable, Sight] = ByteLru(max_bytes=SIGHTS_BYTES)
+
+    def of(self, caller: Caller) -> Sight:
+        """Return what :func:`sight_of` returns."""
+        if caller.unrestricted or not self.spec.policies:
+            return WHOLE
+        roles = caller.roles.intersection(self._asked)
+        asked = sorted(frozenset().union(*(self._asked[role] for role in roles)))
+        claims = repr([caller.claims.get(name) for name in asked])  # tells 1 from 1.0 and True, which are equal
+        key = (roles, claims, caller.hash_key)
+        sight = self._kept.get(key)
+        if sight is None:
+            sight = sight_of(self.spec, self._schema, caller)
+            if sight.rows is None or not sight.rows.uses_now:
+                self._kept.put(key, sight, size_bytes=SIGHT_BYTES + 2 * len(claims))
+        return replace(sight, seen={})
+
+
+def _claims_asked(policy: PolicySpec) -> frozenset[str]:
+    try:
+        return names_in(policy.rows, policy.dialect) if policy.rows is not None else frozenset()
+    except FilterError:  # whoever has the role is told so, each time
+        return frozenset()
 
 
 def check_policies(spec: CollectionSpec, types: Mapping[str, str] = NO_TYPES) -> None:

@@ -31,7 +31,7 @@ from retrieval.gpu import GpuSearch
 from retrieval.keyword_leg import KeywordLeg
 from retrieval.keyword_query import KeywordQueries
 from retrieval.passing import Passing, SearchCaches, selection_of
-from retrieval.policies import Caller, Sight, sight_of
+from retrieval.policies import Caller, Sight, Sights
 from retrieval.segments import COLUMN_PREFIX, OpenSegment, SegmentView
 
 
@@ -50,6 +50,7 @@ class Snapshot:
         self.views = views
         self.caches = caches
         self.gpu: GpuSearch | None = None
+        self._sights: Sights | None = None
         self._scratch = scratch
         self._lock = threading.Lock()
         self._users = 0
@@ -123,7 +124,10 @@ class Snapshot:
 
     def sight_of(self, caller: Caller) -> Sight:
         """Return what ``caller`` sees of the collection."""
-        return sight_of(self.spec, self.filter_schema, caller)
+        spec, sights = self.spec, self._sights
+        if sights is None or sights.spec is not spec:  # what a slower thread left behind is of older policies
+            sights = self._sights = Sights(spec, self.filter_schema)
+        return sights.of(caller)
 
     def passing(self, filter_: CompiledFilter | None, sight: Sight) -> Passing:
         """Return the chunks that ``sight`` has and ``filter_`` passes, from the caches where they have it."""

@@ -230,6 +230,22 @@ def test_callers_with_other_claims_never_share_what_is_cached(shelf: Shelf) -> N
         assert keys == sorted(doc.id for doc in shelf.docs if doc.size is not None and doc.size < most and doc.id > 90)
 
 
+def test_what_a_caller_sees_is_made_once_for_equal_claims_and_never_taken_for_another_type(shelf: Shelf) -> None:
+    first, again = (shelf.snapshot.sight_of(caller("small", most=40, unused=n)) for n in (1, 2))
+
+    assert first.rows is again.rows is not None
+    assert first.seen is not again.seen
+    assert shelf.snapshot.sight_of(caller("small", most=40.0)).rows is not first.rows
+    assert shelf.snapshot.sight_of(caller("small", most=True)).troubles.keys() == {"small"}
+
+
+def test_a_policy_that_asks_for_the_time_is_made_anew_for_each_search(tmp_path: Path) -> None:
+    library = Library(tmp_path, spec_of(policies=[{"role": "red", "rows": "current_date > DATE '2020-01-01'"}]))
+    library.add(Doc(id=1))
+    with library.open() as snapshot:
+        assert snapshot.sight_of(caller("red")).rows is not snapshot.sight_of(caller("red")).rows
+
+
 MASKS: list[dict[str, Any]] = [
     {"role": "masked", "masks": {"colour": "redact", "size": "hash", "title": "redact"}},
     {"role": "hashed", "masks": {"colour": "hash", "size": "hash"}},
