@@ -3,7 +3,7 @@
 ::
 
     RetrievalError
-    ├── FilterError           a filter is wrong; it knows the place in the SQL text
+    ├── FilterError           a filter or SELECT is wrong; it knows the place in the SQL text
     ├── RequestError          a search request is wrong; it names the field
     ├── DeadlineExceeded      the answer could not be had in the time given
     ├── GpuUntrusted          a GPU returned what a filter forbids, so none of its answers is taken
@@ -59,7 +59,7 @@ class RequestError(RetrievalError):
 
 
 class FilterError(RetrievalError):
-    """A filter's SQL text, or a value bound to it, is wrong.
+    """The SQL text of a filter or a SELECT, or a value bound to it, is wrong.
 
     `code` is stable for programs and one of `filter_syntax`, `filter_not_allowed`, `filter_unknown_column`,
     `filter_type`, `filter_value`, `filter_parameter`, `filter_limit`, `filter_dialect`, `filter_failed` and

@@ -101,6 +101,11 @@ class Hits(Sequence[Hit]):
     def __iter__(self) -> Iterator[Hit]:
         return (self[index] for index in range(len(self)))
 
+    @property
+    def ranked(self) -> Ranked:
+        """Where in the snapshot the hits are, best first."""
+        return self._ranked
+
     def keys(self) -> list[Key]:
         """Return the keys alone, best first: cheaper than the whole hits."""
         return keys_at(self._views, self._spec, self._ranked.places, self._ranked.positions)

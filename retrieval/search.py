@@ -12,7 +12,7 @@ import polars as pl
 from indexer.embedding import QueryEmbedder, load_embedder
 from retrieval import bitmap
 from retrieval.errors import RequestError
-from retrieval.filter import compile_filter
+from retrieval.filter import CompiledFilter, compile_filter
 from retrieval.fusion import Contribution, Leg, contributions, fuse
 from retrieval.keyword_leg import KeywordSearch
 from retrieval.passing import Passing
@@ -51,12 +51,18 @@ class Stopwatch:
 
 
 def search(
-    snapshot: Snapshot, request: SearchRequest, *, caller: Caller = ANYONE, embedder: QueryEmbedder | None = None
+    snapshot: Snapshot,
+    request: SearchRequest,
+    *,
+    caller: Caller = ANYONE,
+    embedder: QueryEmbedder | None = None,
+    where: CompiledFilter | None = None,
 ) -> SearchResponse:
     """Run one search on a snapshot, which is kept open (:meth:`Snapshot.pinned`) meanwhile.
 
     Nothing but what ``caller`` may see takes part in it. ``embedder`` is the collection's model where the caller has it
-    ready; without one the process's own is taken, and loaded first if this is its first use.
+    ready; without one the process's own is taken, and loaded first if this is its first use. ``where`` is a filter that
+    is compiled already, in place of the request's.
 
     Raises :class:`retrieval.errors.RequestError`, :class:`retrieval.errors.FilterError`,
     :class:`retrieval.errors.DeadlineExceeded` and :class:`indexer.errors.EmbeddingError`.
@@ -68,7 +74,9 @@ def search(
         unknown_names(include, field_names(spec), where="include")
     watch = Stopwatch()
     sight = snapshot.sight_of(caller)
-    passing = _passing(snapshot, request, sight)  # before the model, which may have to be loaded: it may be wrong
+    passing = _passing(
+        snapshot, request, sight, where
+    )  # before the model, which may have to be loaded: it may be wrong
     watch.lap("filter")
     vector = _vector(snapshot, request, embedder) if mode in ("hybrid", "vector") else None
     watch.lap("embed")
@@ -149,13 +157,15 @@ def _vector(snapshot: Snapshot, request: SearchRequest, embedder: QueryEmbedder 
     return query_vector(embedded, dim=dim, normalise=normalise) if embedded.any() else None
 
 
-def _passing(snapshot: Snapshot, request: SearchRequest, sight: Sight) -> Passing:
+def _passing(
+    snapshot: Snapshot, request: SearchRequest, sight: Sight, compiled: CompiledFilter | None = None
+) -> Passing:
     """Return the chunks that the caller sees and that pass the request's filter, per segment."""
-    compiled = None
-    if request.filter is not None and snapshot.views:
+    if compiled is None and request.filter is not None and snapshot.views:
         compiled = compile_filter(
             request.filter, dialect=request.dialect, schema=snapshot.filter_schema, params=request.params
         )
+    if compiled is not None:
         sight.refuse_masked(compiled)
     return snapshot.passing(compiled, sight)
 

@@ -237,7 +237,7 @@ def _target(check: Checker, node: exp.Cast) -> tuple[SqlType, int]:
         raise check.error(node, "filter_type", "a decimal needs its digits", "write DECIMAL(precision, scale)")
     if wanted.this not in _TYPES or parameters:
         hint = "known are BOOLEAN, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), STRING, DATE and TIMESTAMP"
-        raise check.error(node, "filter_not_allowed", f"CAST to {wanted.sql()} is not allowed in a filter", hint)
+        raise check.error(node, "filter_not_allowed", f"CAST to {wanted.sql()} is not allowed here", hint)
     kind, bits = _TYPES[wanted.this]
     return kind, 64 if kind == INTEGER and check.rules.wide_integers else bits
 

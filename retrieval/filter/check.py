@@ -40,6 +40,8 @@ _SPOKEN: dict[type[exp.Expr], str] = {
 }
 """How messages name constructs whose class name says little."""
 
+FUNCTIONS = "lower, upper, length, coalesce, array_contains, cast and current_date/_timestamp"
+
 Operand = tuple[exp.Expr, Node]
 
 
@@ -52,6 +54,7 @@ class Checker:
     schema: FilterSchema
     given: Mapping[str, SqlType]
     handlers: Mapping[type[exp.Expr], Callable[[Checker, exp.Expr], Node]]
+    functions: str = FUNCTIONS
     used: set[str] = field(default_factory=set)
     slots: int = 0
 
@@ -133,14 +136,15 @@ class Checker:
         identifier = node.this
         if not isinstance(identifier, exp.Identifier):
             raise self.not_allowed(node)
-        name = self._resolve(identifier)
+        name = self.resolve(identifier)
         dtype = self.schema.by_name[name]
         kind = type_of_column(dtype)
         if kind is None or name == "*" or (name.startswith("^") and name.endswith("$")):
-            raise self.error(node, "filter_type", f"column {name} ({dtype}) can't be used in a filter")
+            raise self.error(node, "filter_type", f"column {name} ({dtype}) can't be used in an expression")
         return Column(name, dtype, kind)
 
-    def _resolve(self, identifier: exp.Identifier) -> str:
+    def resolve(self, identifier: exp.Identifier) -> str:
+        """Return the exact name of the column that ``identifier`` names by the dialect's rules."""
         name = identifier.name
         exact = identifier.args.get("quoted") and self.rules.quoted_exact
         candidates = self.schema.by_folded.get(name.casefold(), ())
@@ -197,14 +201,14 @@ class Checker:
         return f"write CAST({text} AS {fixed[1].type})"
 
     def not_allowed(self, node: exp.Expr) -> FilterError:
-        """Say that a construct is not part of what a filter may say."""
+        """Say that a construct is not part of what may stand here."""
         name, called, _ = self.parsed.snippet(node).partition("(")
         if isinstance(node, exp.Func) and called and name.strip().isidentifier():
             name = name.strip()
-            hint = "allowed are lower, upper, length, coalesce, array_contains, cast and current_date/_timestamp"
-            return self.error(node, "filter_not_allowed", f"the function {name} is not allowed in a filter", hint)
+            hint = f"allowed are {self.functions}"
+            return self.error(node, "filter_not_allowed", f"the function {name} is not allowed here", hint)
         what = _SPOKEN.get(type(node)) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(node).__name__).lower()
-        message = f"{self.parsed.snippet(node)} ({what}) is not allowed in a filter"
+        message = f"{self.parsed.snippet(node)} ({what}) is not allowed here"
         return self.error(node, "filter_not_allowed", message)
 
     def error(self, node: exp.Expr, code: str, message: str, hint: str = "") -> FilterError:

@@ -92,23 +92,23 @@ def compile_filter(
     Raises FilterError with the place in the text for whatever is wrong with the text or the parameters.
     """
     params = params or {}
-    types = tuple((name, _type_of(text, name, params[name])) for name in sorted(params))
-    template = _template(text, dialect, schema_of(schema), types)
-    if template.expression is not None:
-        fixed = template.expression
-        return CompiledFilter(
-            columns=template.columns, uses_now=False, cacheable=True, cache_key=template.key, _expression=lambda: fixed
-        )
-    values = tuple(_converted(text, parameter, params[parameter.name]) for parameter in template.parameters)
-    bound = Bindings(values, _moment(now))
-    key = (template.key, *map(_hashable, values), *_time_asked_for(template, bound.now))
-    return CompiledFilter(
-        columns=template.columns,
-        uses_now=template.uses_now,
-        cacheable=not template.uses_timestamp,
-        cache_key=key,
-        _expression=lambda: build(template.tree, bound),
-    )
+    types = tuple(types_of(text, params).items())
+    return _filter(_template(text, dialect, schema_of(schema), types), text, params, now)
+
+
+def types_of(text: str, params: Mapping[str, object]) -> dict[str, SqlType]:
+    """Return the type of each parameter given to ``text``, or raise FilterError."""
+    return {name: _type_of(text, name, params[name]) for name in sorted(params)}
+
+
+def filter_of(tree: Node, *, text: str, params: Mapping[str, object], now: datetime) -> CompiledFilter:
+    """Return the filter of a checked condition in ``text``; raises FilterError where a value does not fit."""
+    return _filter(_template_of(tree), text, params, now)
+
+
+def expression_of(tree: Node, *, text: str, params: Mapping[str, object], now: datetime) -> pl.Expr:
+    """Return the polars expression of a checked value in ``text``; raises FilterError where a value does not fit."""
+    return build(tree, _bindings(_template_of(tree), text, params, now))
 
 
 @lru_cache(maxsize=1024)
@@ -158,8 +158,17 @@ def _template(text: str, dialect: str, schema: FilterSchema, types: tuple[tuple[
     tree = check.condition(parsed.tree)
     unused = sorted(set(check.given) - check.used)
     if unused:
-        message = f"the filter has no parameter :{unused[0]}"
-        raise FilterError(message, code="filter_parameter", text=text, hint="give only values that the filter names")
+        raise unused_parameter(unused[0], text)
+    return _template_of(tree)
+
+
+def unused_parameter(name: str, text: str) -> FilterError:
+    """Return the error of a value that is given and not asked for."""
+    message = f"the SQL has no parameter :{name}"
+    return FilterError(message, code="filter_parameter", text=text, hint="give only values that it names")
+
+
+def _template_of(tree: Node) -> _Template:
     leaves = _leaves(tree)
     parameters = sorted((leaf for leaf in leaves if isinstance(leaf, Parameter)), key=lambda leaf: leaf.slot)
     times = [leaf.type for leaf in leaves if isinstance(leaf, Now)]
@@ -172,6 +181,28 @@ def _template(text: str, dialect: str, schema: FilterSchema, types: tuple[tuple[
         key=canonical(tree),
         expression=None if parameters or times else build(tree, Bindings((), _EPOCH)),
     )
+
+
+def _filter(template: _Template, text: str, params: Mapping[str, object], now: datetime | None) -> CompiledFilter:
+    if template.expression is not None:
+        fixed = template.expression
+        return CompiledFilter(
+            columns=template.columns, uses_now=False, cacheable=True, cache_key=template.key, _expression=lambda: fixed
+        )
+    bound = _bindings(template, text, params, now)
+    key = (template.key, *map(_hashable, bound.values), *_time_asked_for(template, bound.now))
+    return CompiledFilter(
+        columns=template.columns,
+        uses_now=template.uses_now,
+        cacheable=not template.uses_timestamp,
+        cache_key=key,
+        _expression=lambda: build(template.tree, bound),
+    )
+
+
+def _bindings(template: _Template, text: str, params: Mapping[str, object], now: datetime | None) -> Bindings:
+    values = tuple(_converted(text, parameter, params[parameter.name]) for parameter in template.parameters)
+    return Bindings(values, _moment(now))
 
 
 def _leaves(tree: Node) -> list[Node]:

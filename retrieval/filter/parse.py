@@ -1,8 +1,8 @@
-"""From WHERE text to sqlglot's tree, with limits, and with the place of every construct in the text.
+"""From SQL text, a WHERE condition or a SELECT, to sqlglot's tree: with limits, and each construct's place in the text.
 
 sqlglot keeps places for names and literals only; the parser subclass made here notes where each node ends as it is
-made, and `Parsed.place` widens that over parentheses and leading keywords. Nothing here judges what a filter may say,
-but for comments, statements and size: those are refused before the parser sees them.
+made, and `Parsed.place` widens that over parentheses and leading keywords. Nothing here judges what SQL may say,
+but for comments, other statements and size: those are refused before the parser sees them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from retrieval.errors import FilterError
 from retrieval.filter.tree import Place
 
 MAX_TEXT_CHARACTERS = 32_768
-"""Longest filter text. Long lists belong into parameters, which cost nothing to parse."""
+"""Longest text. Long lists belong into parameters, which cost nothing to parse."""
 
 MAX_TOKENS = 4_000
 """Most words and signs in a text: a bound on parsing time (about 20 microseconds a token)."""
@@ -55,6 +55,9 @@ _LEADING: dict[type[exp.Expr], re.Pattern[str]] = {
 
 E = TypeVar("E", bound=exp.Expr)
 
+OUR_FUNCTIONS = ("SEARCH", "SCORE", "PASSAGE")
+"""Functions that are Grebe's; what a dialect has of that name is something else."""
+
 _CAST = re.compile(r"(TRY_|SAFE_)?CAST", re.I)
 
 _END = "grebe_end"
@@ -63,7 +66,7 @@ _START = "grebe_start"
 
 @dataclass(frozen=True, eq=False)
 class Parsed:
-    """A filter's text as sqlglot's tree, not yet judged."""
+    """A text as sqlglot's tree, not yet judged."""
 
     text: str
     tree: exp.Expr
@@ -83,6 +86,12 @@ class Parsed:
         place = self.place(node)
         text = " ".join(self.text[place.start : place.start + place.length].split())
         return text if len(text) <= limit else text[: limit - 3] + "..."
+
+    def in_place_of(self, node: exp.Expr, other: E) -> E:
+        """Return ``other``, which messages will take to stand where ``node`` does."""
+        start, end = self._span(node)
+        other.meta.update({_START: start, _END: end})
+        return other
 
     def _span(self, node: exp.Expr) -> tuple[int, int]:
         starts, ends = [], []
@@ -128,33 +137,57 @@ class Parsed:
 @lru_cache(maxsize=256)
 def parse(text: str, dialect: str) -> Parsed:
     """Parse a filter's text; FilterError (`filter_syntax`, `filter_not_allowed` or `filter_limit`) names the place."""
+    tokens = _tokens(text, dialect)
+    _refuse_statements(text, tokens)
+    return _parsed(text, tokens, dialect, exp.Condition)
+
+
+def parse_select(text: str, dialect: str) -> Parsed:
+    """Parse a SELECT statement, or raise FilterError as :func:`parse` does."""
+    tokens = _tokens(text, dialect)
+    if tokens[-1].token_type is TokenType.SEMICOLON:
+        tokens = tokens[:-1]
+    if not tokens or tokens[0].token_type is not TokenType.SELECT:
+        hint = "write SELECT columns FROM collection WHERE condition"
+        length = tokens[0].end - tokens[0].start + 1 if tokens else len(text)
+        raise _at(text, tokens[0].start if tokens else 0, length, "filter_not_allowed", "only SELECT is allowed", hint)
+    for token in tokens:
+        if token.token_type is TokenType.SEMICOLON:
+            raise _at(text, token.start, 1, "filter_not_allowed", "one statement at a time: ';' ends it")
+    return _parsed(text, tokens, dialect, exp.Select)
+
+
+def _tokens(text: str, dialect: str) -> list[Token]:
     if len(text) > MAX_TEXT_CHARACTERS:
         raise FilterError(
-            f"the filter has {len(text)} characters; at most {MAX_TEXT_CHARACTERS} are allowed",
+            f"the SQL has {len(text)} characters; at most {MAX_TEXT_CHARACTERS} are allowed",
             code="filter_limit",
             hint="pass long lists as parameters: IN (:names)",
         )
     tokens = _tokenize(text, dialect)
     _refuse_comments(text, tokens)
-    _refuse_statements(text, tokens)
     _refuse_nesting(text, tokens)
-    parsed = Parsed(text, _parse_tokens(text, tokens, dialect), tuple(tokens))
+    return tokens
+
+
+def _parsed(text: str, tokens: list[Token], dialect: str, into: type[exp.Expr]) -> Parsed:
+    parsed = Parsed(text, _parse_tokens(text, tokens, dialect, into), tuple(tokens))
     _refuse_depth(parsed)
     return parsed
 
 
 def _tokenize(text: str, dialect: str) -> list[Token]:
     if "\x00" in text:
-        raise _at(text, text.index("\x00"), 1, "filter_syntax", "the filter holds a NUL character")
+        raise _at(text, text.index("\x00"), 1, "filter_syntax", "the SQL holds a NUL character")
     try:
         tokens = Dialect.get_or_raise(dialect).tokenize(text)
     except TokenError as error:
         raise _token_error(text, error) from error
     if not tokens:
-        raise FilterError("the filter is empty", code="filter_syntax", hint="leave the filter out to pass every row")
+        raise FilterError("the SQL is empty", code="filter_syntax", hint="leave a filter out to pass every row")
     if len(tokens) > MAX_TOKENS:
         raise FilterError(
-            f"the filter has {len(tokens)} words and signs; at most {MAX_TOKENS} are allowed",
+            f"the SQL has {len(tokens)} words and signs; at most {MAX_TOKENS} are allowed",
             code="filter_limit",
             hint="pass long lists as parameters: IN (:names)",
         )
@@ -176,7 +209,7 @@ def _refuse_comments(text: str, tokens: list[Token]) -> None:
         between = text[end:start]
         if between.strip():
             at = end + len(between) - len(between.lstrip())
-            raise _at(text, at, len(between.strip()), "filter_not_allowed", "comments are not allowed in a filter")
+            raise _at(text, at, len(between.strip()), "filter_not_allowed", "comments are not allowed")
         end = following
 
 
@@ -200,7 +233,7 @@ def _refuse_nesting(text: str, tokens: list[Token]) -> None:
         depth += (token.token_type in _OPENING) - (token.token_type in _CLOSING)
         run = run + 1 if token.token_type in _PREFIXES else 0
         if depth + run > MAX_NESTING:
-            message = f"the filter is nested more than {MAX_NESTING} deep here"
+            message = f"the SQL is nested more than {MAX_NESTING} deep here"
             raise _at(text, token.start, token.end - token.start + 1, "filter_limit", message)
 
 
@@ -217,17 +250,17 @@ def _refuse_depth(parsed: Parsed) -> None:
             waiting.append((child, depth if chained else depth + 1))
 
 
-def _parse_tokens(text: str, tokens: list[Token], dialect: str) -> exp.Expr:
+def _parse_tokens(text: str, tokens: list[Token], dialect: str, into: type[exp.Expr]) -> exp.Expr:
     parser = _parser_class(dialect)(dialect=dialect, error_level=ErrorLevel.IMMEDIATE)
     try:
-        trees = parser.parse_into(exp.Condition, tokens, text)
+        trees = parser.parse_into(into, tokens, text)
     except ParseError as error:
         raise _parse_error(text, tokens, parser, error) from error
     except RecursionError:
-        raise FilterError("the filter is nested too deep", code="filter_limit") from None
+        raise FilterError("the SQL is nested too deep", code="filter_limit") from None
     tree = trees[0]
     if tree is None:
-        raise _at(text, tokens[0].start, len(text.strip()), "filter_syntax", "this is not a condition")
+        raise _at(text, tokens[0].start, len(text.strip()), "filter_syntax", f"this is not a {into.__name__.lower()}")
     return tree
 
 
@@ -252,7 +285,8 @@ class _PlaceNoting(Parser):
 @lru_cache(maxsize=8)
 def _parser_class(dialect: str) -> type[_PlaceNoting]:
     base = Dialect.get_or_raise(dialect).parser_class
-    return type("PlaceNotingParser", (_PlaceNoting, base), {})
+    functions = {name: make for name, make in base.FUNCTIONS.items() if name not in OUR_FUNCTIONS}
+    return type("PlaceNotingParser", (_PlaceNoting, base), {"FUNCTIONS": functions})
 
 
 def _parse_error(text: str, tokens: list[Token], parser: _PlaceNoting, error: ParseError) -> FilterError:
@@ -262,7 +296,7 @@ def _parse_error(text: str, tokens: list[Token], parser: _PlaceNoting, error: Pa
     if token is None:
         last = tokens[-1]
         wanted = f"{expecting[1]} is missing" if expecting else "something is missing"
-        return _at(text, last.start, last.end - last.start + 1, "filter_syntax", f"the filter ends too early: {wanted}")
+        return _at(text, last.start, last.end - last.start + 1, "filter_syntax", f"the SQL ends too early: {wanted}")
     wanted = f", where {expecting[1]} was expected" if expecting else ""
     word = text[token.start : token.end + 1]
     return _at(text, token.start, len(word), "filter_syntax", f"unexpected {word!r}{wanted}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ class Shelf:
     """An open snapshot, and the docs that it should hold."""
 
     snapshot: Snapshot
-    docs: tuple[Doc, ...]
+    docs: tuple[Doc, ...] = field(repr=False)
 
 
 def random_docs(count: int, *, first_id: int, seed: int) -> list[Doc]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,18 @@ from retrieval.cache import LocalCache
 from retrieval.snapshot import Snapshot, open_snapshot
 
 COMMITTED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-SCHEMA = pa.schema([("id", pa.int64()), ("lang", pa.string()), ("colour", pa.string()), ("size", pa.int32())])
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("lang", pa.string()),
+        ("colour", pa.string()),
+        ("size", pa.int32()),
+        ("price", pa.decimal128(10, 2)),
+        ("ratio", pa.float64()),
+        ("seen", pa.timestamp("us", "UTC")),
+        ("tags", pa.list_(pa.string())),
+    ]
+)
 DIM = 8
 Vector = npt.NDArray[np.float32]
 
@@ -48,6 +60,10 @@ class Doc:
     lang: str = "en"
     colour: str | None = "red"
     size: int | None = 0
+    price: Decimal | None = None
+    ratio: float | None = None
+    seen: datetime | None = None
+    tags: tuple[str, ...] | None = None
 
 
 def spec_of(**changed: Any) -> CollectionSpec:

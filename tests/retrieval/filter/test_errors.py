@@ -111,7 +111,7 @@ WRONG = [
     ),
     ("seen > now() - INTERVAL '99999' YEAR", "filter_value", "INTERVAL '99999' YEAR", "10,000 years at most", ""),
     ("id IN ()", "filter_syntax", "id IN ()", "the list is empty", ""),
-    ("id = ", "filter_syntax", "=", "the filter ends too early", ""),
+    ("id = ", "filter_syntax", "=", "the SQL ends too early", ""),
     ("(id = 1", "filter_syntax", "1", "ends too early: ) is missing", ""),
     ("id = 1)", "filter_syntax", ")", "unexpected ')'", ""),
     ("id 1", "filter_syntax", "1", "unexpected '1'", ""),

@@ -89,7 +89,7 @@ def test_list_parameter_in_any_is_membership(passing: Passing) -> None:
         ("id IN (:x)", [1, "a"], ":x: a list must hold one type"),
         ("id IN (:x)", [[1]], ":x: a list of lists can't be bound"),
         ("price = :x", Decimal("NaN"), ":x: a Decimal must be finite"),
-        ("id = 1", 5, "the filter has no parameter :x"),
+        ("id = 1", 5, "the SQL has no parameter :x"),
         ("id = :y", 5, "no value was given for :y .*given are: x"),
         ("CAST(:x AS INT) = 1", "one", ":x: 'one' can't be cast to BIGINT"),
         ("seen > now() - INTERVAL :x DAY", 10**9, "10,000 years at most"),
@@ -208,5 +208,5 @@ def test_arrow_schema_is_the_same_as_polars() -> None:
 
 
 def test_column_named_like_a_pattern_is_refused() -> None:
-    with pytest.raises(FilterError, match="can't be used in a filter"):
+    with pytest.raises(FilterError, match="can't be used in an expression"):
         compile_filter("`^.*$` = 1", dialect="databricks", schema={"^.*$": pl.Int64()})

@@ -1,0 +1,107 @@
+"""Aggregate functions: what they take, the type they give, and how polars reckons them over a group.
+
+All skip NULL, and over nothing but NULLs give NULL, but for ``count``, which gives 0. Whole numbers add up to whole
+numbers, or to an error beyond 64 bits; decimals to decimals of ten more digits while 38 hold them, else to doubles;
+an average is a double. NaN counts as a number above all others, as it does in comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+from sqlglot import exp
+
+from retrieval.filter import FilterSchema
+from retrieval.filter.check import a
+from retrieval.filter.sqltypes import FLOAT, INTEGER, NULL, Kind, SqlType, decimal, working_dtype
+from retrieval.filter.tree import Node
+from retrieval.sql.scope import Scope
+from retrieval.sql.statement import refused
+
+SUM_DIGITS = 10
+"""Digits that a sum may have more than what is added up: enough for as many rows as a snapshot can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """An aggregate in a statement: ``over`` is applied to the column of ``argument``, None for ``count(*)``.
+
+    ``dtype`` is what the argument is reckoned in; the result is cast to the working type of ``type``.
+    """
+
+    argument: Node | None
+    dtype: pl.DataType
+    type: SqlType
+    over: Callable[[pl.Expr], pl.Expr]
+
+
+KINDS = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max)
+
+
+def aggregate_of(scope: Scope, node: exp.Expr, schema: FilterSchema) -> Aggregate:
+    """Check an aggregate over rows with the columns of ``schema``; raises FilterError at its place."""
+    inner, distinct = _argument(scope, node)
+    if isinstance(node, exp.Count) and inner is None:
+        return Aggregate(None, pl.Null(), INTEGER, lambda _: pl.len())
+    if inner is None:
+        raise refused(scope.parsed, node, f"{scope.parsed.snippet(node)}: only count takes *")
+    argument = scope.value(inner, schema)
+    if argument.type.kind is Kind.ARRAY:
+        message = f"{scope.parsed.snippet(inner)} is {a(argument.type)}: it cannot be aggregated"
+        raise refused(scope.parsed, inner, message, code="filter_type")
+    return _of_value(scope, node, inner, argument, distinct)
+
+
+def _of_value(scope: Scope, node: exp.Expr, inner: exp.Expr, argument: Node, distinct: bool) -> Aggregate:
+    kind = argument.type
+    if isinstance(node, exp.Count):
+        return Aggregate(argument, working_dtype(kind), INTEGER, _distinct if distinct else pl.Expr.count)
+    if isinstance(node, exp.Min | exp.Max):  # DISTINCT changes nothing about them
+        return Aggregate(
+            argument, working_dtype(kind), kind, pl.Expr.min if isinstance(node, exp.Min) else _highest(kind)
+        )
+    if distinct:
+        raise refused(scope.parsed, node, "DISTINCT is for count alone")
+    if not (kind.is_numeric or kind == NULL):
+        message = f"{scope.parsed.snippet(inner)} is {a(kind)}: it cannot be added up"
+        hint = f"write CAST({scope.parsed.snippet(inner)} AS DOUBLE)"
+        raise refused(scope.parsed, inner, message, hint, "filter_type")
+    if isinstance(node, exp.Avg):
+        return Aggregate(argument, pl.Float64(), FLOAT, pl.Expr.mean)
+    result = _sum_of(kind)
+    # A sum of 64-bit numbers never leaves 128 bits; whether it leaves 64 shows when the result is cast.
+    return Aggregate(argument, pl.Int128() if result == INTEGER else working_dtype(result), result, _sum)
+
+
+def _argument(scope: Scope, node: exp.Expr) -> tuple[exp.Expr | None, bool]:
+    """Return what is aggregated (None for ``*``), and whether DISTINCT stands before it."""
+    extra = [name for name, part in node.args.items() if part and name not in ("this", "big_int")]
+    inner = node.this
+    distinct = isinstance(inner, exp.Distinct)
+    if distinct:
+        extra += ["expressions"] if len(inner.expressions) != 1 else []
+        inner = inner.expressions[0]
+    if extra or inner is None:
+        raise refused(scope.parsed, node, f"{scope.parsed.snippet(node)}: an aggregate takes one value")
+    return (None if isinstance(inner, exp.Star) else inner), distinct
+
+
+def _sum_of(kind: SqlType) -> SqlType:
+    if kind.kind is Kind.DECIMAL:
+        return decimal(kind.whole + SUM_DIGITS, kind.scale)
+    return INTEGER if kind == NULL else kind
+
+
+def _sum(value: pl.Expr) -> pl.Expr:
+    return pl.when(value.count() > 0).then(value.sum())
+
+
+def _highest(kind: SqlType) -> Callable[[pl.Expr], pl.Expr]:
+    """For the lowest, ``min`` is right: it passes over NaN unless there is nothing else."""
+    return pl.Expr.nan_max if kind.kind is Kind.FLOAT else pl.Expr.max
+
+
+def _distinct(value: pl.Expr) -> pl.Expr:
+    return value.drop_nulls().n_unique()

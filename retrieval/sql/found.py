@@ -1,0 +1,103 @@
+"""The rows that a statement is about: where they are, and their columns as a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from retrieval import bitmap
+from retrieval.bitmap import Positions
+from retrieval.passing import Passing
+from retrieval.ranking import Ranked
+from retrieval.segments import OpenSegment
+from retrieval.sql.scope import SCORE
+
+ROW = "\0row"
+"""The column of a frame that numbers the rows, from 0."""
+
+Part = tuple[OpenSegment, Positions]
+
+
+class FoundRows:
+    """Rows, each by one of its chunks: ``parts`` are segments and ``(n,) int64`` chunk positions in them.
+
+    ``order`` is None where the rows are in the parts' order, else ``(n,)``: the place there of each row. ``scores`` are
+    those of rows that were searched for, ``(n,) float64``.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], *, order: Positions | None = None, scores: npt.NDArray[np.float64] | None = None
+    ) -> None:
+        self.parts = parts
+        self._order = order
+        self.scores = scores
+        self._ends = np.cumsum([len(positions) for _, positions in parts], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @classmethod
+    def passing(cls, passing: Passing) -> FoundRows:
+        """Return the rows that pass, in no particular order."""
+        parts = []
+        for selection in passing.selections:
+            first = selection.segment.first_chunks
+            parts.append((selection.segment, first[bitmap.contains(selection.bits, first)]))
+        return cls(parts)
+
+    @classmethod
+    def ranked(cls, ranked: Ranked, segments: Sequence[OpenSegment]) -> FoundRows:
+        """Return the rows of a search, best first."""
+        places, positions = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
+        by_place = np.argsort(places, kind="stable")
+        kept, starts = np.unique(places[by_place], return_index=True)
+        cut = np.split(positions[by_place], starts[1:]) if len(kept) else []
+        order = np.empty(len(places), dtype=np.int64)
+        order[by_place] = np.arange(len(places))
+        parts = [(segments[place], part) for place, part in zip(kept.tolist(), cut, strict=True)]
+        return cls(parts, order=order, scores=np.array(ranked.scores, dtype=np.float64))
+
+    def frame(
+        self, names: Collection[str], schema: Mapping[str, pl.DataType], check_time: Callable[[], None]
+    ) -> pl.DataFrame:
+        """Return the stored columns ``names`` of the rows, in their order, with ``ROW`` and, if searched, ``SCORE``."""
+        kinds = {name: schema[name] for name in sorted(names)}
+        frames = []
+        for segment, positions in self.parts if kinds else ():
+            check_time()
+            frame = segment.frame(kinds)
+            whole = self._order is None and len(positions) == segment.n  # else they may be in another order
+            frames.append(frame if whole else frame[positions])
+        frame = pl.concat(frames) if frames else pl.DataFrame(schema=kinds)
+        if self._order is not None and kinds:
+            frame = frame[self._order]
+        own = [pl.Series(ROW, np.arange(len(self), dtype=np.int64))]
+        if self.scores is not None:
+            own.append(pl.Series(SCORE, self.scores))
+        return pl.DataFrame([*frame, *own])
+
+    def take(self, rows: Positions) -> FoundRows:
+        """Return the rows of these numbers, in this order."""
+        at = rows if self._order is None else self._order[rows]
+        places = np.searchsorted(self._ends, at, side="right")
+        starts = np.concatenate([[0], self._ends])[places] if len(at) else at
+        ranked = Ranked(places.tolist(), _positions(self.parts, places, at - starts).tolist(), [0.0] * len(at))
+        taken = FoundRows.ranked(ranked, [segment for segment, _ in self.parts])
+        taken.scores = None if self.scores is None else self.scores[rows]
+        return taken
+
+    def each(self) -> list[tuple[OpenSegment, int]]:
+        """Return every row's segment and chunk, in the rows' order."""
+        every = [(segment, position) for segment, positions in self.parts for position in positions.tolist()]
+        return every if self._order is None else [every[at] for at in self._order.tolist()]
+
+
+def _positions(parts: Sequence[Part], places: Positions, at: Positions) -> Positions:
+    found = np.empty(len(at), dtype=np.int64)
+    for place in np.unique(places).tolist():
+        mine = places == place
+        found[mine] = parts[place][1][at[mine]]
+    return found
