@@ -12,10 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from api import routes_collections, routes_health, routes_search
+from api import routes_collections, routes_health, routes_search, routes_sql
 from api.documented import ANY_PROBLEM
 from api.logs import Logger
-from api.models import ProblemAnswer, SearchBody
+from api.models import ProblemAnswer, SearchBody, SqlBody
 from api.operations import Operations, problem_response
 from api.problems import Problem
 from api.service import Service
@@ -56,7 +56,7 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
         },
     )
     app.state.service = service
-    for router in (routes_search.router, routes_collections.router, routes_health.router):
+    for router in (routes_search.router, routes_sql.router, routes_collections.router, routes_health.router):
         app.include_router(router)
     app.add_middleware(
         Operations, log=service.log, metrics=service.metrics, auditor=service.auditor, hosts=settings.answered_hosts
@@ -66,7 +66,7 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
 
 
 def _describe(app: FastAPI) -> None:
-    """Make the schema say what FastAPI cannot see: the search's body, which its route reads itself, and problems."""
+    """Make the schema say what FastAPI cannot see: the bodies that routes read themselves, and problems."""
     plain = app.openapi
 
     def described() -> dict[str, Any]:
@@ -79,7 +79,8 @@ def _describe(app: FastAPI) -> None:
 
 def _complete(schema: dict[str, Any]) -> None:
     _, ours = models_json_schema(
-        [(SearchBody, "validation"), (ProblemAnswer, "serialization")], ref_template="#/components/schemas/{model}"
+        [(SearchBody, "validation"), (SqlBody, "validation"), (ProblemAnswer, "serialization")],
+        ref_template="#/components/schemas/{model}",
     )
     components = schema["components"]["schemas"]
     components.update(ours["$defs"])

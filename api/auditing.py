@@ -13,7 +13,7 @@ from api.audit.log import AuditLog
 from api.audit.record import Actor, Decision, Intent, Outcome, Secret
 from api.errors import AuditUnavailable
 from api.identity.access import ANONYMOUS
-from api.models import SearchBody
+from api.models import SearchBody, SqlBody
 from api.operation import Operation, route_of
 from api.problems import AUDIT_UNAVAILABLE, RETRY_AFTER, Problem
 
@@ -67,11 +67,19 @@ class Auditor:
             raise AuditUnavailable("the disk did not take the outcome in time") from error
 
 
+def sql_facts(body: SqlBody) -> dict[str, Any]:
+    """Return what a statement asks for, its text and values as secrets."""
+    return _secrets({"sql": body.sql, "params": body.params or None})
+
+
+def _secrets(asked: dict[str, Any]) -> dict[str, Any]:
+    return {name: Secret(str(value)) for name, value in asked.items() if value is not None}
+
+
 def facts_of(body: SearchBody) -> dict[str, Any]:
     """Return what a search asks for, its texts and values as secrets."""
     asked = {"query": body.query, "filter": body.filter, "vector": body.vector, "params": body.params or None}
-    secrets = {name: Secret(str(value)) for name, value in asked.items() if value is not None}
-    return secrets | {"mode": body.mode, "k": body.k, "include": body.include}
+    return _secrets(asked) | {"mode": body.mode, "k": body.k, "include": body.include}
 
 
 def _intent(scope: Scope, operation: Operation, facts: dict[str, Any]) -> Intent:
@@ -88,7 +96,7 @@ def _intent(scope: Scope, operation: Operation, facts: dict[str, Any]) -> Intent
         method=scope["method"],
         route=route_of(scope),
         path=scope["path"],
-        collection=scope.get("path_params", {}).get("name"),
+        collection=scope.get("path_params", {}).get("name") or operation.facts.get("collection"),
         facts=facts,
     )
 

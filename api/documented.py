@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from api.models import ProblemAnswer
 from api.problems import AUDIT_UNAVAILABLE, IDENTITY_UNAVAILABLE, MEDIA_TYPE, QUOTA, UNAUTHENTICATED, Kind
 
@@ -11,6 +13,12 @@ from api.problems import AUDIT_UNAVAILABLE, IDENTITY_UNAVAILABLE, MEDIA_TYPE, QU
 def problems_of_callers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
     """Return :func:`problems` for ``kinds`` and for those of every call that asks who the caller is."""
     return problems(UNAUTHENTICATED, *kinds, QUOTA, IDENTITY_UNAVAILABLE, AUDIT_UNAVAILABLE)
+
+
+def body_described(model: type[BaseModel]) -> dict[str, Any]:
+    """Return FastAPI's ``openapi_extra`` for a body of ``model``, which the route reads itself."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:

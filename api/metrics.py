@@ -73,6 +73,13 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.sql_seconds = Histogram(
+            "grebe_sql_stage_seconds",
+            "Time per stage of a statement.",
+            ["collection", "stage"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         self.rejected = Counter(
             "grebe_search_rejected", "Searches turned away because the queue was full.", registry=self.registry
         )
@@ -112,8 +119,15 @@ class Metrics:
 
     def searched(self, collection: str, took_ms: Mapping[str, float]) -> None:
         """Count the stages of one search."""
+        self._stages(self.stage_seconds, collection, took_ms)
+
+    def selected(self, collection: str, took_ms: Mapping[str, float]) -> None:
+        """Count the stages of one statement."""
+        self._stages(self.sql_seconds, collection, took_ms)
+
+    def _stages(self, metric: Histogram, collection: str, took_ms: Mapping[str, float]) -> None:
         for stage, milliseconds in took_ms.items():
-            self._line(self.stage_seconds, collection, stage).observe(milliseconds / 1000)
+            self._line(metric, collection, stage).observe(milliseconds / 1000)
 
     def _line(self, metric: Counter | Histogram, *labels: str | int) -> Any:
         """Return ``metric.labels(*labels)``, which takes longer to find than to add to."""
@@ -128,6 +142,7 @@ class Metrics:
         self.open_failures.remove_by_labels({"collection": collection})
         self.open_seconds.remove_by_labels({"collection": collection})
         self.stage_seconds.remove_by_labels({"collection": collection})
+        self.sql_seconds.remove_by_labels({"collection": collection})
         self._lines = {}
 
     def describe(self, statuses: Callable[[], Iterable[StatusAnswer]]) -> None:

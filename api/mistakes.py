@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.models import FusionBody, MinVersion, SearchBody, Weights
+from api.models import Body, FusionBody, MinVersion, Weights
 from api.problems import INVALID, NOT_JSON, Mistake, Problem, did_you_mean
 
 MAX_MISTAKES = 20
+B = TypeVar("B", bound=Body)
 _PARTS: dict[tuple[int | str, ...], type[BaseModel]] = {
-    (): SearchBody,
     ("fusion",): FusionBody,
     ("fusion", "weights"): Weights,
     ("min_version",): MinVersion,
 }
 
 
-def search_body(raw: bytes) -> SearchBody:
-    """Check the bytes of a search's body; raises :class:`Problem` (400 not JSON, 422 mistakes)."""
+def body_of(model: type[B], raw: bytes) -> B:
+    """Check the bytes of a body; raises :class:`Problem` (400 not JSON, 422 mistakes)."""
     try:
-        return SearchBody.model_validate_json(raw)
+        return model.model_validate_json(raw)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         raise _not_json(found[0]["msg"])
-    raise invalid([_mistake(item) for item in found])
+    raise invalid([_mistake(item, model) for item in found])
 
 
 def invalid(mistakes: list[Mistake]) -> Problem:
@@ -45,10 +45,10 @@ def _not_json(message: str) -> Problem:
     return Problem(NOT_JSON, what, errors=[mistake])
 
 
-def _mistake(item: Mapping[str, Any]) -> Mistake:
+def _mistake(item: Mapping[str, Any], model: type[BaseModel]) -> Mistake:
     place: tuple[int | str, ...] = item["loc"]
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if item["type"] == "extra_forbidden" and (part := _PARTS.get(place[:-1])):
+    if item["type"] == "extra_forbidden" and (part := _PARTS.get(place[:-1], None if place[:-1] else model)):
         message = f"unknown field{did_you_mean(str(place[-1]), part.model_fields)}"
     if item["type"] == "missing":
         message = "is required"

@@ -28,6 +28,7 @@ from retrieval.fusion import FusionKind
 from retrieval.request import DEFAULT_FUSION, EVEN_WEIGHTS, MAX_K, MAX_QUERY_CHARS, Mode
 
 MAX_FILTER_CHARS = 65_536
+MAX_SQL_CHARS = 65_536
 MAX_DIM = 16_384
 MAX_INCLUDE = 1024
 
@@ -100,7 +101,21 @@ def _version_alone(value: Any) -> Any:
     return {"version": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class SearchBody(Body):
+class FreshBody(Body):
+    """Base of what asks for an answer from an index that is new enough."""
+
+    min_version: Annotated[
+        MinVersion | None, BeforeValidator(_version_alone, json_schema_input_type=MinVersion | int | None)
+    ] = Field(default=None, description="Answer from this source version or a later one, or with 412.")
+    max_staleness_seconds: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="Answer from an index at most this old, or with 412."
+    )
+    deadline_ms: int | None = Field(
+        default=None, ge=1, le=MAX_DEADLINE_MS, description="How long to wait and search at most."
+    )
+
+
+class SearchBody(FreshBody):
     """A search: by ``query``, by ``vector``, or by both (the text for the keyword leg, the vector for the vector leg).
 
     Without ``mode`` the search is hybrid, vector or keyword by what is given; a ``filter`` alone returns the rows that
@@ -146,21 +161,36 @@ class SearchBody(Body):
         default=None, max_length=MAX_INCLUDE, description="The columns to return; by default, all."
     )
     explain: bool = Field(default=False, description="Say what made each score.")
-    min_version: Annotated[
-        MinVersion | None, BeforeValidator(_version_alone, json_schema_input_type=MinVersion | int | None)
-    ] = Field(default=None, description="Answer from this source version or a later one, or with 412.")
-    max_staleness_seconds: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="Answer from an index at most this old, or with 412."
-    )
-    deadline_ms: int | None = Field(
-        default=None, ge=1, le=MAX_DEADLINE_MS, description="How long to wait and search at most."
-    )
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
         if not (self.query and self.query.strip()) and self.vector is None and self.filter is None:
             raise ValueError("give 'query', 'vector' or 'filter'; a blank query counts as none")
         return self
+
+
+class SqlBody(FreshBody):
+    """A SELECT over one collection, named in FROM."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {"sql": "SELECT severity, count(*) AS n FROM advisories GROUP BY severity ORDER BY n DESC"},
+                {
+                    "sql": "SELECT id, package, score() FROM advisories WHERE search(:text) AND severity >= :least "
+                    "ORDER BY published DESC LIMIT 20",
+                    "params": {"text": "zip bomb", "least": 7},
+                },
+            ]
+        },
+    )
+
+    sql: str = Field(min_length=1, max_length=MAX_SQL_CHARS, description="A SELECT statement; ':name' is a parameter.")
+    params: Params = Field(default={}, description="Values for the statement's ':name' parameters.")
+    dialect: Dialect = Field(default="databricks", description="The statement's SQL dialect.")
 
 
 class Answer(BaseModel):
@@ -203,6 +233,29 @@ class SearchAnswer(Answer):
         description="How long ago the index was last known to hold everything that the source had."
     )
     plan: dict[str, Any] = Field(description="How each leg ran.")
+    took_ms: dict[str, float] = Field(description="Milliseconds per stage.")
+
+
+class SqlColumnAnswer(Answer):
+    """A column of an answer in SQL."""
+
+    name: str
+    type: str = Field(description="BIGINT, DOUBLE, DECIMAL(p, s), STRING, BOOLEAN, DATE, TIMESTAMP, ARRAY<...>, ...")
+
+
+class SqlAnswerBody(Answer):
+    """The rows of a statement, all of one catalog version and of rows that the caller may see."""
+
+    columns: list[SqlColumnAnswer]
+    rows: list[list[Any]] = Field(description="Values in the order of the columns; decimals are strings.")
+    truncated: bool = Field(description="Whether there are more rows, which a statement without LIMIT does not get.")
+    masked: Masked
+    version: int = Field(description="The catalog's version.")
+    source: SourceAnswer | None = Field(description="null before the first load.")
+    age_seconds: float | None = Field(
+        description="How long ago the index was last known to hold everything that the source had."
+    )
+    plan: dict[str, Any] = Field(description="How many rows the statement was about, and how a search found them.")
     took_ms: dict[str, float] = Field(description="Milliseconds per stage.")
 
 

@@ -127,6 +127,13 @@ FILTER = Kind(
     title="The filter cannot be used",
     remedy="errors[] gives the line, column and length of the place in the filter's text, and a hint if there is one.",
 )
+SQL = Kind(
+    code="invalid-sql",
+    status=422,
+    title="The statement cannot be run",
+    remedy="errors[] gives the line, column and length of the place in the statement, and a hint if there is one. One "
+    "SELECT over one collection is allowed.",
+)
 QUOTA = Kind(
     code="quota-exceeded",
     status=429,

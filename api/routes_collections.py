@@ -16,6 +16,7 @@ from api.identity.access import Access
 from api.models import CollectionAnswer, CollectionsAnswer, FreshnessAnswer, RowAnswer, StatusAnswer
 from api.operation import operation_of
 from api.problems import COLLECTION_NOT_FOUND, DEADLINE, FORBIDDEN, INVALID, NOT_READY, OVERLOADED, ROW_NOT_FOUND
+from api.running import answered
 from api.searching import row_in_time
 from api.service import service_of
 from api.waiting import snapshot_of
@@ -127,6 +128,4 @@ async def read_row(
     # was matched against the decoded one, so the slashes before the key may be percent-encoded, and its words too.
     raw_key = _SLASH.split(request.scope["raw_path"].decode("ascii"), _SLASHES_BEFORE_KEY)[_SLASHES_BEFORE_KEY]
     found = await row_in_time(service, watcher, raw_key, access)
-    operation.facts["version"] = found.version
-    operation.findings.update(version=found.version, keys=found.keys, masked=found.masked)
-    return Response(found.content, media_type="application/json")
+    return answered(operation, found)

@@ -11,9 +11,9 @@ from fastapi.responses import Response
 from api.auditing import facts_of
 from api.bodies import read_json_bytes
 from api.direct import DirectRoute
-from api.documented import problems_of_callers
-from api.mistakes import search_body
-from api.models import SearchAnswer
+from api.documented import body_described, problems_of_callers
+from api.mistakes import body_of
+from api.models import SearchAnswer, SearchBody
 from api.operation import operation_of
 from api.problems import (
     COLLECTION_NOT_FOUND,
@@ -29,16 +29,11 @@ from api.problems import (
     TOO_LARGE,
     TOO_OLD,
 )
+from api.running import answered
 from api.searching import search_in_time
 from api.service import service_of
 
 router = APIRouter(prefix="/v1/collections", tags=["search"], route_class=DirectRoute)
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/SearchBody"}}},
-    }
-}
 
 
 @router.post(
@@ -58,7 +53,7 @@ _BODY = {
         MODEL_UNAVAILABLE,
         DEADLINE,
     ),
-    openapi_extra=_BODY,
+    openapi_extra=body_described(SearchBody),
     summary="Search a collection",
 )
 async def search(request: Request, name: str) -> Response:
@@ -73,12 +68,8 @@ async def search(request: Request, name: str) -> Response:
     access = await service.access(request)
     watcher = service.watcher(access, name, "search")
     operation.facts["collection"] = name
-    body = search_body(await read_json_bytes(request, service.settings.max_body_bytes))
+    body = body_of(SearchBody, await read_json_bytes(request, service.settings.max_body_bytes))
     deadline = started + (body.deadline_ms or service.settings.search.deadline_ms) / 1000
     await service.begins(request, partial(facts_of, body))
     found = await search_in_time(service, watcher, body, access, deadline=deadline)
-    operation.facts.update(version=found.version, k=body.k, mode=found.mode, results=len(found.keys))
-    operation.findings.update(version=found.version, mode=found.mode, keys=found.keys, masked=found.masked)
-    if found.closed_policies:
-        operation.facts["closed_policies"] = operation.findings["closed_policies"] = found.closed_policies
-    return Response(found.content, media_type="application/json")
+    return answered(operation, found)

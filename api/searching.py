@@ -1,60 +1,32 @@
-"""Between HTTP and the library: a checked body becomes a search on a pinned snapshot, on a thread, in time."""
+"""Between HTTP and the library: a checked body becomes a search, and what is found an answer."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from api.answers import source_answer
 from api.batches import AskedQuery
 from api.encoding import encode
-from api.errors import PoolFull
 from api.freshness import age_seconds
 from api.identity.access import Access
 from api.mistakes import invalid
 from api.models import SearchBody
-from api.problems import (
-    COLLECTION_NOT_FOUND,
-    DEADLINE,
-    FILTER,
-    MODEL_UNAVAILABLE,
-    NOT_READY,
-    OVERLOADED,
-    RETRY_AFTER,
-    ROW_NOT_FOUND,
-    Mistake,
-    Problem,
-)
+from api.problems import ROW_NOT_FOUND, Mistake, Problem
+from api.running import Found, answer_in_time, as_problems, on_newest
 from api.service import Service
-from api.waiting import new_enough, snapshot_of, wait_for
 from api.watcher import View, Watcher
-from indexer.errors import EmbeddingError
 from indexer.format.keys import parse_key
-from retrieval.errors import DeadlineExceeded, FilterError, RequestError, SnapshotClosed
+from retrieval.errors import DeadlineExceeded
 from retrieval.policies import Caller
 from retrieval.request import DEFAULT_FUSION, Fusion, SearchRequest
 from retrieval.response import Hit, SearchResponse
 from retrieval.rows import get_row
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """An answer as it goes out, and what the logs say of it."""
-
-    content: bytes
-    version: int
-    mode: str | None
-    keys: list[Any]
-    masked: tuple[str, ...]
-    closed_policies: tuple[str, ...] = ()
 
 
 async def search_in_time(
@@ -64,14 +36,12 @@ async def search_in_time(
 
     Raises :class:`Problem`.
     """
-    with _as_problems(service):
-        while True:
-            if body.min_version is not None or body.max_staleness_seconds is not None:
-                with service.waiter():
-                    await wait_for(watcher, body, deadline=deadline)
-            found = await _search_once(service, watcher, body, access, deadline=deadline)
-            if found is not None:
-                return found
+    with as_problems(service):
+        request = search_request(body, deadline)
+        work = partial(_search, service, request)
+        return await answer_in_time(
+            service, watcher, access, "search", work, body=body, request=request, deadline=deadline
+        )
 
 
 async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: Access) -> Found:
@@ -80,9 +50,9 @@ async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: 
     def work(_: View, snapshot: Snapshot) -> Found:
         return _row(snapshot, raw_key, service.renewed(access, watcher.name, "read").caller)
 
-    with _as_problems(service):
+    with as_problems(service):
         return await service.pool.run(
-            lambda: _on_newest(watcher, work), timeout_seconds=service.settings.search.deadline_ms / 1000
+            lambda: on_newest(watcher, work), timeout_seconds=service.settings.search.deadline_ms / 1000
         )
 
 
@@ -109,53 +79,12 @@ def search_request(body: SearchBody, deadline: float) -> SearchRequest:
     )
 
 
-_NEEDS_MODEL = ("hybrid", "vector")
-
-
-async def _search_once(
-    service: Service, watcher: Watcher, body: SearchBody, access: Access, *, deadline: float
-) -> Found | None:
-    """Search the newest snapshot, pinned once a thread is free.
-
-    None where that is of another model by then, or is not new enough, or no longer is at the answer: begin again.
-    """
-    spec = snapshot_of(watcher.view).spec
-    request = search_request(body, deadline)
-    asked: AskedQuery | None = None
-    if request.vector is None and request.resolved_mode(has_model=spec.vector.model is not None) in _NEEDS_MODEL:
-        batches = await service.embedders.of(spec.vector, timeout_seconds=deadline - time.monotonic())
-        asked = batches.ask(request.text or "")
-
-    def work(view: View, snapshot: Snapshot) -> Found | None:
-        if snapshot.spec.vector != spec.vector or not new_enough(view, body, datetime.now(UTC)):
-            return None
-        caller = service.renewed(access, watcher.name, "search").caller
-        response = search(snapshot, request, caller=caller, embedder=asked)
-        service.metrics.searched(snapshot.spec.name, response.took_ms)
-        now = datetime.now(UTC)
-        return _found(view, snapshot, request, response, now) if new_enough(view, body, now) else None
-
-    try:
-        return await service.pool.run(lambda: _on_newest(watcher, work), timeout_seconds=deadline - time.monotonic())
-    finally:
-        if asked:
-            asked.cancel()
-
-
-def _on_newest(watcher: Watcher, work: Callable[[View, Snapshot], T]) -> T:
-    """Do ``work`` on the newest snapshot, pinned: it stays open until the work is done, whatever is swapped in."""
-    while True:
-        view = watcher.view
-        try:
-            with snapshot_of(view).pinned() as snapshot:
-                return work(view, snapshot)
-        except SnapshotClosed:
-            # Swapped between the look and the pin: look again, unless nothing came in its place.
-            if watcher.view is not view:
-                continue
-            if watcher.gone:
-                raise Problem(COLLECTION_NOT_FOUND, "the collection was dropped") from None
-            raise Problem(NOT_READY, "the server is shutting down", headers=RETRY_AFTER) from None
+def _search(
+    service: Service, request: SearchRequest, view: View, snapshot: Snapshot, caller: Caller, asked: AskedQuery | None
+) -> Found:
+    response = search(snapshot, request, caller=caller, embedder=asked)
+    service.metrics.searched(snapshot.spec.name, response.took_ms)
+    return _found(view, snapshot, request, response, datetime.now(UTC))
 
 
 def _found(view: View, snapshot: Snapshot, request: SearchRequest, response: SearchResponse, now: datetime) -> Found:
@@ -165,16 +94,15 @@ def _found(view: View, snapshot: Snapshot, request: SearchRequest, response: Sea
         "masked": response.masked,
         "version": snapshot.version,
         "source": source_answer(snapshot.state),
-        "age_seconds": _rounded(age_seconds(view.complete_at, now)),
+        "age_seconds": rounded(age_seconds(view.complete_at, now)),
         "plan": _plan(response, explain=request.explain),
         "took_ms": {stage: round(milliseconds, 3) for stage, milliseconds in response.took_ms.items()},
     }
+    told = {"version": snapshot.version, "mode": response.plan.mode}
     return Found(
         content=encode(answer),
-        version=snapshot.version,
-        mode=response.plan.mode,
-        keys=[hit["key"] for hit in hits],
-        masked=response.masked,
+        facts=told | {"k": request.k, "results": len(hits)},
+        findings=told | {"keys": [hit["key"] for hit in hits], "masked": response.masked},
         closed_policies=response.closed_policies,
     )
 
@@ -193,7 +121,7 @@ def hits_in_time(hits: Iterable[Hit], deadline: float | None) -> list[dict[str, 
 
 
 def _hit(hit: Hit) -> dict[str, Any]:
-    answer = {"key": _key(hit.key), "score": hit.score, "text": hit.text, "fields": hit.fields}
+    answer = {"key": key_answer(hit.key), "score": hit.score, "text": hit.text, "fields": hit.fields}
     if hit.explanation is not None:
         answer["explanation"] = {
             leg: {
@@ -234,7 +162,7 @@ def _row(snapshot: Snapshot, raw_key: str, caller: Caller) -> Found:
         raise Problem(ROW_NOT_FOUND, f"version {snapshot.version} has no row of that key")
     masked = tuple(sorted(sight.masks))
     answer = {
-        "key": _key(row.key),
+        "key": key_answer(row.key),
         "fields": row.fields,
         "masked": masked,
         "source_version": row.version,
@@ -243,42 +171,15 @@ def _row(snapshot: Snapshot, raw_key: str, caller: Caller) -> Found:
         "version": snapshot.version,
         "source": source_answer(snapshot.state),
     }
-    return Found(content=encode(answer), version=snapshot.version, mode=None, keys=[answer["key"]], masked=masked)
+    told = {"version": snapshot.version}
+    return Found(content=encode(answer), facts=told, findings=told | {"keys": [answer["key"]], "masked": masked})
 
 
-def _key(key: tuple[Any, ...]) -> Any:
+def key_answer(key: tuple[Any, ...]) -> Any:
+    """Return a key as answers have it: its value, or a list of them."""
     return key[0] if len(key) == 1 else key
 
 
-def _rounded(seconds: float | None) -> float | None:
+def rounded(seconds: float | None) -> float | None:
+    """Return ``seconds`` to the millisecond."""
     return None if seconds is None else round(seconds, 3)
-
-
-@contextmanager
-def _as_problems(service: Service) -> Iterator[None]:
-    """Turn what the library raises into what a caller can use."""
-    try:
-        yield
-    except PoolFull:
-        service.metrics.rejected.inc()
-        raise Problem(OVERLOADED, "every search thread is busy and the queue is full", headers=RETRY_AFTER) from None
-    except (TimeoutError, DeadlineExceeded):
-        raise Problem(DEADLINE, "the answer was not ready by the deadline") from None
-    except EmbeddingError as error:
-        raise Problem(MODEL_UNAVAILABLE, "the collection's model could not embed the query") from error
-    except FilterError as error:
-        raise Problem(FILTER, error.message, errors=[_filter_mistake(error)]) from error
-    except RequestError as error:
-        mistake = Mistake(field=error.field, message=error.message, code=error.code.replace("_", "-"))
-        if error.hint:
-            mistake["hint"] = error.hint
-        raise invalid([mistake]) from error
-
-
-def _filter_mistake(error: FilterError) -> Mistake:
-    mistake = Mistake(field="filter", message=error.message, code=error.code.replace("_", "-"))
-    if error.length:
-        mistake["line"], mistake["column"], mistake["length"] = error.line, error.column, error.length
-    if error.hint:
-        mistake["hint"] = error.hint
-    return mistake

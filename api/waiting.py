@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from api.answers import source_answer
 from api.freshness import age_seconds, reaches
-from api.models import MinVersion, SearchBody
+from api.models import FreshBody, MinVersion
 from api.problems import COLLECTION_NOT_FOUND, NOT_READY, RETRY_AFTER, TOO_OLD, Mistake, Problem
 from api.watcher import View, Watcher
 from retrieval.snapshot import Snapshot
@@ -24,7 +24,7 @@ def snapshot_of(view: View) -> Snapshot:
     raise Problem(NOT_READY, detail, headers=RETRY_AFTER)
 
 
-def new_enough(view: View, body: SearchBody, now: datetime) -> bool:
+def new_enough(view: View, body: FreshBody, now: datetime) -> bool:
     """Return whether what is served meets the body's ``min_version`` and ``max_staleness_seconds``."""
     if view.snapshot is None or not reaches(view.snapshot.state.position, body.min_version):
         return False
@@ -34,7 +34,7 @@ def new_enough(view: View, body: SearchBody, now: datetime) -> bool:
     return age is not None and age <= body.max_staleness_seconds
 
 
-async def wait_for(watcher: Watcher, body: SearchBody, *, deadline: float) -> View:
+async def wait_for(watcher: Watcher, body: FreshBody, *, deadline: float) -> View:
     """Return a view that is new enough as soon as there is one; raises the 412 at ``deadline`` (time.monotonic())."""
     while True:
         view = watcher.view
@@ -47,7 +47,7 @@ async def wait_for(watcher: Watcher, body: SearchBody, *, deadline: float) -> Vi
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _too_old(view: View, body: SearchBody) -> Problem:
+def _too_old(view: View, body: FreshBody) -> Problem:
     snapshot = snapshot_of(view)
     age = age_seconds(view.complete_at, datetime.now(UTC))
     mistakes: list[Mistake] = []

@@ -26,6 +26,7 @@ from jobs.commands import (
     maintenance,
     search,
     serve,
+    sql,
     sync,
     verify,
     versions,
@@ -54,7 +55,21 @@ def _flowing(text: str) -> str:
     return "\n\n".join(part if part.startswith("grebe ") else part.replace("\n", " ") for part in paragraphs)
 
 
-for room in (collections, sync, verify, serve, search, identity, audit, versions, maintenance, evaluate, doctor, demo):
+for room in (
+    collections,
+    sync,
+    verify,
+    serve,
+    search,
+    sql,
+    identity,
+    audit,
+    versions,
+    maintenance,
+    evaluate,
+    doctor,
+    demo,
+):
     room.add_to(app)
 for group in (app, *(info.typer_instance for info in app.registered_groups if info.typer_instance)):
     for command_info in group.registered_commands:

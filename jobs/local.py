@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from api.answers import source_answer
 from api.freshness import age_seconds, known_complete_at
 from api.identity.control import ControlTable
+from api.selecting import plan_answer
 from indexer.catalog import Catalog
 from indexer.format.store import Store
 from indexer.hold import sentence
@@ -20,6 +22,7 @@ from retrieval.request import SearchRequest
 from retrieval.response import Explanation, Hit
 from retrieval.search import search
 from retrieval.snapshot import open_snapshot
+from retrieval.sql import Statement, run_statement
 
 
 def caller_as(store: Store, roles: Sequence[str], claims: Mapping[str, object]) -> Caller:
@@ -62,21 +65,33 @@ class LocalCollection:
     def search(self, request: SearchRequest, caller: Caller = OPERATOR) -> dict[str, Any]:
         """Return the answer for ``caller``; raises what :func:`retrieval.search.search` raises."""
         response = search(self._snapshot, request, caller=caller)
-        source = None
-        if response.epoch is not None:
-            source = {
-                "epoch": response.epoch,
-                "version": response.source_version,
-                "committed_at": response.source_committed_at,
-            }
         return {
             "results": [_hit(hit) for hit in response.results],
             "masked": list(response.masked),
-            "version": response.version,
-            "source": source,
-            "age_seconds": age_seconds(self._complete_at, datetime.now(UTC)),
+            **self._of_version(),
             "plan": dataclasses.asdict(response.plan),
             "took_ms": dict(response.took_ms),
+        }
+
+    def select(self, statement: Statement, params: Mapping[str, object], caller: Caller = OPERATOR) -> dict[str, Any]:
+        """Return the answer to ``statement`` for ``caller``; raises what :func:`retrieval.sql.run_statement` raises."""
+        answer = run_statement(self._snapshot, statement, params=params, caller=caller)
+        return {
+            "columns": [dataclasses.asdict(column) for column in answer.columns],
+            "rows": answer.rows,
+            "truncated": answer.truncated,
+            "masked": list(answer.masked),
+            **self._of_version(),
+            "plan": plan_answer(answer),
+            "took_ms": dict(answer.took_ms),
+        }
+
+    def _of_version(self) -> dict[str, Any]:
+        state = self._snapshot.state
+        return {
+            "version": self._snapshot.version,
+            "source": source_answer(state),
+            "age_seconds": age_seconds(self._complete_at, datetime.now(UTC)),
         }
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -191,13 +191,16 @@ class _Fitted:
             yield lines
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
-    """Return a plain table; numbers are set right, None is a dash, and nothing in a cell is taken for markup.
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], show: Callable[[object], str] | None = None
+) -> RenderableType:
+    """Return a plain table; numbers are set right, values as ``show`` shows them, and none is taken for markup.
 
-    Where the screen is too narrow for its longest words, the rows come one below the other.
+    Without ``show`` it is :func:`cell`. Where the screen is too narrow for its longest words, the rows come one below
+    the other.
     """
     made = Table(box=None, header_style="bold", pad_edge=False)
-    shown = [[escape(cell(value)) for value in row] for row in rows]
+    shown = [[escape((show or cell)(value)) for value in row] for row in rows]
     for number, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows if row[number] is not None)
         words = not any(" " in text for text in (name, *(cells[number] for cells in shown)))  # nowhere to wrap

@@ -30,9 +30,9 @@ FOLDER = "_control"
 EVERY_COLLECTION = "*"
 _NUMBERED = re.compile(rf"{FOLDER}/(\d{{20}})\.json")
 
-Action = Literal["search", "read", "monitor", "admin"]
-"""``search``: searching. ``read``: rows by their key. ``monitor``: counts, freshness and metrics. ``admin``: all of
-these, and the spec with its policies. Policies apply to every one of them."""
+Action = Literal["search", "sql", "read", "monitor", "admin"]
+"""``search``: searching. ``sql``: SELECT statements. ``read``: rows by their key. ``monitor``: counts, freshness and
+metrics. ``admin``: all of these, and the spec with its policies. Policies apply to every one of them."""
 
 Text = Annotated[str, Strict()]
 Whole = Annotated[int, Strict()]

@@ -28,6 +28,7 @@ class Allowed(StrEnum):
     """What a role may do with a collection."""
 
     SEARCH = "search"
+    SQL = "sql"
     READ = "read"
     MONITOR = "monitor"
     ADMIN = "admin"

@@ -10,7 +10,8 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from api.models import SearchBody
+from api.models import SearchBody, SqlBody
+from retrieval.sql import parse_statement
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,7 @@ def test_every_call_of_the_design_is_described(schema: Any) -> None:
     described = {(method, path) for path, calls in schema["paths"].items() for method in calls}
     assert described == {
         ("post", "/v1/collections/{name}/search"),
+        ("post", "/v1/sql"),
         ("get", "/v1/collections"),
         ("get", "/v1/collections/{name}"),
         ("get", "/v1/collections/{name}/status"),
@@ -64,6 +66,19 @@ def test_the_examples_of_a_search_are_accepted(schema: Any) -> None:
     assert len(examples) == 3
     for example in examples:
         SearchBody.model_validate_json(json.dumps(example))
+
+
+def test_the_examples_of_a_statement_are_accepted_and_parse(schema: Any) -> None:
+    examples = schema["components"]["schemas"]["SqlBody"]["examples"]
+    assert len(examples) == 2
+    for example in examples:
+        body = SqlBody.model_validate_json(json.dumps(example))
+        assert parse_statement(body.sql, body.dialect).collection == "advisories"
+
+
+def test_an_answer_in_sql_is_as_described(client: httpx.Client, schema: Any) -> None:
+    answer = client.post("/v1/sql", json={"sql": "SELECT *, score() FROM books WHERE search('otter')"}).json()
+    validator(schema, "SqlAnswerBody").validate(answer)
 
 
 @pytest.mark.parametrize(

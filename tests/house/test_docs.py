@@ -86,8 +86,9 @@ def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
         (tmp_path / "books.yaml").write_text(spec + policies, encoding="utf-8")
         in_force = governing.replace("http://127.0.0.1:8080", url).replace("curl", "sleep 2; curl")
         governed = json.loads(shell(in_force, tmp_path).splitlines()[-1])
-    by_query, status, row = map(json.loads, answers.splitlines())
+    by_query, counted, status, row = map(json.loads, answers.splitlines())
     assert by_query["results"][0]["key"] == 2
+    assert counted["rows"] == [[3, 2019]]
     assert (status["state"], status["rows"]) == ("open", 3)
     assert row["key"] == 2
     assert [(hit["key"], hit["fields"]["year"]) for hit in governed["results"]] == [(2, None), (1, None)]

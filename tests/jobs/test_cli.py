@@ -73,6 +73,38 @@ def test_search_shows_a_table_and_explains(synced: Grebe) -> None:
     assert {"keyword", "vector"} <= set(said.out.split())
 
 
+def test_sql_answers_as_a_table_as_csv_and_as_json(synced: Grebe) -> None:
+    text = "SELECT id, name, weight FROM birds WHERE id <> 2 ORDER BY id"
+
+    said = synced("sql", text)
+    assert [line.split() for line in said.out.splitlines()] == [
+        ["id", "name", "weight"],
+        ["1", "grebe", "1.1"],
+        ["3", "owl", "NULL"],
+    ]
+    assert "2 rows, source version 0, index version" in said.err
+    assert synced("sql", text, "-o", "csv").out == "id,name,weight\n1,grebe,1.1\n3,owl,\n"
+    as_json = synced("sql", text, "-o", "json").json
+    assert (as_json["rows"], as_json["truncated"]) == ([[1, "grebe", 1.1], [3, "owl", None]], False)
+
+
+def test_sql_binds_parameters_searches_and_reads_from_stdin(synced: Grebe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("SELECT id, passage() FROM birds WHERE search(:q) LIMIT :n"))
+
+    said = synced("sql", "-", "-p", "q=mice at night", "-p", "n=1", "-o", "json")
+
+    assert said.json["rows"] == [[3, "owl\n\nhunts mice at night"]]
+
+
+def test_sql_points_at_what_is_wrong(synced: Grebe) -> None:
+    said = synced("sql", "SELECT wait FROM birds")
+
+    assert (said.code, said.out) == (1, "")
+    assert "there is no column 'wait' (line 1, column 8); did you mean weight" in said.err
+    assert "SELECT wait FROM birds\n       ^^^^" in said.err
+    assert "did you mean 'birds'?" in synced("sql", "SELECT 1 FROM brids").err
+
+
 def test_a_search_that_finds_nothing_says_so(synced: Grebe) -> None:
     said = synced("search", "birds", "fish", "--filter", "weight > 100")
     assert (said.code, said.out.splitlines()[0].strip()) == (0, "nothing was found")
@@ -208,7 +240,7 @@ def test_serving_beyond_this_machine_is_refused(grebe: Grebe) -> None:
 
 
 COMMANDS = (
-    *("init", "apply", "drop", "sync", "serve", "search", "status", "eval", "demo", "doctor"),
+    *("init", "apply", "drop", "sync", "serve", "search", "sql", "status", "eval", "demo", "doctor"),
     *("history", "rollback", "receipt", "compact", "vacuum"),
 )
 

@@ -1,0 +1,183 @@
+"""Work on the newest snapshot of a collection: on a thread, in time, for a caller who may still ask by then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+from starlette.responses import Response
+
+from api.batches import AskedQuery
+from api.errors import PoolFull
+from api.identity.access import Access
+from api.identity.control import Action
+from api.mistakes import invalid
+from api.models import FreshBody
+from api.operation import Operation
+from api.problems import (
+    COLLECTION_NOT_FOUND,
+    DEADLINE,
+    FILTER,
+    MODEL_UNAVAILABLE,
+    NOT_READY,
+    OVERLOADED,
+    RETRY_AFTER,
+    SQL,
+    Mistake,
+    Problem,
+)
+from api.service import Service
+from api.waiting import new_enough, snapshot_of, wait_for
+from api.watcher import View, Watcher
+from indexer.errors import EmbeddingError
+from retrieval.errors import DeadlineExceeded, FilterError, RequestError, SnapshotClosed
+from retrieval.policies import Caller
+from retrieval.request import SearchRequest
+from retrieval.snapshot import Snapshot
+
+T = TypeVar("T")
+_NEEDS_MODEL = ("hybrid", "vector")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """An answer as it goes out, and what the logs say of it: ``facts`` in the log line, ``findings`` in the audit log.
+
+    ``closed_policies`` are roles of the caller whose policy could not be used.
+    """
+
+    content: bytes
+    facts: dict[str, Any]
+    findings: dict[str, Any]
+    closed_policies: tuple[str, ...] = ()
+
+
+Work = Callable[[View, Snapshot, Caller, AskedQuery | None], Found]
+"""Answers a caller from a pinned snapshot; the last is the query that is being embedded, if one is."""
+
+
+async def answer_in_time(
+    service: Service,
+    watcher: Watcher,
+    access: Access,
+    action: Action,
+    work: Work,
+    *,
+    body: FreshBody,
+    request: SearchRequest | None,
+    deadline: float,
+) -> Found:
+    """Return what ``work`` makes of the newest snapshot that is as new as ``body`` wants, by ``deadline``.
+
+    The text of ``request`` is embedded meanwhile, if it searches by meaning. ``deadline`` is on the clock of
+    ``time.monotonic()``. Raises :class:`Problem`, and what ``work`` raises.
+    """
+    while True:
+        if body.min_version is not None or body.max_staleness_seconds is not None:
+            with service.waiter():
+                await wait_for(watcher, body, deadline=deadline)
+        found = await _answer_once(
+            service, watcher, access, action, work, body=body, request=request, deadline=deadline
+        )
+        if found is not None:
+            return found
+
+
+async def _answer_once(
+    service: Service,
+    watcher: Watcher,
+    access: Access,
+    action: Action,
+    work: Work,
+    *,
+    body: FreshBody,
+    request: SearchRequest | None,
+    deadline: float,
+) -> Found | None:
+    """Answer from the newest snapshot, pinned once a thread is free.
+
+    None where that is of another model by then, or is not new enough, or no longer is at the answer: begin again.
+    """
+    spec = snapshot_of(watcher.view).spec
+    asked: AskedQuery | None = None
+    if _is_embedded(request, has_model=spec.vector.model is not None):
+        batches = await service.embedders.of(spec.vector, timeout_seconds=deadline - time.monotonic())
+        asked = batches.ask((request and request.text) or "")
+
+    def once(view: View, snapshot: Snapshot) -> Found | None:
+        if snapshot.spec.vector != spec.vector or not new_enough(view, body, datetime.now(UTC)):
+            return None
+        found = work(view, snapshot, service.renewed(access, watcher.name, action).caller, asked)
+        return found if new_enough(view, body, datetime.now(UTC)) else None
+
+    try:
+        return await service.pool.run(lambda: on_newest(watcher, once), timeout_seconds=deadline - time.monotonic())
+    finally:
+        if asked:
+            asked.cancel()
+
+
+def _is_embedded(request: SearchRequest | None, *, has_model: bool) -> bool:
+    return request is not None and request.vector is None and request.resolved_mode(has_model=has_model) in _NEEDS_MODEL
+
+
+def on_newest(watcher: Watcher, work: Callable[[View, Snapshot], T]) -> T:
+    """Do ``work`` on the newest snapshot, pinned: it stays open until the work is done, whatever is swapped in."""
+    while True:
+        view = watcher.view
+        try:
+            with snapshot_of(view).pinned() as snapshot:
+                return work(view, snapshot)
+        except SnapshotClosed:
+            # Swapped between the look and the pin: look again, unless nothing came in its place.
+            if watcher.view is not view:
+                continue
+            if watcher.gone:
+                raise Problem(COLLECTION_NOT_FOUND, "the collection was dropped") from None
+            raise Problem(NOT_READY, "the server is shutting down", headers=RETRY_AFTER) from None
+
+
+def answered(operation: Operation, found: Found) -> Response:
+    """Return the response that carries ``found``, and note in ``operation`` what the logs say of it."""
+    operation.facts |= found.facts
+    operation.findings |= found.findings
+    if found.closed_policies:
+        operation.facts["closed_policies"] = operation.findings["closed_policies"] = found.closed_policies
+    return Response(found.content, media_type="application/json")
+
+
+@contextmanager
+def as_problems(service: Service, asked: Literal["filter", "sql"] = "filter") -> Iterator[None]:
+    """Turn what the library raises of a request's ``filter``, or of its ``sql``, into what a caller can use."""
+    try:
+        yield
+    except PoolFull:
+        service.metrics.rejected.inc()
+        raise Problem(OVERLOADED, "every search thread is busy and the queue is full", headers=RETRY_AFTER) from None
+    except (TimeoutError, DeadlineExceeded):
+        raise Problem(DEADLINE, "the answer was not ready by the deadline") from None
+    except EmbeddingError as error:
+        raise Problem(MODEL_UNAVAILABLE, "the collection's model could not embed the query") from error
+    except FilterError as error:
+        kind = FILTER if asked == "filter" else SQL
+        raise Problem(kind, error.message, errors=[_sql_mistake(error, asked)]) from error
+    except RequestError as error:
+        field = error.field if asked == "filter" else asked
+        mistake = Mistake(field=field, message=error.message, code=error.code.replace("_", "-"))
+        if error.hint:
+            mistake["hint"] = error.hint
+        raise invalid([mistake]) from error
+
+
+def _sql_mistake(error: FilterError, asked: Literal["filter", "sql"]) -> Mistake:
+    code = f"{asked}-{error.code.removeprefix('filter_').replace('_', '-')}"
+    mistake = Mistake(field=asked, message=error.message, code=code)
+    if error.length:
+        mistake["line"], mistake["column"], mistake["length"] = error.line, error.column, error.length
+    if error.hint:
+        mistake["hint"] = error.hint
+    return mistake

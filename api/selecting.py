@@ -1,0 +1,87 @@
+"""Between HTTP and the library: a checked body becomes a statement that runs, and its rows an answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from api.answers import source_answer
+from api.batches import AskedQuery
+from api.encoding import encode
+from api.freshness import age_seconds
+from api.identity.access import Access
+from api.models import SqlBody
+from api.running import Found, answer_in_time, as_problems
+from api.searching import key_answer, rounded
+from api.service import Service
+from api.watcher import View, Watcher
+from retrieval.policies import Caller
+from retrieval.request import SearchRequest
+from retrieval.snapshot import Snapshot
+from retrieval.sql import SqlAnswer, Statement, parse_statement, run_statement, searched_by
+
+
+def statement_of(service: Service, body: SqlBody) -> Statement:
+    """Return the statement of ``body``; raises the 422."""
+    with as_problems(service, "sql"):
+        return parse_statement(body.sql, body.dialect)
+
+
+async def select_in_time(
+    service: Service, watcher: Watcher, body: SqlBody, statement: Statement, access: Access, *, deadline: float
+) -> Found:
+    """Run ``statement`` over what ``watcher`` serves for the caller of ``access``, by ``deadline`` (time.monotonic()).
+
+    Raises :class:`api.problems.Problem`.
+    """
+    with as_problems(service, "sql"):
+        searched = searched_by(statement, body.params)
+        request = SearchRequest(query=searched.query, mode=searched.mode) if searched else None
+        work = partial(_select, service, body, statement, deadline)
+        return await answer_in_time(
+            service, watcher, access, "sql", work, body=body, request=request, deadline=deadline
+        )
+
+
+def _select(
+    service: Service,
+    body: SqlBody,
+    statement: Statement,
+    deadline: float,
+    view: View,
+    snapshot: Snapshot,
+    caller: Caller,
+    asked: AskedQuery | None,
+) -> Found:
+    answer = run_statement(snapshot, statement, params=body.params, caller=caller, embedder=asked, deadline=deadline)
+    service.metrics.selected(snapshot.spec.name, answer.took_ms)
+    told: dict[str, Any] = {"version": snapshot.version}
+    keys = None if answer.keys is None else [key_answer(key) for key in answer.keys]
+    return Found(
+        content=encode(_body(view, snapshot, answer)),
+        facts=told | {"results": len(answer.rows)},
+        findings=told | {"keys": keys, "rows_read": answer.read, "masked": answer.masked},
+        closed_policies=answer.closed_policies,
+    )
+
+
+def _body(view: View, snapshot: Snapshot, answer: SqlAnswer) -> dict[str, Any]:
+    return {
+        "columns": [dataclasses.asdict(column) for column in answer.columns],
+        "rows": answer.rows,
+        "truncated": answer.truncated,
+        "masked": answer.masked,
+        "version": snapshot.version,
+        "source": source_answer(snapshot.state),
+        "age_seconds": rounded(age_seconds(view.complete_at, datetime.now(UTC))),
+        "plan": plan_answer(answer),
+        "took_ms": {stage: round(milliseconds, 3) for stage, milliseconds in answer.took_ms.items()},
+    }
+
+
+def plan_answer(answer: SqlAnswer) -> dict[str, Any]:
+    """Return how many rows a statement was about, and how they were found if they were searched for."""
+    found = answer.search
+    return {"rows": answer.read, "mode": found.mode if found else "filter", "vector": found.vector if found else None}

@@ -1,0 +1,120 @@
+"""``sql``: a SELECT over a collection from the terminal, without a server."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from jobs.commands.search import Dialect
+from jobs.options import parameters
+from jobs.output import StoreOption, note, print_json, stdout, table
+from jobs.settings import Settings
+
+
+class SqlFormat(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this module's command to ``app``."""
+    app.command()(sql)
+
+
+def sql(
+    statement: Annotated[str, typer.Argument(help="A SELECT over one collection, named in FROM; '-' reads stdin.")],
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter's value: JSON, or text."),
+    ] = None,
+    dialect: Annotated[Dialect, typer.Option("--dialect", help="The statement's SQL.")] = Dialect.DATABRICKS,
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", "-r", help="Ask as a caller with this role; may be repeated.  [default: see all]"),
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option("--claim", "-c", metavar="NAME=VALUE", help="A claim of that caller's: JSON, or text."),
+    ] = None,
+    store: StoreOption = None,
+    output: Annotated[
+        SqlFormat, typer.Option("--output", "-o", help="A table to read, or JSON or CSV for a script.")
+    ] = SqlFormat.TABLE,
+) -> None:
+    """Look rows up with SQL: columns, WHERE, GROUP BY with count, sum, avg, min, max, ORDER BY, LIMIT.
+
+    search('text') in WHERE ranks the rows that the rest of it passes; score() and passage() are of those.
+
+    grebe sql "SELECT severity, count(*) AS n FROM advisories GROUP BY severity ORDER BY n DESC"
+    grebe sql "SELECT id, score(), passage() FROM advisories WHERE search(:q) AND year > 2020 LIMIT 5" -p q="zip bomb"
+    """
+    from indexer.format.store import Store
+    from jobs.local import LocalCollection, caller_as
+    from retrieval.policies import OPERATOR
+    from retrieval.request import SearchRequest
+    from retrieval.sql import parse_statement, searched_by
+
+    values = parameters(param or [])
+    parsed = parse_statement(sys.stdin.read() if statement == "-" else statement, dialect.value)
+    searched = searched_by(parsed, values)
+    settings = Settings.read(store=store)
+    if claim and not role:
+        raise typer.BadParameter("claims are of a caller, who has a role: give --role too", param_hint="--claim")
+    root = Store.at(settings.store)
+    caller = caller_as(root, role, parameters(claim or [], "--claim")) if role else OPERATOR
+    with LocalCollection(root, parsed.collection, settings.cache) as collection:
+        for troubled, trouble in collection.troubles_of(caller).items():
+            note(f"Role '{troubled}' sees no row: {trouble}")
+        model = collection.model_for(SearchRequest(query=searched.query, mode=searched.mode)) if searched else None
+        if model:
+            note(f"Loading {model} ...")
+        answer = collection.select(parsed, values, caller)
+    _print(answer, output)
+
+
+def _print(answer: dict[str, Any], output: SqlFormat) -> None:
+    names = [column["name"] for column in answer["columns"]]
+    if output is SqlFormat.JSON:
+        print_json(answer)
+        return
+    if output is SqlFormat.CSV:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([["" if value is None else shown(value) for value in row] for row in answer["rows"]])
+    else:
+        stdout().print(table(names, answer["rows"], shown))
+    more = ": there are more, LIMIT says how many are wanted" if answer["truncated"] else ""
+    source = f", source version {answer['source']['version']}" if answer["source"] else ""
+    note(f"{len(answer['rows']):,} rows{source}, index version {answer['version']}{more}")
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as a person reads it, without losing a digit.
+
+    >>> from decimal import Decimal
+    >>> [shown(value) for value in (None, True, 1234567, 0.1, Decimal("1.10"), "a", ["a", None], b"\\xff")]
+    ['NULL', 'true', '1234567', '0.1', '1.10', 'a', '["a",null]', '/w==']
+    """
+    from api.encoding import encode
+
+    match value:
+        case None:
+            return "NULL"
+        case str():
+            return value
+        case datetime():
+            return value.isoformat(sep=" ").replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case float():
+            return repr(value)
+        case _:
+            return encode(value).decode().strip('"')
