@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,18 @@ from retrieval.cache import LocalCache
 from retrieval.snapshot import Snapshot, open_snapshot
 
 COMMITTED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-SCHEMA = pa.schema([("id", pa.int64()), ("lang", pa.string()), ("colour", pa.string()), ("size", pa.int32())])
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("lang", pa.string()),
+        ("colour", pa.string()),
+        ("size", pa.int32()),
+        ("price", pa.float64()),
+        ("day", pa.date32()),
+        ("at", pa.timestamp("us", "UTC")),
+        ("local", pa.timestamp("us")),
+    ]
+)
 DIM = 8
 Vector = npt.NDArray[np.float32]
 
@@ -48,6 +59,16 @@ class Doc:
     lang: str = "en"
     colour: str | None = "red"
     size: int | None = 0
+    price: float | None = None
+    at: datetime | None = None
+
+    @property
+    def day(self) -> date | None:
+        return self.at and self.at.date()
+
+    @property
+    def local(self) -> datetime | None:
+        return self.at and self.at.replace(tzinfo=None)
 
 
 def spec_of(**changed: Any) -> CollectionSpec:
