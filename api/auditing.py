@@ -71,7 +71,8 @@ def facts_of(body: SearchBody) -> dict[str, Any]:
     """Return what a search asks for, its texts and values as secrets."""
     asked = {"query": body.query, "filter": body.filter, "vector": body.vector, "params": body.params or None}
     secrets = {name: Secret(str(value)) for name, value in asked.items() if value is not None}
-    return secrets | {"mode": body.mode, "k": body.k, "include": body.include}
+    stages = {"stages": body.stages} if body.stages else {}
+    return secrets | {"mode": body.mode, "k": body.k, "include": body.include} | stages
 
 
 def _intent(scope: Scope, operation: Operation, facts: dict[str, Any]) -> Intent:

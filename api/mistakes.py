@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from api.models import FusionBody, MinVersion, SearchBody, Weights
+from api.models import DecayBody, DiversifyBody, FusionBody, MinVersion, RerankBody, SearchBody, Weights
 from api.problems import INVALID, NOT_JSON, Mistake, Problem, did_you_mean
 
 MAX_MISTAKES = 20
@@ -16,6 +16,9 @@ _PARTS: dict[tuple[int | str, ...], type[BaseModel]] = {
     (): SearchBody,
     ("fusion",): FusionBody,
     ("fusion", "weights"): Weights,
+    ("rerank",): RerankBody,
+    ("decay",): DecayBody,
+    ("diversify",): DiversifyBody,
     ("min_version",): MinVersion,
 }
 

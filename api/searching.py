@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from api.answers import source_answer
+from api.answers import explanation_answer, source_answer
 from api.batches import AskedQuery
 from api.encoding import encode
 from api.errors import PoolFull
@@ -32,15 +32,17 @@ from api.problems import (
 from api.service import Service
 from api.waiting import new_enough, snapshot_of, wait_for
 from api.watcher import View, Watcher
-from indexer.errors import EmbeddingError
+from indexer.errors import EmbeddingError, RerankError
 from indexer.format.keys import parse_key
 from retrieval.errors import DeadlineExceeded, FilterError, RequestError, SnapshotClosed
 from retrieval.policies import Caller
 from retrieval.request import DEFAULT_FUSION, Fusion, SearchRequest
+from retrieval.rerank import Reranker
 from retrieval.response import Hit, SearchResponse
 from retrieval.rows import get_row
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
+from retrieval.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
 
 T = TypeVar("T")
 
@@ -103,9 +105,20 @@ def search_request(body: SearchBody, deadline: float) -> SearchRequest:
         dialect=body.dialect,
         mode=body.mode,
         fusion=fusion,
+        stages=_stages(body),
         include=None if body.include is None else tuple(dict.fromkeys(body.include)),
         explain=body.explain,
         deadline=deadline,
+    )
+
+
+def _stages(body: SearchBody) -> Stages:
+    if not body.stages:
+        return NO_STAGES
+    return Stages(
+        rerank=None if body.rerank is None else Rerank(**dict(body.rerank)),
+        decay=None if body.decay is None else Decay(**dict(body.decay)),
+        diversify=None if body.diversify is None else Diversify(**dict(body.diversify)),
     )
 
 
@@ -122,15 +135,20 @@ async def _search_once(
     spec = snapshot_of(watcher.view).spec
     request = search_request(body, deadline)
     asked: AskedQuery | None = None
+    reranker: Reranker | None = None
+    if request.stages.rerank is not None and spec.rerank is not None:
+        reranker = await service.rerankers.of(spec.rerank, timeout_seconds=deadline - time.monotonic())
     if request.vector is None and request.resolved_mode(has_model=spec.vector.model is not None) in _NEEDS_MODEL:
         batches = await service.embedders.of(spec.vector, timeout_seconds=deadline - time.monotonic())
         asked = batches.ask(request.text or "")
 
     def work(view: View, snapshot: Snapshot) -> Found | None:
-        if snapshot.spec.vector != spec.vector or not new_enough(view, body, datetime.now(UTC)):
+        if (snapshot.spec.vector, snapshot.spec.rerank) != (spec.vector, spec.rerank):
+            return None
+        if not new_enough(view, body, datetime.now(UTC)):
             return None
         caller = service.renewed(access, watcher.name, "search").caller
-        response = search(snapshot, request, caller=caller, embedder=asked)
+        response = search(snapshot, request, caller=caller, embedder=asked, reranker=reranker)
         service.metrics.searched(snapshot.spec.name, response.took_ms)
         now = datetime.now(UTC)
         return _found(view, snapshot, request, response, now) if new_enough(view, body, now) else None
@@ -195,16 +213,7 @@ def hits_in_time(hits: Iterable[Hit], deadline: float | None) -> list[dict[str, 
 def _hit(hit: Hit) -> dict[str, Any]:
     answer = {"key": _key(hit.key), "score": hit.score, "text": hit.text, "fields": hit.fields}
     if hit.explanation is not None:
-        answer["explanation"] = {
-            leg: {
-                "rank": part.rank,
-                "raw_score": part.raw_score,
-                "normalised_score": part.normalised,
-                "weight": part.weight,
-                "added": part.added,
-            }
-            for leg, part in hit.explanation.legs.items()
-        }
+        answer["explanation"] = explanation_answer(hit.explanation)
     return answer
 
 
@@ -266,6 +275,8 @@ def _as_problems(service: Service) -> Iterator[None]:
         raise Problem(DEADLINE, "the answer was not ready by the deadline") from None
     except EmbeddingError as error:
         raise Problem(MODEL_UNAVAILABLE, "the collection's model could not embed the query") from error
+    except RerankError as error:
+        raise Problem(MODEL_UNAVAILABLE, "the collection's reranking model could not be used") from error
     except FilterError as error:
         raise Problem(FILTER, error.message, errors=[_filter_mistake(error)]) from error
     except RequestError as error:
