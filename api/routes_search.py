@@ -26,6 +26,7 @@ from api.problems import (
     NOT_JSON_TYPE,
     NOT_READY,
     OVERLOADED,
+    RERANKER_UNAVAILABLE,
     TOO_LARGE,
     TOO_OLD,
 )
@@ -56,6 +57,7 @@ _BODY = {
         OVERLOADED,
         NOT_READY,
         MODEL_UNAVAILABLE,
+        RERANKER_UNAVAILABLE,
         DEADLINE,
     ),
     openapi_extra=_BODY,

@@ -24,6 +24,7 @@ from api.problems import (
     MODEL_UNAVAILABLE,
     NOT_READY,
     OVERLOADED,
+    RERANKER_UNAVAILABLE,
     RETRY_AFTER,
     ROW_NOT_FOUND,
     Mistake,
@@ -276,7 +277,7 @@ def _as_problems(service: Service) -> Iterator[None]:
     except EmbeddingError as error:
         raise Problem(MODEL_UNAVAILABLE, "the collection's model could not embed the query") from error
     except RerankError as error:
-        raise Problem(MODEL_UNAVAILABLE, "the collection's reranking model could not be used") from error
+        raise Problem(RERANKER_UNAVAILABLE, "the collection's reranking model could not be used") from error
     except FilterError as error:
         raise Problem(FILTER, error.message, errors=[_filter_mistake(error)]) from error
     except RequestError as error:
