@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,10 +18,12 @@ from openapi_schema_validator import OAS31Validator
 
 from api import rerankers
 from api.audit.reading import records
+from api.logs import open_log
+from api.server import serving
 from indexer.spec import RerankSpec
 from retrieval.cross_encoder import WordOverlap
 from retrieval.rerank import Reranker
-from tests.api.conftest import LogLines, Serve, client_of, settings_for
+from tests.api.conftest import WAIT_SECONDS, LogLines, Serve, client_of, settings_for, until
 from tests.api.library import ANIMALS, Library, book
 from tests.models import cross_encoder_folder
 
@@ -142,6 +146,30 @@ def test_a_reranking_model_that_cannot_be_loaded_fails_only_searches_that_ask_fo
 
         assert (response.status_code, response.json()["code"]) == (503, "reranker-unavailable")
         assert len(answer(client, query="otter")["results"]) == 10
+
+
+def test_a_server_is_ready_once_its_reranking_models_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = threading.Event()
+
+    def load(spec: RerankSpec) -> Reranker:
+        loaded.wait(WAIT_SECONDS)
+        return WordOverlap()
+
+    monkeypatch.setattr(rerankers, "load_reranker", load)
+    Library(tmp_path, rerank=OVERLAP).commit(1, BOOKS)
+    waits = ["books's reranking model is being loaded"]
+
+    with (
+        serving(settings_for(tmp_path), log=open_log(io.BytesIO())) as url,
+        httpx.Client(base_url=url, timeout=WAIT_SECONDS) as client,
+    ):
+        until(lambda: client.get("/readyz").json()["reasons"] == waits)
+        assert len(answer(client, query="otter")["results"]) == 10
+        loaded.set()
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert len(answer(client, query="otter", rerank={})["results"]) == 10
 
 
 class Slow(WordOverlap):
