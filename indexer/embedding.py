@@ -23,7 +23,7 @@ from indexer.ann.device import task_gpu
 from indexer.directencoder import TOKENIZER_BATCH, DirectEncoder, Task, own_prompt
 from indexer.errors import EmbeddingError
 from indexer.spec import VectorSpec
-from indexer.vendor import Device, load_model
+from indexer.vendor import Device, load_model, plain_tokenizer
 
 Vectors = npt.NDArray[np.float32]
 Spans = npt.NDArray[np.int32]
@@ -223,12 +223,9 @@ class SentenceTransformerEmbedder:
 
     def _plain_tokenizer(self) -> Any:
         """Return a copy of the model's tokenizer that neither truncates nor pads."""
-        backend = getattr(self._model.tokenizer, "backend_tokenizer", None)
-        if backend is None:
+        plain = plain_tokenizer(self._model)
+        if plain is None:
             raise EmbeddingError(f"{self.name}: has no fast tokenizer, which chunking needs; choose another model")
-        plain = type(backend).from_str(backend.to_str())
-        plain.no_truncation()
-        plain.no_padding()
         return plain
 
     def _room_for_text(self) -> int:

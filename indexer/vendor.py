@@ -57,6 +57,17 @@ def load_model(
     return model.half() if place != "cpu" else model
 
 
+def plain_tokenizer(model: Any) -> Any | None:
+    """Return a copy of a model's tokenizer that neither truncates nor pads; None where it has no fast one."""
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    plain = type(backend).from_str(backend.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    return plain
+
+
 def _advice(name: str, error: Exception, field: str) -> str:
     reason = " ".join(str(error).split())[:300]
     if os.environ.get("HF_HUB_OFFLINE") or "connect" in reason or "offline" in reason:

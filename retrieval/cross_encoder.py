@@ -14,10 +14,12 @@ import numpy.typing as npt
 
 from indexer.errors import RerankError
 from indexer.spec import RerankSpec
-from indexer.vendor import Device, load_model
+from indexer.vendor import Device, load_model, plain_tokenizer
 from retrieval.rerank import Reranker
 
 WORDS = "words:overlap"
+LONGEST_WINDOW = 8192
+"""What a model without a stated limit is held to, in tokens."""
 BATCH, BATCH_CUDA = 16, 128
 """Passages in one forward pass: on a CPU more only add padding, and the deadline is looked at between two passes."""
 
@@ -60,13 +62,16 @@ class SentenceTransformersReranker:
                 f"{spec.model}: gives {self._model.num_labels} scores for a pair, and a reranker gives one; "
                 "choose a model that was trained to rank"
             )
+        self._tokenizer = plain_tokenizer(self._model)
+        self._window = self._model.max_seq_length or LONGEST_WINDOW
         self.batch = BATCH_CUDA if self._model.device.type == "cuda" else BATCH
 
     def scores(self, query: str, passages: Sequence[str]) -> Scores:
         """Return the logits, ``(n_passages,) float32``."""
         if not passages:
             return np.zeros(0, np.float32)
-        pairs = [(query, passage) for passage in passages]
+        query = self._cut(query)
+        pairs = [(query, self._cut(passage)) for passage in passages]
         try:
             # The lock: the tokenizer's truncation is set for each call, which fails when two threads do.
             with self._lock:
@@ -76,6 +81,17 @@ class SentenceTransformersReranker:
         except (RuntimeError, ValueError, MemoryError) as error:
             raise RerankError(f"{self.name}: cannot score {len(pairs)} passages: {error}") from error
         return np.asarray(logits, np.float32)
+
+    def _cut(self, text: str) -> str:
+        """Return as much of ``text`` as the model could read of it if it were alone.
+
+        A pair is cut to what the model reads in any case, but of two long texts the tokenizer first makes every pair of
+        their pieces: a second for each passage of thousands of words under as long a query.
+        """
+        if self._tokenizer is None or len(text) <= self._window:
+            return text
+        ends = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return text if len(ends) <= self._window else text[: ends[self._window - 1][1]]
 
 
 def load_reranker(spec: RerankSpec, *, device: Device = "auto") -> Reranker:

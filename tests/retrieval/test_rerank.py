@@ -73,6 +73,16 @@ def test_a_cross_encoders_scores_are_the_logits_of_its_model(folder: str) -> Non
     assert len(set(expected)) == 3
 
 
+def test_what_is_too_long_is_cut_as_the_model_cuts_it_before_its_tokenizer_multiplies_it(folder: str) -> None:
+    reranker = load_reranker(RerankSpec(model=folder))
+    assert isinstance(reranker, SentenceTransformersReranker)
+    query, passages = "solar heat " * 90, ["panel grid " * 100, "pump", "grid unknown " * 20]
+    expected = reranker._model.predict([(query, passage) for passage in passages], activation_fn=lambda logits: logits)
+
+    assert reranker.scores(query, passages).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    assert reranker._cut("pump " * 6000) == ("pump " * 64).rstrip()
+
+
 def test_the_process_loads_a_reranker_once(folder: str) -> None:
     assert load_reranker(RerankSpec(model=folder)) is load_reranker(RerankSpec(model=folder))
 
