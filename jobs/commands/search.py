@@ -54,7 +54,7 @@ def search(
         typer.Option(
             "--decay",
             metavar="COLUMN=SCALE[,NAME=VALUE...]",
-            help="Prefer what is recent: published=30d, or published=30d,kind=gauss,offset=1d,weight=0.5.",
+            help="Prefer what is recent, as in published=30d or published=30d,kind=gauss.",
         ),
     ] = None,
     diversify: Annotated[

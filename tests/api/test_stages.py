@@ -20,7 +20,8 @@ from api import rerankers
 from api.audit.reading import records
 from api.logs import open_log
 from api.server import serving
-from indexer.spec import RerankSpec
+from indexer.apply import apply
+from indexer.spec import CollectionSpec, RerankSpec
 from retrieval.cross_encoder import WordOverlap
 from retrieval.rerank import Reranker
 from tests.api.conftest import WAIT_SECONDS, LogLines, Serve, client_of, settings_for, until
@@ -210,3 +211,18 @@ def test_the_audit_log_says_which_stages_were_asked_for(tmp_path: Path, serve: S
 
     intents = [r["unmapped"] for r in records(library.store, newest_first=False) if r["unmapped"]["phase"] == "intent"]
     assert [intent.get("stages") for intent in intents] == [list(EVERY), None, ["diversify"]]
+
+
+def test_a_reranking_model_that_is_applied_is_served_without_a_restart(tmp_path: Path, serve: Serve) -> None:
+    library = Library(tmp_path)
+    library.commit(1, BOOKS)
+    body = {"query": "otter", "rerank": {}}
+
+    with serve() as client:
+        assert client.post(PATH, json=body).status_code == 422
+
+        spec = library.spec.model_dump() | {"rerank": OVERLAP}
+        assert apply(library.store, CollectionSpec.model_validate(spec)) == "changed"
+
+        until(lambda: client.post(PATH, json=body).status_code == 200)
+        assert client.get("/v1/collections/books").json()["spec"]["rerank"] == OVERLAP | {"revision": None}
