@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from api.freshness import age_seconds
 from api.models import FailureAnswer, SourceAnswer, StatusAnswer, SyncAnswer
 from api.watcher import Failure, View, Watcher
 from indexer.catalog import CatalogState, Heartbeat
+from retrieval.explanation import Explanation
 
 
 def json_response(content: Any, status: int = 200) -> Response:
@@ -29,6 +31,21 @@ def source_answer(state: CatalogState) -> dict[str, Any] | None:
         "version": state.position.version,
         "committed_at": state.source_committed_at,
     }
+
+
+def explanation_answer(explanation: Explanation) -> dict[str, dict[str, Any]]:
+    """Return every number that made a hit's score, by leg and then by stage."""
+    legs = {
+        leg: {
+            "rank": part.rank,
+            "raw_score": part.raw_score,
+            "normalised_score": part.normalised,
+            "weight": part.weight,
+            "added": part.added,
+        }
+        for leg, part in explanation.legs.items()
+    }
+    return legs | {stage: dataclasses.asdict(made) for stage, made in explanation.stages.items()}
 
 
 def state_of(view: View) -> Literal["open", "opening", "failed"]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.models import Body, FusionBody, MinVersion, Weights
+from api.models import Body, DecayBody, DiversifyBody, FusionBody, MinVersion, RerankBody, Weights
 from api.problems import INVALID, NOT_JSON, Mistake, Problem, did_you_mean
 
 MAX_MISTAKES = 20
@@ -16,6 +16,9 @@ B = TypeVar("B", bound=Body)
 _PARTS: dict[tuple[int | str, ...], type[BaseModel]] = {
     ("fusion",): FusionBody,
     ("fusion", "weights"): Weights,
+    ("rerank",): RerankBody,
+    ("decay",): DecayBody,
+    ("diversify",): DiversifyBody,
     ("min_version",): MinVersion,
 }
 

@@ -18,14 +18,17 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    PlainValidator,
     WithJsonSchema,
     model_validator,
 )
 
 from api.settings import MAX_DEADLINE_MS
 from indexer.spec import Dialect
+from retrieval.decay import DURATION, DecayKind
 from retrieval.fusion import FusionKind
 from retrieval.request import DEFAULT_FUSION, EVEN_WEIGHTS, MAX_K, MAX_QUERY_CHARS, Mode
+from retrieval.stages import MAX_DEPTH, STAGE_NAMES, StageName
 
 MAX_FILTER_CHARS = 65_536
 MAX_SQL_CHARS = 65_536
@@ -33,6 +36,27 @@ MAX_DIM = 16_384
 MAX_INCLUDE = 1024
 
 Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+Depth = Annotated[int | None, Field(ge=1, le=MAX_DEPTH)]
+
+
+def _text_or_number(value: Any) -> str | float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be a text or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("is not a finite number")
+    return value
+
+
+Length = Annotated[
+    str | float,
+    PlainValidator(_text_or_number),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": DURATION}, {"type": "number"}]}),
+]
+Origin = Annotated[
+    str | float, PlainValidator(_text_or_number), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
+]
 
 
 class Body(BaseModel):
@@ -59,6 +83,41 @@ class FusionBody(Body):
 
     kind: FusionKind = DEFAULT_FUSION.kind
     weights: Weights | None = Field(default=None, description="By default, both legs count the same.")
+
+
+class RerankBody(Body):
+    """Let the collection's cross-encoder read the query with each of the first passages, and score them anew."""
+
+    depth: Depth = Field(default=None, description="How many rows it reads: 50, or k if that is more.")
+
+
+class DecayBody(Body):
+    """Let scores fall with the distance of a column's value from the origin: half of it per scale, if nothing is said.
+
+    A row without a value is treated as if it lay one scale away.
+    """
+
+    column: str = Field(min_length=1, description="A stored column of dates, timestamps or numbers.")
+    scale: Length = Field(
+        description="How far from the origin the factor is the midpoint. Of dates a duration, a number and one of s, "
+        "m, h, d or w as in '30d'; of numbers a number."
+    )
+    kind: DecayKind = Field(default="exp", description="The curve: steep at first, like a bell, or straight to 0.")
+    offset: Length = Field(default=0, description="Up to this far from the origin nothing falls.")
+    midpoint: float = Field(default=0.5, gt=0, lt=1, description="The factor at offset and scale from the origin.")
+    weight: float = Field(default=1.0, ge=0, le=1, description="How much of the score the factor may take.")
+    origin: Origin | None = Field(
+        default=None,
+        description="Where the factor is 1: a date or time in ISO 8601 (by default, now), or of numbers a number.",
+    )
+    depth: Depth = Field(default=None, description="How many rows take part: 200, or k if that is more.")
+
+
+class DiversifyBody(Body):
+    """Pick rows one by one that are relevant and unlike those picked before (maximal marginal relevance)."""
+
+    diversity: float = Field(default=0.5, ge=0, le=1, description="0: by relevance alone; 1: by difference alone.")
+    depth: Depth = Field(default=None, description="How many rows are picked from: 100, or k if that is more.")
 
 
 class MinVersion(Body):
@@ -137,6 +196,12 @@ class SearchBody(FreshBody):
                     "include": ["package", "severity"],
                     "explain": True,
                 },
+                {
+                    "query": "zip bomb",
+                    "rerank": {"depth": 50},
+                    "decay": {"column": "published", "scale": "180d", "weight": 0.5},
+                    "diversify": {"diversity": 0.3},
+                },
                 {"vector": [0.1, 0.2, 0.3], "mode": "vector", "min_version": 12, "max_staleness_seconds": 30},
             ]
         },
@@ -157,10 +222,18 @@ class SearchBody(FreshBody):
         FusionBody | None,
         BeforeValidator(_fusion_by_name, json_schema_input_type=FusionBody | Literal["rrf", "minmax"] | None),
     ] = Field(default=None, description="How the legs are fused: an object, or 'rrf' or 'minmax' alone.")
+    rerank: RerankBody | None = Field(default=None, description="Score the first rows anew; comes after fusion.")
+    decay: DecayBody | None = Field(default=None, description="Prefer what is recent, or near a number; after rerank.")
+    diversify: DiversifyBody | None = Field(default=None, description="Avoid rows that are alike; comes last.")
     include: tuple[str, ...] | None = Field(
         default=None, max_length=MAX_INCLUDE, description="The columns to return; by default, all."
     )
     explain: bool = Field(default=False, description="Say what made each score.")
+
+    @property
+    def stages(self) -> tuple[StageName, ...]:
+        """The stages after fusion that are asked for, in order."""
+        return tuple(name for name in STAGE_NAMES if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:

@@ -180,6 +180,12 @@ MODEL_UNAVAILABLE = Kind(
     title="The query cannot be embedded",
     remedy="The collection's model could not be loaded. Send a vector, or use mode 'keyword', until it can.",
 )
+RERANKER_UNAVAILABLE = Kind(
+    code="reranker-unavailable",
+    status=503,
+    title="The passages cannot be reranked",
+    remedy="The collection's reranking model could not be loaded or used. Leave out 'rerank' until it can.",
+)
 DEADLINE = Kind(
     code="deadline-exceeded",
     status=504,

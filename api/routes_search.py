@@ -26,6 +26,7 @@ from api.problems import (
     NOT_JSON_TYPE,
     NOT_READY,
     OVERLOADED,
+    RERANKER_UNAVAILABLE,
     TOO_LARGE,
     TOO_OLD,
 )
@@ -51,6 +52,7 @@ router = APIRouter(prefix="/v1/collections", tags=["search"], route_class=Direct
         OVERLOADED,
         NOT_READY,
         MODEL_UNAVAILABLE,
+        RERANKER_UNAVAILABLE,
         DEADLINE,
     ),
     openapi_extra=body_described(SearchBody),

@@ -25,6 +25,7 @@ from api.problems import (
     MODEL_UNAVAILABLE,
     NOT_READY,
     OVERLOADED,
+    RERANKER_UNAVAILABLE,
     RETRY_AFTER,
     SQL,
     Mistake,
@@ -33,10 +34,11 @@ from api.problems import (
 from api.service import Service
 from api.waiting import new_enough, snapshot_of, wait_for
 from api.watcher import View, Watcher
-from indexer.errors import EmbeddingError
+from indexer.errors import EmbeddingError, RerankError
 from retrieval.errors import DeadlineExceeded, FilterError, RequestError, SnapshotClosed
 from retrieval.policies import Caller
 from retrieval.request import SearchRequest
+from retrieval.rerank import Reranker
 from retrieval.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -56,8 +58,16 @@ class Found:
     closed_policies: tuple[str, ...] = ()
 
 
-Work = Callable[[View, Snapshot, Caller, AskedQuery | None], Found]
-"""Answers a caller from a pinned snapshot; the last is the query that is being embedded, if one is."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Models:
+    """What a search wants of its collection's models: the query that is being embedded, and what reranks."""
+
+    embedder: AskedQuery | None
+    reranker: Reranker | None
+
+
+Work = Callable[[View, Snapshot, Caller, Models], Found]
+"""Answers a caller from a pinned snapshot."""
 
 
 async def answer_in_time(
@@ -73,8 +83,8 @@ async def answer_in_time(
 ) -> Found:
     """Return what ``work`` makes of the newest snapshot that is as new as ``body`` wants, by ``deadline``.
 
-    The text of ``request`` is embedded meanwhile, if it searches by meaning. ``deadline`` is on the clock of
-    ``time.monotonic()``. Raises :class:`Problem`, and what ``work`` raises.
+    The text of ``request`` is embedded meanwhile, if it searches by meaning, and its reranking model is at hand.
+    ``deadline`` is on the clock of ``time.monotonic()``. Raises :class:`Problem`, and what ``work`` raises.
     """
     while True:
         if body.min_version is not None or body.max_staleness_seconds is not None:
@@ -100,18 +110,24 @@ async def _answer_once(
 ) -> Found | None:
     """Answer from the newest snapshot, pinned once a thread is free.
 
-    None where that is of another model by then, or is not new enough, or no longer is at the answer: begin again.
+    None where that is of other models by then, or is not new enough, or no longer is at the answer: begin again.
     """
     spec = snapshot_of(watcher.view).spec
     asked: AskedQuery | None = None
+    reranker: Reranker | None = None
+    if request is not None and request.stages.rerank is not None and spec.rerank is not None:
+        reranker = await service.rerankers.of(spec.rerank, timeout_seconds=deadline - time.monotonic())
     if _is_embedded(request, has_model=spec.vector.model is not None):
         batches = await service.embedders.of(spec.vector, timeout_seconds=deadline - time.monotonic())
         asked = batches.ask((request and request.text) or "")
 
     def once(view: View, snapshot: Snapshot) -> Found | None:
-        if snapshot.spec.vector != spec.vector or not new_enough(view, body, datetime.now(UTC)):
+        if (snapshot.spec.vector, snapshot.spec.rerank) != (spec.vector, spec.rerank):
             return None
-        found = work(view, snapshot, service.renewed(access, watcher.name, action).caller, asked)
+        if not new_enough(view, body, datetime.now(UTC)):
+            return None
+        models = Models(embedder=asked, reranker=reranker)
+        found = work(view, snapshot, service.renewed(access, watcher.name, action).caller, models)
         return found if new_enough(view, body, datetime.now(UTC)) else None
 
     try:
@@ -162,6 +178,8 @@ def as_problems(service: Service, asked: Literal["filter", "sql"] = "filter") ->
         raise Problem(DEADLINE, "the answer was not ready by the deadline") from None
     except EmbeddingError as error:
         raise Problem(MODEL_UNAVAILABLE, "the collection's model could not embed the query") from error
+    except RerankError as error:
+        raise Problem(RERANKER_UNAVAILABLE, "the collection's reranking model could not be used") from error
     except FilterError as error:
         kind = FILTER if asked == "filter" else SQL
         raise Problem(kind, error.message, errors=[_sql_mistake(error, asked)]) from error

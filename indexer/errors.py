@@ -15,7 +15,9 @@
     │   ├── CollectionBusy      another sync of the collection is running: wait for it, or try again later
     │   └── HoldError           an approval or a release of what is not held
     │       └── CollectionHeld  syncs wait for a person's word (the message says which)
-    ├── EmbeddingError          the model cannot be loaded or gave unusable vectors
+    ├── ModelError
+    │   ├── EmbeddingError      the embedding model cannot be loaded or gave unusable vectors
+    │   └── RerankError         the reranking model cannot be loaded or gave unusable scores
     └── BuildError              a segment cannot be built
         └── RecallTooLow        no index over its vectors finds as much as the spec asks for
 """
@@ -86,8 +88,16 @@ class CollectionHeld(HoldError):
     """Syncs of the collection wait for a person's word."""
 
 
-class EmbeddingError(IndexerError):
+class ModelError(IndexerError):
+    """A model cannot be loaded or gave what is of no use."""
+
+
+class EmbeddingError(ModelError):
     """The model cannot be loaded, or gave unusable vectors."""
+
+
+class RerankError(ModelError):
+    """The reranking model cannot be loaded or gave unusable scores."""
 
 
 class BuildError(IndexerError):

@@ -171,6 +171,13 @@ class VectorSpec(Part):
         return self
 
 
+class RerankSpec(Part):
+    """The cross-encoder that reranks what a search found, where a request asks for it: a hub name or folder."""
+
+    model: str = Field(min_length=1)
+    revision: str | None = Field(default=None, min_length=1)
+
+
 def _role_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}", name):
         raise ValueError("use a letter or digit, then up to 127 letters, digits and ._:@/-")
@@ -218,6 +225,7 @@ class CollectionSpec(Part):
     key: Annotated[ColumnNames, AfterValidator(_some)]
     text: TextSpec
     vector: VectorSpec
+    rerank: RerankSpec | None = None
     columns: ColumnNames = ()
     policies: tuple[PolicySpec, ...] = ()
     index: IndexSpec = IndexSpec()
@@ -256,6 +264,12 @@ class CollectionSpec(Part):
             raise ValueError(
                 f"policies: '{vectors}' is in 'columns' and says what the masked text does; mask it too, or take it out"
             )
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``rerank`` where there is none: specs are written as they were before there was one."""
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if name != "rerank" or value is not None}
 
     @property
     def maskable(self) -> tuple[str, ...]:

@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from connectors.errors import JavaMissing
 from jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from indexer.spec import CollectionSpec, RerankSpec
 
 State = Literal["ok", "absent", "failed"]
 NEEDED_PYTHON = (3, 11)
@@ -42,7 +45,8 @@ Check = Callable[[Settings], Finding]
 def examine(settings: Settings, *, model: str | None = None) -> Iterator[Finding]:
     """Yield the findings one by one, cheap ones first; nothing raises, a check that breaks is a finding.
 
-    The models are those of the store's collections (without any, the default one), or ``model`` alone.
+    The models are those of the store's collections (without any, the default one, and no reranking one), or ``model``
+    alone.
     """
     for name, check in _checks(settings, model):
         try:
@@ -61,6 +65,8 @@ def _checks(settings: Settings, model: str | None) -> Iterator[tuple[str, Check]
     yield "store", _store
     for name in [model] if model else _models(settings):  # only now: it reads every catalog
         yield "model", partial(_model, name)
+    for reranker in [] if model else _rerankers(settings):
+        yield "reranking model", partial(_reranker, reranker)
     yield "spark and delta", _spark
 
 
@@ -72,6 +78,7 @@ ADVICE = {
     "cache": "set GREBE_CACHE to a folder that can be written",
     "store": "set GREBE_STORE to a folder that can be written, or to s3://bucket/prefix with AWS_* credentials",
     "model": "download it where there is a network, or give a folder as vector.model",
+    "reranking model": "download it where there is a network, or give a folder as rerank.model",
     "spark and delta": "the first start downloads Delta's JAR from Maven Central: see that it can be reached, "
     "or name a mirror in ~/.ivy2.5.2/ivysettings.xml through spark.jars.ivySettings",
 }
@@ -163,15 +170,22 @@ def _store(settings: Settings) -> Finding:
 
 
 def _models(settings: Settings) -> list[str]:
+    return sorted({spec.vector.model for spec in _specs(settings) if spec.vector.model}) or [DEFAULT_MODEL]
+
+
+def _rerankers(settings: Settings) -> list[RerankSpec]:
+    return list(dict.fromkeys(spec.rerank for spec in _specs(settings) if spec.rerank))
+
+
+def _specs(settings: Settings) -> list[CollectionSpec]:
     from indexer.catalog import Catalog
     from indexer.format.store import Store
 
     try:
         store = Store.at(settings.store)
-        specs = [Catalog.open(store, name).read().spec for name in Catalog.names(store)]
+        return [Catalog.open(store, name).read().spec for name in Catalog.names(store)]
     except Exception:  # the check of the store says what is wrong with it
-        specs = []
-    return sorted({spec.vector.model for spec in specs if spec.vector.model}) or [DEFAULT_MODEL]
+        return []
 
 
 def _model(name: str, _: Settings) -> Finding:
@@ -184,6 +198,16 @@ def _model(name: str, _: Settings) -> Finding:
     return Finding(
         check="model", state="ok", found=f"{name}: {vector.shape[0]} dimensions, a query in {took_ms:.0f} ms"
     )
+
+
+def _reranker(spec: RerankSpec, _: Settings) -> Finding:
+    from retrieval.cross_encoder import load_reranker
+
+    reranker = load_reranker(spec)
+    started = time.perf_counter()
+    reranker.scores("Is anybody there?", ["Nobody is."])
+    took_ms = (time.perf_counter() - started) * 1000
+    return Finding(check="reranking model", state="ok", found=f"{spec.model}: a passage in {took_ms:.0f} ms")
 
 
 def _spark(_: Settings) -> Finding:

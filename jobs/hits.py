@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.output import cell, table
+from retrieval.stages import STAGE_NAMES
 
 PASSAGE_CHARS = 220
 
@@ -27,14 +28,19 @@ def hits_of_answer(answer: dict[str, Any]) -> RenderableType:
 
 
 def explained(hit: dict[str, Any]) -> RenderableType:
-    """Return the explanation of one result as a table, one line per leg."""
+    """Return the explanation of one result as a table, one line per leg, and below it a line per stage."""
     explanation = hit.get("explanation") or {}
-    legs = {name: part for name, part in explanation.items() if isinstance(part, dict)}
+    stages = {name: explanation[name] for name in STAGE_NAMES if name in explanation}
+    legs = {name: part for name, part in explanation.items() if isinstance(part, dict) and name not in stages}
     rest = ", ".join(f"{name} {cell(part)}" for name, part in explanation.items() if not isinstance(part, dict))
     columns = list(dict.fromkeys(column for part in legs.values() for column in part))
     rows = [[name, *(part.get(column) for column in columns)] for name, part in legs.items()]
     title = Text(f"Why {cell(hit['key'])} scores {hit['score']:.4f}" + (f" ({rest})" if rest else ""))
-    return Group(title, table(("leg", *columns), rows)) if rows else title
+    made = [
+        Text(f"  {name}: " + ", ".join(f"{key} {cell(value)}" for key, value in part.items()))
+        for name, part in stages.items()
+    ]
+    return Group(title, *([table(("leg", *columns), rows)] if rows else []), *made)
 
 
 def answer_on_screen(answer: dict[str, Any], *, explain: bool) -> RenderableType:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from api.answers import source_answer
+from api.answers import explanation_answer, source_answer
 from api.freshness import age_seconds, known_complete_at
 from api.identity.control import ControlTable
 from api.selecting import plan_answer
@@ -19,7 +19,7 @@ from jobs.errors import CommandError
 from retrieval.cache import LocalCache
 from retrieval.policies import OPERATOR, Caller
 from retrieval.request import SearchRequest
-from retrieval.response import Explanation, Hit
+from retrieval.response import Hit
 from retrieval.search import search
 from retrieval.snapshot import open_snapshot
 from retrieval.sql import Statement, run_statement
@@ -47,12 +47,15 @@ class LocalCollection:
         state = self._snapshot.state
         self._complete_at = known_complete_at(state.position, state.source_committed_at, catalog.read_heartbeat())
 
-    def model_for(self, request: SearchRequest) -> str | None:
-        """Return the model that has to be loaded for ``request``; None where none has."""
-        model = self._snapshot.spec.vector.model
-        if model is None or model.startswith("hash:") or request.vector is not None:
-            return None
-        return None if request.resolved_mode(has_model=True) in (None, "keyword") else model
+    def models_for(self, request: SearchRequest) -> list[str]:
+        """Return the models that have to be loaded for ``request``."""
+        spec, models = self._snapshot.spec, []
+        model = spec.vector.model
+        if model and request.vector is None and request.resolved_mode(has_model=True) in ("hybrid", "vector"):
+            models.append(model)
+        if spec.rerank and request.stages.rerank:
+            models.append(spec.rerank.model)
+        return [model for model in models if not model.startswith(("hash:", "words:"))]
 
     def troubles_of(self, caller: Caller) -> Mapping[str, str]:
         """Return, by role, why a policy of ``caller`` lets no row through, or that there is none."""
@@ -109,18 +112,5 @@ def _hit(hit: Hit) -> dict[str, Any]:
         "fields": dict(hit.fields),
     }
     if hit.explanation is not None:
-        answer["explanation"] = _explanation(hit.explanation)
+        answer["explanation"] = explanation_answer(hit.explanation)
     return answer
-
-
-def _explanation(explanation: Explanation) -> Mapping[str, Any]:
-    return {
-        name: {
-            "rank": leg.rank,
-            "raw_score": leg.raw_score,
-            "normalised_score": leg.normalised,
-            "weight": leg.weight,
-            "added": leg.added,
-        }
-        for name, leg in explanation.legs.items()
-    }

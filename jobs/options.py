@@ -1,12 +1,16 @@
-"""From the text of an option to what it means: values by name, and lengths of time."""
+"""From the text of an option to what it means: values by name, lengths of time, stages of a search."""
 
 from __future__ import annotations
 
 import json
 import re
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from retrieval.stages import Decay, Stages
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -45,3 +49,31 @@ def lifetime(text: str | None, option: str) -> timedelta | None:
     if match is None:
         raise typer.BadParameter("give a number and m, h or d: 30m, 12h, 90d", param_hint=option)
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def stages(rerank: int | None, decay: str | None, diversify: float | None) -> Stages:
+    """Return the stages after fusion that ``--rerank``, ``--decay`` and ``--diversify`` ask for."""
+    from retrieval.stages import NO_STAGES, Diversify, Rerank, Stages
+
+    if rerank is None and decay is None and diversify is None:
+        return NO_STAGES
+    return Stages(
+        rerank=None if rerank is None else Rerank(depth=rerank),
+        decay=None if decay is None else _decay(decay),
+        diversify=None if diversify is None else Diversify(diversity=diversify),
+    )
+
+
+def _decay(text: str) -> Decay:
+    """Return what ``COLUMN=SCALE`` and further ``NAME=VALUE``, parted by commas, ask for."""
+    from retrieval.stages import Decay
+
+    (column, scale), *more = parameters(text.split(","), "--decay").items()
+    known = ("kind", "offset", "midpoint", "weight", "origin", "depth")
+    for name, _ in more:
+        if name not in known:
+            raise typer.BadParameter(f"'{name}' is none of {', '.join(known)}", param_hint="--decay")
+    try:
+        return Decay(column=column, scale=scale, **dict(more))  # type: ignore[arg-type]
+    except TypeError as error:
+        raise typer.BadParameter(f"'{text}' is not COLUMN=SCALE[,NAME=VALUE...]", param_hint="--decay") from error

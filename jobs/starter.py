@@ -44,6 +44,9 @@ text:
 vector:
   model: sentence-transformers/all-MiniLM-L6-v2
 
+# A cross-encoder that reads what was found once more, for searches that ask for it (docs/ranking.md):
+# rerank: {{model: cross-encoder/ms-marco-MiniLM-L6-v2}}
+
 # Columns to filter on and to return. The key is there anyway.
 columns: [{columns}]
 

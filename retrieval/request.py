@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from retrieval.errors import RequestError
 from retrieval.fusion import FusionKind
+from retrieval.stages import NO_STAGES, Stages
 
 Mode = Literal["hybrid", "vector", "keyword"]
 MAX_K = 1000
@@ -60,7 +61,8 @@ class SearchRequest:
     ``vector`` is ``(dim,)`` numbers, of any length (it is normalised under cosine). Without ``mode`` the search is
     hybrid, vector or keyword by what is given; with neither query nor vector it returns the rows that pass the filter
     in key order. ``include`` names the columns and text fields to return (None: the stored columns); a name that is
-    repeated counts once. ``deadline`` is on the clock of ``time.monotonic()``.
+    repeated counts once. ``stages`` come after fusion; a search by filter alone ranks nothing and has none.
+    ``deadline`` is on the clock of ``time.monotonic()``.
     """
 
     query: str | None = None
@@ -71,9 +73,12 @@ class SearchRequest:
     dialect: str = "databricks"
     mode: Mode | None = None
     fusion: Fusion = DEFAULT_FUSION
+    stages: Stages = NO_STAGES
     include: tuple[str, ...] | None = None
     explain: bool = False
     deadline: float | None = None
+    pool: int = field(init=False, repr=False)
+    """How many rows the legs are to bring: ``k``, or what the first stage takes."""
 
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k <= MAX_K:
@@ -90,8 +95,17 @@ class SearchRequest:
                 field="params",
                 hint="give 'filter', or leave the parameters out",
             )
+        object.__setattr__(self, "pool", self.k if self.stages is NO_STAGES else self._checked_pool())
         if self.include is not None:
             object.__setattr__(self, "include", tuple(dict.fromkeys(self.include)))
+
+    def _checked_pool(self) -> int:
+        """Return what the first stage takes; raises RequestError where there is nothing to rank, or to rerank by."""
+        for name in self.stages.names:
+            if self.text is None and (self.vector is None or name == "rerank"):
+                hint = "give 'query'" if name == "rerank" else "give 'query' or 'vector'; a filter alone ranks nothing"
+                raise RequestError("there is no query to rank by", field=name, hint=hint)
+        return next(iter(self.stages.depths(self.k).values()), self.k)
 
     @property
     def text(self) -> str | None:

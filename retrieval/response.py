@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, overload
 
 from indexer.spec import CollectionSpec
-from retrieval.fusion import Contribution
+from retrieval.explanation import Explanation
 from retrieval.keyword_leg import KeywordSearch
 from retrieval.policies import Sight
 from retrieval.ranking import Ranked
@@ -21,15 +21,8 @@ Effort = Literal["exact", "approximate", "exhausted"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Explanation:
-    """How a hit got its score: each leg's rank, raw score, normalised score and weight; the parts add up to it."""
-
-    legs: Mapping[str, Contribution]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Hit:
-    """One row: ``text`` is its best chunk, the passage; ``score`` is the fused one, or the single leg's own."""
+    """One row: ``text`` is its best chunk, the passage; ``score`` is the fused one, the single leg's or a stage's."""
 
     key: Key
     score: float

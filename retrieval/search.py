@@ -1,8 +1,7 @@
-"""Searching one snapshot: filter, legs, fusion. A pure library: no HTTP, no clock but for timing."""
+"""Searching one snapshot: filter, legs, fusion, stages. A pure library: no HTTP, no clock but for timing."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,17 +11,21 @@ import polars as pl
 from indexer.embedding import QueryEmbedder, load_embedder
 from retrieval import bitmap
 from retrieval.errors import RequestError
+from retrieval.explanation import Explanation
 from retrieval.filter import CompiledFilter, compile_filter
 from retrieval.fusion import Contribution, Leg, contributions, fuse
 from retrieval.keyword_leg import KeywordSearch
 from retrieval.passing import Passing
 from retrieval.policies import ANYONE, Caller, Sight
 from retrieval.ranking import NOTHING, Candidates, Ranked, rank, row_ids
+from retrieval.refining import Refiner, refiner_of
 from retrieval.request import FUSION_DEPTH, Mode, SearchRequest, query_vector, unknown_names
-from retrieval.response import Effort, Explanation, Hits, Plan, SearchResponse
+from retrieval.rerank import Reranker
+from retrieval.response import Effort, Hits, Plan, SearchResponse
 from retrieval.rows import field_names
 from retrieval.segments import Key, keys_at
 from retrieval.snapshot import Snapshot
+from retrieval.stopwatch import Stopwatch
 from retrieval.vector_leg import SegmentSearch, search_vectors
 
 if TYPE_CHECKING:
@@ -32,40 +35,23 @@ EFFORTS: tuple[Effort, ...] = ("exact", "exhausted", "approximate")
 """From sure to least sure."""
 
 
-class Stopwatch:
-    """Milliseconds by stage: each :meth:`lap` names what ended now."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.perf_counter()
-        self.laps: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        """Put the time since the last lap under ``stage``."""
-        now = time.perf_counter()
-        self.laps[stage] = (now - self._last) * 1000
-        self._last = now
-
-    def total(self) -> dict[str, float]:
-        """Return the laps and their ``total``."""
-        return {**self.laps, "total": (self._last - self._started) * 1000}
-
-
 def search(
     snapshot: Snapshot,
     request: SearchRequest,
     *,
     caller: Caller = ANYONE,
     embedder: QueryEmbedder | None = None,
+    reranker: Reranker | None = None,
     where: CompiledFilter | None = None,
 ) -> SearchResponse:
     """Run one search on a snapshot, which is kept open (:meth:`Snapshot.pinned`) meanwhile.
 
-    Nothing but what ``caller`` may see takes part in it. ``embedder`` is the collection's model where the caller has it
-    ready; without one the process's own is taken, and loaded first if this is its first use. ``where`` is a filter that
-    is compiled already, in place of the request's.
+    Nothing but what ``caller`` may see takes part in it. ``embedder`` and ``reranker`` are the collection's models
+    where they are ready; else the process's own are taken, and loaded first if this is their first use. ``where`` is a
+    filter that is compiled already, in place of the request's.
 
     Raises :class:`retrieval.errors.RequestError`, :class:`retrieval.errors.FilterError`,
-    :class:`retrieval.errors.DeadlineExceeded` and :class:`indexer.errors.EmbeddingError`.
+    :class:`retrieval.errors.DeadlineExceeded` and :class:`indexer.errors.ModelError`.
     """
     spec = snapshot.spec
     mode = request.resolved_mode(has_model=spec.vector.model is not None)
@@ -74,10 +60,9 @@ def search(
         unknown_names(include, field_names(spec), where="include")
     watch = Stopwatch()
     sight = snapshot.sight_of(caller)
-    passing = _passing(
-        snapshot, request, sight, where
-    )  # before the model, which may have to be loaded: it may be wrong
+    passing = _passing(snapshot, request, sight, where)  # before the model, which may have to be loaded
     watch.lap("filter")
+    refiner = refiner_of(snapshot, request, sight, reranker) if request.stages.names else None
     vector = _vector(snapshot, request, embedder) if mode in ("hybrid", "vector") else None
     watch.lap("embed")
     if mode is None:
@@ -86,7 +71,7 @@ def search(
         chunks, passed = _counts(snapshot, request, sight, passing)
         plan = Plan(mode=None, vector=None, chunks=chunks, passing=passed)
         return _response(snapshot, sight, include, ranked, watch, plan)
-    return _run_legs(snapshot, request, sight, mode, vector, passing, include, watch)
+    return _run_legs(snapshot, request, sight, mode, vector, passing, include, watch, refiner)
 
 
 def _run_legs(
@@ -98,8 +83,9 @@ def _run_legs(
     passing: Passing,
     include: Sequence[str],
     watch: Stopwatch,
+    refiner: Refiner | None,
 ) -> SearchResponse:
-    depth = max(request.k, FUSION_DEPTH) if mode == "hybrid" else request.k
+    depth = max(request.pool, FUSION_DEPTH) if mode == "hybrid" else request.pool
     legs: dict[str, Ranked] = {}
     segments: Sequence[SegmentSearch] = ()
     keyword: KeywordSearch | None = None
@@ -111,7 +97,7 @@ def _run_legs(
                 vector,
                 depth,
                 snapshot.caches,
-                sure=request.k,
+                sure=request.pool,
                 gpu=snapshot.gpu,
                 deadline=request.deadline,
             )
@@ -125,6 +111,8 @@ def _run_legs(
         watch.lap("keyword")
     ranked, explanations = _fused(snapshot, request, legs)
     watch.lap("fuse")
+    if refiner is not None:
+        ranked, explanations = refiner.refine(ranked, explanations, watch)
     chunks, passed = _counts(snapshot, request, sight, passing)
     plan = Plan(
         mode=mode,
@@ -216,7 +204,7 @@ def _fused(
         return keys_at(snapshot.views, snapshot.spec, places, positions)
 
     kind, weights = request.fusion.kind, request.fusion.weights
-    fused = fuse(kind, scored, weights, keys_of=keys_of, limit=request.k)
+    fused = fuse(kind, scored, weights, keys_of=keys_of, limit=request.pool)
     ranked = Ranked([chunks[row][0] for row in fused.ids], [chunks[row][1] for row in fused.ids], fused.scores)
     if not request.explain:
         return ranked, None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.options import parameters
+from jobs.options import parameters, stages
 from jobs.output import Format, Output, StoreOption, note, print_json, stdout
 from jobs.settings import Settings
 
@@ -46,6 +46,21 @@ def search(
     ] = None,
     mode: Annotated[Mode | None, typer.Option("--mode", "-m", help="Which legs to search.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many rows at most.")] = 10,
+    rerank: Annotated[
+        int | None, typer.Option("--rerank", metavar="DEPTH", help="Let the cross-encoder score so many rows anew.")
+    ] = None,
+    decay: Annotated[
+        str | None,
+        typer.Option(
+            "--decay",
+            metavar="COLUMN=SCALE[,NAME=VALUE...]",
+            help="Prefer what is recent, as in published=30d or published=30d,kind=gauss.",
+        ),
+    ] = None,
+    diversify: Annotated[
+        float | None,
+        typer.Option("--diversify", metavar="DIVERSITY", help="Avoid rows that are alike: from 0 (not) to 1."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what made each score.")] = False,
     role: Annotated[
         list[str] | None,
@@ -65,6 +80,7 @@ def search(
 
     grebe search advisories "remote code execution" --filter "published >= '2024-01-01'"
     grebe search advisories "zip bomb" --filter "package = :p" --param p=pillow --explain
+    grebe search advisories "zip bomb" --decay published=180d --diversify 0.3
     """
     from indexer.format.store import Store
     from jobs.hits import answer_on_screen
@@ -80,6 +96,7 @@ def search(
         params=values,
         mode=mode.value if mode else None,
         k=k,
+        stages=stages(rerank, decay, diversify),
         explain=explain,
         dialect=dialect.value,
     )
@@ -90,8 +107,7 @@ def search(
     with LocalCollection(root, name, settings.cache) as collection:
         for troubled, trouble in collection.troubles_of(caller).items():
             note(f"Role '{troubled}' sees no row: {trouble}")
-        model = collection.model_for(request)
-        if model:
+        for model in collection.models_for(request):
             note(f"Loading {model} ...")
         answer = collection.search(request, caller)
     if output is Format.JSON:

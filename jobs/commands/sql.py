@@ -73,9 +73,9 @@ def sql(
     with LocalCollection(root, parsed.collection, settings.cache) as collection:
         for troubled, trouble in collection.troubles_of(caller).items():
             note(f"Role '{troubled}' sees no row: {trouble}")
-        model = collection.model_for(SearchRequest(query=searched.query, mode=searched.mode)) if searched else None
-        if model:
-            note(f"Loading {model} ...")
+        if searched:
+            for model in collection.models_for(SearchRequest(query=searched.query, mode=searched.mode)):
+                note(f"Loading {model} ...")
         answer = collection.select(parsed, values, caller)
     _print(answer, output)
 

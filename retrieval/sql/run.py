@@ -19,7 +19,7 @@ from retrieval.policies import ANYONE, Caller, Sight
 from retrieval.request import SearchRequest
 from retrieval.response import Plan
 from retrieval.rows import passage, whole_field
-from retrieval.search import Stopwatch, search
+from retrieval.search import search
 from retrieval.segments import Key, OpenSegment, keys_of
 from retrieval.snapshot import Snapshot
 from retrieval.sql.found import ROW, FoundRows
@@ -29,6 +29,7 @@ from retrieval.sql.parameters import DEFAULT_ROWS
 from retrieval.sql.plan import SqlPlan, plan_of
 from retrieval.sql.rowwise import RowPlan
 from retrieval.sql.statement import Statement
+from retrieval.stopwatch import Stopwatch
 
 MAX_READ = 20_000_000
 """Most rows that one statement may read columns of: they are in memory together."""

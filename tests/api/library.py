@@ -50,9 +50,14 @@ def book(number: int, **changed: Any) -> dict[str, Any]:
 
 
 class Library:
-    """The collection ``name`` in the store under ``root`` (or ``address``), keyed by ``id`` or (``shelf``, ``id``)."""
+    """The collection ``name`` in the store under ``root`` (or ``address``), keyed by ``id`` or (``shelf``, ``id``).
 
-    def __init__(self, root: Path, name: str = "books", *, composite: bool = False, address: str = "") -> None:
+    ``parts`` of the spec are added to it.
+    """
+
+    def __init__(
+        self, root: Path, name: str = "books", *, composite: bool = False, address: str = "", **parts: Any
+    ) -> None:
         self.root = root / "store"
         self.cache = root / "indexer-cache"
         self.store = Store.at(address or str(self.root))
@@ -65,6 +70,7 @@ class Library:
                 "vector": {"model": "hash:32"},
                 "columns": ["shelf", "pages"],
             }
+            | parts
         )
         self.catalog = Catalog.create(self.store, self.spec)
 

@@ -29,10 +29,10 @@ def test_a_new_collection_is_created_and_the_same_spec_again_changes_nothing(sto
     assert Catalog.open(store, "texts").latest() == 0
 
 
-def test_limits_and_fewer_columns_change_in_place(store: Store, tmp_path: Path) -> None:
+def test_limits_fewer_columns_and_the_reranking_model_change_in_place(store: Store, tmp_path: Path) -> None:
     apply(store, TEXTS)
     before = publish(Catalog.open(store, "texts"), tmp_path / "cache", 1, upsert(1))
-    spec = changed(columns=[], sync={"max_delete_ratio": 0.9})
+    spec = changed(columns=[], sync={"max_delete_ratio": 0.9}, rerank={"model": "words:overlap"})
 
     assert apply(store, spec) == "changed"
 

@@ -293,6 +293,24 @@ def test_cutting_each_field_apart_needs_a_rebuild_and_not_cutting_so_none() -> N
     assert apart.fingerprint != parse_spec(FULL).fingerprint == together.fingerprint
 
 
+def test_a_reranking_model_is_written_only_where_there_is_one_and_needs_no_rebuild() -> None:
+    plain, reranked = parse_spec(FULL), changed(rerank={"model": "models/cross-encoder"})
+
+    assert "rerank" not in plain.model_dump() | plain.model_dump(mode="json", exclude={"source"})
+    assert reranked.model_dump()["rerank"] == {"model": "models/cross-encoder", "revision": None}
+    assert CollectionSpec.model_validate_json(reranked.model_dump_json()) == reranked
+    assert reranked.fingerprint == plain.fingerprint
+
+
+def test_a_misspelt_key_of_the_reranking_model_is_told() -> None:
+    given = FULL.replace("shards: 2", "rerank: {name: x}")
+
+    assert complaints(given) == [
+        "c.yaml:18: rerank.model: is required",
+        "c.yaml:18: rerank.name: unknown key; known are model, revision",
+    ]
+
+
 def test_the_tables_own_vectors_cannot_be_cut_by_field() -> None:
     with pytest.raises(ValueError, match=r"text\.chunk\.per_field: the table's own vectors are one for each row"):
         changed(text={"fields": {"details": 1.0}, "chunk": {"per_field": True}}, vector={"column": "v"}, policies=())

@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 from indexer.catalog import Catalog
 from indexer.format.store import Store
 from indexer.spec import parse_spec
-from jobs.doctor import DEFAULT_MODEL, Finding, _models, examine, faiss, python
+from jobs.doctor import DEFAULT_MODEL, Finding, _models, _reranker, _rerankers, examine, faiss, python
 from jobs.settings import Settings
 
 
@@ -58,3 +58,19 @@ def test_the_models_are_those_of_the_stores_collections(tmp_path: Path) -> None:
         Catalog.create(Store.at(settings.store), parse_spec(text))
 
     assert _models(settings) == ["hash:16", "hash:8"]
+    assert _rerankers(settings) == []
+
+
+def test_reranking_models_are_tried_each_once(tmp_path: Path) -> None:
+    settings = Settings(store=str(tmp_path / "store"), cache=tmp_path / "cache", data=tmp_path, debug=False)
+    for name in ("a", "b"):
+        text = (
+            f"name: {name}\nsource: {{table: t}}\nkey: [id]\ntext: {{fields: {{body: 1}}}}\nvector: {{model: 'hash:8'}}"
+        )
+        Catalog.create(Store.at(settings.store), parse_spec(f"{text}\nrerank: {{model: 'words:overlap'}}"))
+
+    (spec,) = _rerankers(settings)
+
+    finding = _reranker(spec, settings)
+    assert (finding.check, finding.state) == ("reranking model", "ok")
+    assert finding.found.startswith("words:overlap: a passage in ")

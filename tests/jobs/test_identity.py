@@ -117,6 +117,19 @@ def test_a_search_sees_everything_or_what_a_role_sees(grebe: Grebe) -> None:
     assert keys("--role", "other") == []
 
 
+def test_a_search_reranks_decays_and_diversifies_what_a_role_sees(grebe: Grebe, library: Library) -> None:
+    spec = library.catalog.read().spec.model_dump() | {"rerank": {"model": "words:overlap"}}
+    apply(library.store, CollectionSpec.model_validate(spec))
+    asked = ("--rerank", 10, "--decay", "pages=5,origin=20,kind=gauss", "--diversify", 0.2, "--explain")
+
+    said = grebe("search", "books", "story 1", *asked, "--role", "short", "--claim", "most=30")
+
+    assert said.code == 0
+    lines = [line.split(":")[0].strip() for line in said.out.splitlines()]
+    assert [lines.count(stage) for stage in ("rerank", "decay", "diversify")] == [3, 3, 3]
+    assert "there is no field 'page' (did you mean pages?)" in grebe("search", "books", "x", "--decay", "page=5").err
+
+
 def test_a_search_as_a_role_tells_why_it_finds_nothing(grebe: Grebe) -> None:
     said = grebe("search", "books", "river", "--role", "short")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ SCHEMA = pa.schema(
         ("lang", pa.string()),
         ("colour", pa.string()),
         ("size", pa.int32()),
-        ("price", pa.decimal128(10, 2)),
-        ("ratio", pa.float64()),
-        ("seen", pa.timestamp("us", "UTC")),
+        ("price", pa.float64()),
+        ("day", pa.date32()),
+        ("at", pa.timestamp("us", "UTC")),
+        ("local", pa.timestamp("us")),
+        ("amount", pa.decimal128(10, 2)),
         ("tags", pa.list_(pa.string())),
     ]
 )
@@ -60,10 +62,18 @@ class Doc:
     lang: str = "en"
     colour: str | None = "red"
     size: int | None = 0
-    price: Decimal | None = None
-    ratio: float | None = None
-    seen: datetime | None = None
+    price: float | None = None
+    at: datetime | None = None
+    amount: Decimal | None = None
     tags: tuple[str, ...] | None = None
+
+    @property
+    def day(self) -> date | None:
+        return self.at and self.at.date()
+
+    @property
+    def local(self) -> datetime | None:
+        return self.at and self.at.replace(tzinfo=None)
 
 
 def spec_of(**changed: Any) -> CollectionSpec:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import SpecError
-from retrieval.errors import FilterError
+from retrieval.errors import FilterError, RequestError
+from retrieval.explanation import Diversified
 from retrieval.filter import CompiledFilter, compile_filter
 from retrieval.policies import ANYONE, OPERATOR, WHOLE, Caller, Sight, check_policies
 from retrieval.request import SearchRequest
@@ -21,6 +24,7 @@ from retrieval.response import SearchResponse
 from retrieval.rows import get_row
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
+from retrieval.stages import Decay, Diversify, Rerank, Stages
 from tests.retrieval.conftest import WORDS, Shelf, random_docs
 from tests.retrieval.library import DIM, Doc, Library, nearest, spec_of, unit
 
@@ -337,6 +341,105 @@ def test_callers_with_other_masked_text_do_not_share_what_is_cached(masked: Snap
         found = answer(masked, caller(role), vector=unit(1), mode="vector", filter="id > 0").results
         assert [hit.key[0] for hit in found] == expected[role], role
         assert [hit.key[0] for hit in answer(masked, caller(role), vector=unit(1)).results] == expected[role], role
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Snapshot, dict[str, Snapshot]]]:
+    """A collection, and by role one that has only what the role sees: other segments, other rows, no titles."""
+    reranked: dict[str, Any] = {"rerank": {"model": "words:overlap"}}
+    docs = [*random_docs(60, first_id=100, seed=1), *random_docs(40, first_id=0, seed=2)]
+    whole = Library(
+        tmp_path_factory.mktemp("staged"),
+        spec_of(policies=[*POLICIES, {"role": "untitled", "masks": {"title": "redact"}}], **reranked),
+    )
+    whole.add(*docs[:60])
+    whole.add(*docs[60:])
+    seen = {role: [doc for doc in docs if SEES[role](doc)] for role in ("red", "small", "listed", "all")}
+    seen["untitled"] = [
+        replace(doc, title=None, vectors=(None if doc.title else doc.vectors[0], *doc.vectors[1:])) for doc in docs
+    ]
+    with ExitStack() as opened:
+        parts = {}
+        for role, rows in seen.items():
+            part = Library(tmp_path_factory.mktemp(role), spec_of(**reranked))
+            part.add(*rows)
+            parts[role] = opened.enter_context(part.open())
+        yield opened.enter_context(whole.open()), parts
+
+
+near_size = st.builds(
+    Decay,
+    column=st.just("size"),
+    scale=st.sampled_from([5, 40]),
+    origin=st.integers(0, 100),
+    kind=st.sampled_from(["exp", "linear"]),
+)
+some_stages = st.builds(
+    Stages,
+    rerank=st.none() | st.builds(Rerank, depth=st.sampled_from([10, 30])),
+    decay=st.none() | near_size,
+    diversify=st.none() | st.builds(Diversify, diversity=st.sampled_from([0.2, 0.5, 1.0]), depth=st.just(20)),
+)
+
+
+# How rare a word is, is of the whole collection: by words an answer is the same only where all rows are seen.
+@pytest.mark.parametrize(
+    ("role", "mode"),
+    [
+        *(("red", "vector"), ("small", "vector"), ("listed", "vector")),
+        *itertools.product(("all", "untitled"), ("vector", "keyword", "hybrid")),
+    ],
+)
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(
+    some_stages,
+    st.lists(st.sampled_from(WORDS), min_size=2, max_size=3, unique=True),
+    st.lists(st.floats(-1, 1, width=16), min_size=DIM, max_size=DIM).filter(lambda v: max(map(abs, v)) > 0.1),
+    st.sampled_from(list(WHERE)),
+)
+def test_after_every_stage_an_answer_is_that_of_a_collection_of_what_the_caller_sees(
+    staged: tuple[Snapshot, dict[str, Snapshot]],
+    role: str,
+    mode: Any,
+    asked: Stages,
+    words: list[str],
+    values: list[float],
+    where: str | None,
+) -> None:
+    whole, parts = staged
+    given: dict[str, Any] = {"query": " ".join(words), "vector": unit(*values), "mode": mode, "filter": where}
+    request = SearchRequest(stages=asked, explain=True, k=10, **given)
+
+    restricted = search(whole, request, caller=caller(role)).results
+
+    assert [(hit.key, hit.score, hit.text, hit.explanation) for hit in restricted] == [
+        (hit.key, hit.score, hit.text, hit.explanation) for hit in search(parts[role], request).results
+    ]
+
+
+@pytest.mark.parametrize("role", ["masked", "hashed"])
+def test_a_masked_column_cannot_be_ranked_by(masked: Snapshot, role: str) -> None:
+    stages = Stages(decay=Decay(column="size", scale=1, origin=4))
+
+    with pytest.raises(RequestError, match="size is masked for you and cannot be ranked by") as raised:
+        answer(masked, caller(role), vector=unit(1), stages=stages)
+
+    assert (raised.value.field, raised.value.code) == ("decay.column", "decay_masked_column")
+    assert len(answer(masked, caller("titled"), vector=unit(1), stages=stages).results) == 2
+
+
+def test_vectors_of_masked_text_take_no_part_in_diversity(masked: Snapshot) -> None:
+    # By its title row 2 is like row 1; for who may not see titles, nothing is known of either's first chunk.
+    request: dict[str, Any] = {"query": "pumps else", "mode": "keyword", "explain": True}
+    stages = Stages(diversify=Diversify())
+
+    def similarities(role: str) -> list[float]:
+        made = [hit.explanation for hit in answer(masked, caller(role), stages=stages, **request).results]
+        parts = [why.stages["diversify"] for why in made if why is not None]
+        return [part.similarity for part in parts if isinstance(part, Diversified)]
+
+    assert max(similarities("hashed")) > 0.9
+    assert similarities("titled") == [0.0, 0.0, 0.0]
 
 
 def test_a_plan_does_not_tell_how_long_masked_text_is(masked: Snapshot) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from indexer.embedding import load_embedder
 from retrieval.errors import DeadlineExceeded, FilterError, RequestError
+from retrieval.explanation import Explanation
 from retrieval.request import Fusion, SearchRequest
-from retrieval.response import Explanation
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
 from tests.retrieval.conftest import WORDS, Shelf

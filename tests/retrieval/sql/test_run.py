@@ -28,15 +28,15 @@ NAN, INF = float("nan"), float("inf")
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snapshot]:
     """One row of each kind of trouble, over two segments."""
-    columns = ["colour", "size", "price", "ratio", "seen", "tags"]
+    columns = ["colour", "size", "amount", "price", "at", "tags"]
     library = Library(tmp_path_factory.mktemp("typed"), spec_of(columns=columns))
     library.add(
-        Doc(id=1, title="One", bodies=("a first ", "chunk"), vectors=(None, None), price=Decimal("1.10"), seen=NOON),
-        Doc(id=2, colour="blue", size=7, price=Decimal("2.20"), ratio=0.5, tags=("x", "y")),
+        Doc(id=1, title="One", bodies=("a first ", "chunk"), vectors=(None, None), amount=Decimal("1.10"), at=NOON),
+        Doc(id=2, colour="blue", size=7, amount=Decimal("2.20"), price=0.5, tags=("x", "y")),
     )
     library.add(
-        Doc(id=3, colour="blue", size=None, ratio=NAN, seen=NOON.replace(year=2025)),
-        Doc(id=4, colour=None, size=2**31 - 1, price=Decimal("-0.30"), ratio=-0.0),
+        Doc(id=3, colour="blue", size=None, price=NAN, at=NOON.replace(year=2025)),
+        Doc(id=4, colour=None, size=2**31 - 1, amount=Decimal("-0.30"), price=-0.0),
     )
     with library.open() as snapshot:
         yield snapshot
@@ -51,17 +51,17 @@ def test_a_star_is_the_stored_columns_and_the_whole_text_fields(typed: Snapshot)
 
 
 def test_columns_have_the_names_and_types_of_what_is_selected(typed: Snapshot) -> None:
-    text = "SELECT Size, size + 1 AS More, price * 2, seen, tags, max(ratio), count(*) n FROM docs"
-    with_groups = text + " GROUP BY size, price, seen, tags"
+    text = "SELECT Size, size + 1 AS More, amount * 2, at, tags, max(price), count(*) n FROM docs"
+    with_groups = text + " GROUP BY size, amount, at, tags"
     assert refusal(typed, with_groups).message == "tags is an ARRAY<STRING>: it cannot be grouped by"
 
-    answer = ask(typed, "SELECT Size, size + 1 AS More, price * 2, seen, tags, `body` FROM docs LIMIT 0")
+    answer = ask(typed, "SELECT Size, size + 1 AS More, amount * 2, at, tags, `body` FROM docs LIMIT 0")
 
     assert answer.columns == (
         SqlColumn(name="size", type="BIGINT"),
         SqlColumn(name="More", type="BIGINT"),
-        SqlColumn(name="price * 2", type="DECIMAL(11, 2)"),
-        SqlColumn(name="seen", type="TIMESTAMP"),
+        SqlColumn(name="amount * 2", type="DECIMAL(11, 2)"),
+        SqlColumn(name="at", type="TIMESTAMP"),
         SqlColumn(name="tags", type="ARRAY<STRING>"),
         SqlColumn(name="body", type="STRING"),
     )
@@ -69,7 +69,7 @@ def test_columns_have_the_names_and_types_of_what_is_selected(typed: Snapshot) -
 
 
 def test_aggregates_skip_null_keep_decimals_and_take_nan_for_the_largest(typed: Snapshot) -> None:
-    aggregates = "sum(price), avg(price), min(ratio), max(ratio), count(ratio), max(seen), sum(size), min(colour)"
+    aggregates = "sum(amount), avg(amount), min(price), max(price), count(price), max(at), sum(size), min(colour)"
 
     answer = ask(typed, f"SELECT {aggregates} FROM docs")
 
@@ -82,7 +82,7 @@ def test_aggregates_skip_null_keep_decimals_and_take_nan_for_the_largest(typed: 
 
 
 def test_over_nothing_there_is_one_row_of_nulls_and_zeros_but_no_group(typed: Snapshot) -> None:
-    assert ask(typed, "SELECT count(*), count(size), sum(size), max(seen) FROM docs WHERE id < 0").rows == [
+    assert ask(typed, "SELECT count(*), count(size), sum(size), max(at) FROM docs WHERE id < 0").rows == [
         (0, 0, None, None)
     ]
     assert ask(typed, "SELECT colour, count(*) FROM docs WHERE id < 0 GROUP BY colour").rows == []
@@ -101,8 +101,8 @@ def test_null_and_nan_are_groups(typed: Snapshot) -> None:
         ("red", 1),
         ("blue", 2),
     ]
-    ratios = ask(typed, "SELECT DISTINCT ratio IS NULL, ratio FROM docs ORDER BY ratio DESC NULLS LAST").rows
-    assert [(missing, str(value)) for missing, value in ratios] == [
+    prices = ask(typed, "SELECT DISTINCT price IS NULL, price FROM docs ORDER BY price DESC NULLS LAST").rows
+    assert [(missing, str(value)) for missing, value in prices] == [
         (False, "nan"),
         (False, "0.5"),
         (False, "-0.0"),

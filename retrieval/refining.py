@@ -1,0 +1,241 @@
+"""The stages after fusion on one list of candidates: rerank, decay, diversify; see :mod:`retrieval.stages`.
+
+Whatever a stage looks at is what the caller sees: passages without hidden text, vectors of chunks without it, and no
+masked column.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.embedding import normalised
+from retrieval import bitmap
+from retrieval.cross_encoder import load_reranker
+from retrieval.decay import factors, weighed
+from retrieval.decay_column import DecayColumn
+from retrieval.diversity import pick
+from retrieval.errors import DeadlineExceeded, RequestError
+from retrieval.explanation import Decayed, Diversified, Explanation, Reranked, StagePart
+from retrieval.policies import Sight
+from retrieval.ranking import Ranked, ties_by_key
+from retrieval.request import SearchRequest
+from retrieval.rerank import Reranker, raw_scores, sigmoid
+from retrieval.rows import passage
+from retrieval.scaling import relative
+from retrieval.segments import Key, keys_at
+from retrieval.snapshot import Snapshot
+from retrieval.stages import Decay, StageName
+from retrieval.stopwatch import Stopwatch
+
+Indices = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+Parts = dict[int, dict[StageName, StagePart]]
+"""By a candidate's place in the list that the first stage got: what each stage made of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Candidates, best first, ``(n,)`` each: segment ``places``, ``positions``, ``scores``, and where each ``came``."""
+
+    places: Indices
+    positions: Indices
+    scores: Scores
+    came: Indices
+
+    @classmethod
+    def of(cls, ranked: Ranked) -> Pool:
+        """Return the candidates of a ranked list."""
+        return cls(
+            np.array(ranked.places, dtype=np.int64),
+            np.array(ranked.positions, dtype=np.int64),
+            np.array(ranked.scores, dtype=np.float64),
+            np.arange(len(ranked)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.came)
+
+    def take(self, order: Indices, scores: Scores | None = None) -> Pool:
+        """Return the candidates of ``order`` (indices), with other ``scores``, in the old order, if they are given."""
+        scores = self.scores if scores is None else scores
+        return Pool(self.places[order], self.positions[order], scores[order], self.came[order])
+
+    def ranked(self) -> Ranked:
+        """Return the candidates as a ranked list."""
+        return Ranked(self.places.tolist(), self.positions.tolist(), self.scores.tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refiner:
+    """The stages of one request, checked; made by :func:`refiner_of`."""
+
+    snapshot: Snapshot
+    request: SearchRequest
+    sight: Sight
+    reranker: Reranker | None
+    column: DecayColumn | None
+    parts: Parts = field(default_factory=dict)
+
+    def refine(
+        self, ranked: Ranked, explanations: Sequence[Explanation] | None, watch: Stopwatch
+    ) -> tuple[Ranked, list[Explanation] | None]:
+        """Return the first ``k`` of ``ranked`` after every stage, and with ``explanations`` what each stage did.
+
+        Raises DeadlineExceeded and RerankError.
+        """
+        pool = Pool.of(ranked)
+        for name, depth in self.request.stages.depths(self.request.k).items():
+            if self.request.deadline is not None and time.monotonic() > self.request.deadline:
+                raise DeadlineExceeded(f"the deadline passed before the stage {name}; give it more time")
+            pool = self._run(name, pool.take(np.arange(min(depth, len(pool)))))
+            watch.lap(name)
+        pool = pool.take(np.arange(min(self.request.k, len(pool))))
+        if explanations is None:
+            return pool.ranked(), None
+        explained = [Explanation(legs=explanations[at].legs, stages=self.parts[at]) for at in pool.came.tolist()]
+        return pool.ranked(), explained
+
+    def _run(self, name: StageName, pool: Pool) -> Pool:
+        if not len(pool):
+            return pool
+        match name:
+            case "rerank":
+                return self._rerank(pool)
+            case "decay":
+                return self._decay(pool)
+            case "diversify":
+                return self._diversify(pool)
+
+    def _rerank(self, pool: Pool) -> Pool:
+        assert self.reranker is not None
+        views, spec, hidden = self.snapshot.views, self.snapshot.spec, self.sight.hidden_text
+        passages = [
+            passage(views[place].segment, spec, position, hidden)
+            for place, position in zip(pool.places.tolist(), pool.positions.tolist(), strict=True)
+        ]
+        raw = raw_scores(self.reranker, self.request.text or "", passages, deadline=self.request.deadline)
+        scores = sigmoid(raw)
+        if self.request.explain:
+            told = _lines(pool.scores, raw, scores)
+            parts = [
+                Reranked(rank_before=rank, score_before=before, raw_score=raw_score, score=score)
+                for rank, (before, raw_score, score) in enumerate(told, start=1)
+            ]
+            self._note("rerank", pool, parts)
+        return self._reordered(pool, scores)
+
+    def _decay(self, pool: Pool) -> Pool:
+        decay = self.request.stages.decay
+        assert decay is not None
+        distance, factor = self._factors(pool, decay)
+        relevance = relative(pool.scores)
+        scores = weighed(relevance, factor, decay.weight)
+        if self.request.explain:
+            told = _lines(pool.scores, relevance, distance, factor, scores)
+            parts = [
+                Decayed(
+                    rank_before=rank,
+                    score_before=before,
+                    relevance=relevant,
+                    distance=far if math.isfinite(far) else None,
+                    factor=factor_,
+                    weight=decay.weight,
+                    score=score,
+                )
+                for rank, (before, relevant, far, factor_, score) in enumerate(told, start=1)
+            ]
+            self._note("decay", pool, parts)
+        return self._reordered(pool, scores)
+
+    def _factors(self, pool: Pool, decay: Decay) -> tuple[Scores, Scores]:
+        """Return how far each candidate is from the origin (NaN: unknown), and its factor."""
+        column = self.column
+        if column is None:  # no segment has it yet: NULL in every row
+            unknown = np.full(len(pool), np.nan)
+            return unknown, factors(unknown, decay.kind, scale=1.0, midpoint=decay.midpoint)
+        distance = column.distances(self.snapshot.views, pool.places, pool.positions)
+        return distance, factors(distance, decay.kind, scale=column.scale, midpoint=decay.midpoint)
+
+    def _diversify(self, pool: Pool) -> Pool:
+        asked = self.request.stages.diversify
+        assert asked is not None
+        relevance = relative(pool.scores)
+        picked = pick(relevance, self._vectors(pool), self.request.k, diversity=asked.diversity)
+        chosen = pool.take(picked.order)
+        if self.request.explain:
+            told = _lines(picked.order + 1, chosen.scores, relevance[picked.order], picked.similarity, picked.mmr)
+            parts = [
+                Diversified(
+                    rank_before=rank,
+                    score_before=before,
+                    relevance=relevant,
+                    similarity=similarity,
+                    diversity=asked.diversity,
+                    penalty=asked.diversity * similarity,
+                    mmr=mmr,
+                )
+                for rank, before, relevant, similarity, mmr in told
+            ]
+            self._note("diversify", chosen, parts)
+        return chosen
+
+    def _vectors(self, pool: Pool) -> npt.NDArray[np.float32]:
+        """Return the chunks' vectors at unit length, ``(n, dim)``; zero where there is none, or none to be seen."""
+        vectors = np.zeros((len(pool), self.snapshot.dim or 1), np.float32)
+        for place in np.unique(pool.places).tolist():
+            mine = np.flatnonzero(pool.places == place)
+            segment, positions = self.snapshot.views[place].segment, pool.positions[mine]
+            usable = bitmap.contains(segment.embedded, positions)
+            if self.sight.hidden_text:
+                usable &= ~bitmap.contains(segment.chunks_with_text(self.sight.hidden_text), positions)
+            vectors[mine[usable]] = segment.vectors[positions[usable]]
+        return normalised(vectors)
+
+    def _reordered(self, pool: Pool, scores: Scores) -> Pool:
+        """Return the candidates by ``scores``, ties by key."""
+        order = (-scores).argsort(kind="stable")
+        ordered = scores[order]
+        if (ordered[1:] == ordered[:-1]).any():
+            order = ties_by_key(order, ordered, len(order), lambda tied: self._keys(pool, tied))
+        return pool.take(order, scores)
+
+    def _keys(self, pool: Pool, at: Indices) -> list[Key]:
+        return keys_at(self.snapshot.views, self.snapshot.spec, pool.places[at].tolist(), pool.positions[at].tolist())
+
+    def _note(self, name: StageName, pool: Pool, parts: Sequence[StagePart]) -> None:
+        """Keep what a stage made of each candidate of ``pool``."""
+        for came, part in zip(pool.came.tolist(), parts, strict=True):
+            self.parts.setdefault(came, {})[name] = part
+
+
+def _lines(*columns: npt.NDArray[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield the arrays' items side by side, as Python's numbers."""
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def refiner_of(snapshot: Snapshot, request: SearchRequest, sight: Sight, reranker: Reranker | None) -> Refiner:
+    """Return what runs the request's stages; without a ``reranker`` the process's own is taken, loaded if need be.
+
+    Raises RequestError for stages that the collection or the caller cannot have, and RerankError.
+    """
+    column = None
+    decay: Decay | None = request.stages.decay
+    if decay is not None:
+        column = DecayColumn.of(decay, snapshot.spec, snapshot.schema, sight, datetime.now(UTC))
+    if request.stages.rerank is not None:
+        if snapshot.spec.rerank is None:
+            raise RequestError(
+                "this collection has no reranking model",
+                field="rerank",
+                hint="leave it out, or name one in the collection's spec: rerank: {model: ...}",
+            )
+        reranker = reranker or load_reranker(snapshot.spec.rerank)
+    return Refiner(snapshot=snapshot, request=request, sight=sight, reranker=reranker, column=column)
