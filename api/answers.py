@@ -1,4 +1,4 @@
-"""What the server sends, in the shapes of :mod:`api.models`, and the response that carries it."""
+"""What the server sends, in the shapes of :mod:`api.models.answers`, and the response that carries it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.attention import held_answer, retention_used, standing_failure, warnings_of
 from api.encoding import encode
 from api.freshness import age_seconds
-from api.models import FailureAnswer, SourceAnswer, StatusAnswer, SyncAnswer
+from api.models.answers import FailureAnswer, SourceAnswer, StatusAnswer, SyncAnswer
 from api.watcher import Failure, View, Watcher
 from indexer.catalog import CatalogState, Heartbeat
 from retrieval.explanation import Explanation

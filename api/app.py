@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from api import routes_collections, routes_health, routes_search, routes_sql
 from api.documented import ANY_PROBLEM
 from api.logs import Logger
-from api.models import ProblemAnswer, SearchBody, SqlBody
+from api.models.answers import ProblemAnswer
+from api.models.requests import SearchBody, SqlBody
 from api.operations import Operations, problem_response
 from api.problems import Problem
 from api.service import Service

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from api.freshness import known_complete_at
-from api.models import HeldAnswer
+from api.models.answers import HeldAnswer
 from indexer.catalog import CatalogState, Heartbeat, SyncFailure
 from indexer.hold import sentence
 

@@ -13,7 +13,7 @@ from api.audit.log import AuditLog
 from api.audit.record import Actor, Decision, Intent, Outcome, Secret
 from api.errors import AuditUnavailable
 from api.identity.access import ANONYMOUS
-from api.models import SearchBody, SqlBody
+from api.models.requests import SearchBody, SqlBody
 from api.operation import Operation, route_of
 from api.problems import AUDIT_UNAVAILABLE, RETRY_AFTER, Problem
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from api.models import ProblemAnswer
+from api.models.answers import ProblemAnswer
 from api.problems import AUDIT_UNAVAILABLE, IDENTITY_UNAVAILABLE, MEDIA_TYPE, QUOTA, UNAUTHENTICATED, Kind
 
 

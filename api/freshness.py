@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from api.models import MinVersion
+from api.models.requests import MinVersion
 from indexer.catalog import Heartbeat, SourcePosition
 
 

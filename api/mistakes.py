@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.models import Body, DecayBody, DiversifyBody, FusionBody, MinVersion, RerankBody, Weights
+from api.models.requests import Body, DecayBody, DiversifyBody, FusionBody, MinVersion, RerankBody, Weights
 from api.problems import INVALID, NOT_JSON, Mistake, Problem, did_you_mean
 
 MAX_MISTAKES = 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 from api.loading import Models
 from indexer.errors import RerankError
 from indexer.spec import RerankSpec
-from retrieval.cross_encoder import load_reranker
-from retrieval.rerank import Reranker
+from retrieval.refine.cross_encoder import load_reranker
+from retrieval.refine.rerank import Reranker
 
 
 class Rerankers(Models[RerankSpec, Reranker]):

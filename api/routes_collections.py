@@ -13,7 +13,7 @@ from api.answers import json_response, state_of, status_answer
 from api.direct import DirectRoute
 from api.documented import problems_of_callers
 from api.identity.access import Access
-from api.models import CollectionAnswer, CollectionsAnswer, FreshnessAnswer, RowAnswer, StatusAnswer
+from api.models.answers import CollectionAnswer, CollectionsAnswer, FreshnessAnswer, RowAnswer, StatusAnswer
 from api.operation import operation_of
 from api.problems import COLLECTION_NOT_FOUND, DEADLINE, FORBIDDEN, INVALID, NOT_READY, OVERLOADED, ROW_NOT_FOUND
 from api.running import answered

@@ -14,7 +14,7 @@ from api.answers import json_response
 from api.direct import DirectRoute
 from api.documented import problems_of_callers
 from api.metrics import CONTENT_TYPE
-from api.models import HealthAnswer, VersionAnswer
+from api.models.answers import HealthAnswer, VersionAnswer
 from api.problems import FORBIDDEN, KINDS, NO_SUCH_ROUTE, Problem
 from api.service import Service, service_of
 from indexer.format.records import FORMAT_VERSION

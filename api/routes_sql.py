@@ -13,7 +13,8 @@ from api.bodies import read_json_bytes
 from api.direct import DirectRoute
 from api.documented import body_described, problems_of_callers
 from api.mistakes import body_of
-from api.models import SqlAnswerBody, SqlBody
+from api.models.answers import SqlAnswerBody
+from api.models.requests import SqlBody
 from api.operation import operation_of
 from api.problems import (
     COLLECTION_NOT_FOUND,

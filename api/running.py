@@ -16,7 +16,7 @@ from api.errors import PoolFull
 from api.identity.access import Access
 from api.identity.control import Action
 from api.mistakes import invalid
-from api.models import FreshBody
+from api.models.requests import FreshBody
 from api.operation import Operation
 from api.problems import (
     COLLECTION_NOT_FOUND,
@@ -37,8 +37,8 @@ from api.watcher import View, Watcher
 from indexer.errors import EmbeddingError, RerankError
 from retrieval.errors import DeadlineExceeded, FilterError, RequestError, SnapshotClosed
 from retrieval.policies import Caller
+from retrieval.refine.rerank import Reranker
 from retrieval.request import SearchRequest
-from retrieval.rerank import Reranker
 from retrieval.snapshot import Snapshot
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
 from api.mistakes import invalid
-from api.models import SearchBody
+from api.models.requests import SearchBody
 from api.problems import ROW_NOT_FOUND, Mistake, Problem
 from api.running import Found, Models, answer_in_time, as_problems, on_newest
 from api.service import Service
@@ -21,12 +21,12 @@ from api.watcher import View, Watcher
 from indexer.format.keys import parse_key
 from retrieval.errors import DeadlineExceeded
 from retrieval.policies import Caller
+from retrieval.refine.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
 from retrieval.request import DEFAULT_FUSION, Fusion, SearchRequest
 from retrieval.response import Hit, SearchResponse
 from retrieval.rows import get_row
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
-from retrieval.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
 
 
 async def search_in_time(

@@ -11,7 +11,7 @@ from api.answers import source_answer
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
-from api.models import SqlBody
+from api.models.requests import SqlBody
 from api.running import Found, Models, answer_in_time, as_problems
 from api.searching import key_answer, rounded
 from api.service import Service

@@ -21,7 +21,7 @@ from api.identity.identity import Identity
 from api.identity.keys import credentials_named
 from api.logs import Logger, open_log
 from api.metrics import Metrics
-from api.models import StatusAnswer
+from api.models.answers import StatusAnswer
 from api.operation import operation_of
 from api.pool import SearchPool
 from api.quotas import Quotas

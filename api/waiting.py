@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from api.answers import source_answer
 from api.freshness import age_seconds, reaches
-from api.models import FreshBody, MinVersion
+from api.models.requests import FreshBody, MinVersion
 from api.problems import COLLECTION_NOT_FOUND, NOT_READY, RETRY_AFTER, TOO_OLD, Mistake, Problem
 from api.watcher import View, Watcher
 from retrieval.snapshot import Snapshot

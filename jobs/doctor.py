@@ -201,7 +201,7 @@ def _model(name: str, _: Settings) -> Finding:
 
 
 def _reranker(spec: RerankSpec, _: Settings) -> Finding:
-    from retrieval.cross_encoder import load_reranker
+    from retrieval.refine.cross_encoder import load_reranker
 
     reranker = load_reranker(spec)
     started = time.perf_counter()

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.output import cell, table
-from retrieval.stages import STAGE_NAMES
+from retrieval.refine.stages import STAGE_NAMES
 
 PASSAGE_CHARS = 220
 

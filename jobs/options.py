@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from retrieval.stages import Decay, Stages
+    from retrieval.refine.stages import Decay, Stages
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -53,7 +53,7 @@ def lifetime(text: str | None, option: str) -> timedelta | None:
 
 def stages(rerank: int | None, decay: str | None, diversify: float | None) -> Stages:
     """Return the stages after fusion that ``--rerank``, ``--decay`` and ``--diversify`` ask for."""
-    from retrieval.stages import NO_STAGES, Diversify, Rerank, Stages
+    from retrieval.refine.stages import NO_STAGES, Diversify, Rerank, Stages
 
     if rerank is None and decay is None and diversify is None:
         return NO_STAGES
@@ -66,7 +66,7 @@ def stages(rerank: int | None, decay: str | None, diversify: float | None) -> St
 
 def _decay(text: str) -> Decay:
     """Return what ``COLUMN=SCALE`` and further ``NAME=VALUE``, parted by commas, ask for."""
-    from retrieval.stages import Decay
+    from retrieval.refine.stages import Decay
 
     (column, scale), *more = parameters(text.split(","), "--decay").items()
     known = ("kind", "offset", "midpoint", "weight", "origin", "depth")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from api.attention import duration, failed_ago, held_answer, retention_used, standing_failure, warnings_of
 from api.freshness import age_seconds, known_complete_at
-from api.models import HeldAnswer
+from api.models.answers import HeldAnswer
 from indexer.catalog import Catalog, SyncFailure
 from indexer.format.records import IndexKind, SegmentRecord
 from indexer.letters import read_letters

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from retrieval.fusion import Contribution
-from retrieval.stages import StageName
+from retrieval.refine.stages import StageName
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,8 +23,8 @@ class Reranked:
 class Decayed:
     """What the decay made of a hit: ``score = relevance * (1 - weight + weight * factor)``.
 
-    ``relevance`` is the score before on the scale of :mod:`retrieval.scaling`; ``distance`` is from the origin, less
-    the offset, in seconds or numbers, and None where the row has no (finite) value.
+    ``relevance`` is the score before on the scale of :mod:`retrieval.refine.scaling`; ``distance`` is from the origin,
+    less the offset, in seconds or numbers, and None where the row has no (finite) value.
     """
 
     rank_before: int

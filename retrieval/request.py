@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from retrieval.errors import RequestError
 from retrieval.fusion import FusionKind
-from retrieval.stages import NO_STAGES, Stages
+from retrieval.refine.stages import NO_STAGES, Stages
 
 Mode = Literal["hybrid", "vector", "keyword"]
 MAX_K = 1000

@@ -18,9 +18,9 @@ from retrieval.keyword_leg import KeywordSearch
 from retrieval.passing import Passing
 from retrieval.policies import ANYONE, Caller, Sight
 from retrieval.ranking import NOTHING, Candidates, Ranked, rank, row_ids
-from retrieval.refining import Refiner, refiner_of
+from retrieval.refine.refiner import Refiner, refiner_of
+from retrieval.refine.rerank import Reranker
 from retrieval.request import FUSION_DEPTH, Mode, SearchRequest, query_vector, unknown_names
-from retrieval.rerank import Reranker
 from retrieval.response import Effort, Hits, Plan, SearchResponse
 from retrieval.rows import field_names
 from retrieval.segments import Key, keys_at

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from api.freshness import age_seconds, known_complete_at, reaches
-from api.models import MinVersion
+from api.models.requests import MinVersion
 from indexer.catalog import Heartbeat, SourcePosition
 from tests.api.conftest import Serve, until
 from tests.api.library import EPOCH, Library, book

@@ -10,7 +10,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from api.models import SearchBody, SqlBody
+from api.models.requests import SearchBody, SqlBody
 from retrieval.sql import parse_statement
 
 

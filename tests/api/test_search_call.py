@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.models import SearchBody
+from api.models.requests import SearchBody
 from api.searching import hits_in_time, search_request
 from retrieval.errors import DeadlineExceeded
 from retrieval.response import Hit

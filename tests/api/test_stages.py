@@ -22,8 +22,8 @@ from api.logs import open_log
 from api.server import serving
 from indexer.apply import apply
 from indexer.spec import CollectionSpec, RerankSpec
-from retrieval.cross_encoder import WordOverlap
-from retrieval.rerank import Reranker
+from retrieval.refine.cross_encoder import WordOverlap
+from retrieval.refine.rerank import Reranker
 from tests.api.conftest import WAIT_SECONDS, LogLines, Serve, client_of, settings_for, until
 from tests.api.library import ANIMALS, Library, book
 from tests.models import cross_encoder_folder

@@ -21,7 +21,7 @@ import pytest
 from pydantic import BaseModel
 
 from api.audit.settings import AuditSettings
-from api.models import MinVersion, SearchBody
+from api.models.requests import MinVersion, SearchBody
 from api.settings import IdentitySettings, SearchSettings, ServeSettings, ServingSettings
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import pytest
 import typer
 
 from jobs.options import stages
-from retrieval.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
+from retrieval.refine.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
 
 
 def test_without_the_options_there_are_no_stages() -> None:

@@ -19,12 +19,12 @@ from retrieval.errors import FilterError, RequestError
 from retrieval.explanation import Diversified
 from retrieval.filter import CompiledFilter, compile_filter
 from retrieval.policies import ANYONE, OPERATOR, WHOLE, Caller, Sight, check_policies
+from retrieval.refine.stages import Decay, Diversify, Rerank, Stages
 from retrieval.request import SearchRequest
 from retrieval.response import SearchResponse
 from retrieval.rows import get_row
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
-from retrieval.stages import Decay, Diversify, Rerank, Stages
 from tests.retrieval.conftest import WORDS, Shelf, random_docs
 from tests.retrieval.library import DIM, Doc, Library, nearest, spec_of, unit
 

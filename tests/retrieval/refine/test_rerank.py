@@ -12,9 +12,9 @@ import pytest
 
 from indexer.errors import RerankError
 from indexer.spec import RerankSpec
-from retrieval.cross_encoder import WORDS, SentenceTransformersReranker, load_reranker
 from retrieval.errors import DeadlineExceeded
-from retrieval.rerank import Reranker, raw_scores, sigmoid
+from retrieval.refine.cross_encoder import WORDS, SentenceTransformersReranker, load_reranker
+from retrieval.refine.rerank import Reranker, raw_scores, sigmoid
 from tests.models import cross_encoder_folder
 
 KNOWN = ("solar", "panel", "heat", "pump", "grid")

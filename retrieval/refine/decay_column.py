@@ -11,12 +11,12 @@ import numpy.typing as npt
 import polars as pl
 
 from indexer.spec import CollectionSpec
-from retrieval.decay import Floats, distances, seconds
 from retrieval.errors import RequestError
 from retrieval.policies import Sight
+from retrieval.refine.decay import Floats, distances, seconds
+from retrieval.refine.stages import Decay
 from retrieval.request import unknown_names
 from retrieval.segments import SegmentView
-from retrieval.stages import Decay
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

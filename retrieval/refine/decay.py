@@ -10,7 +10,7 @@ All three are 1 up to ``offset`` and ``midpoint`` at ``offset + scale``. They ar
 and OpenSearch's ``function_score`` (origin, scale, offset, decay) and Qdrant's ``exp_decay``, ``gauss_decay`` and
 ``lin_decay`` (target, scale, midpoint), written without logarithms. Distances count in both directions.
 
-    score = r * (1 - weight + weight * factor),   r the score before on the scale of :mod:`retrieval.scaling`
+    score = r * (1 - weight + weight * factor),   r the score before on the scale of :mod:`retrieval.refine.scaling`
 
 ``weight`` 1 multiplies by the whole factor; with 0.3 the oldest row keeps 0.7 of its relevance.
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from indexer.errors import RerankError
 from indexer.spec import RerankSpec
 from indexer.vendor import Device, load_model, plain_tokenizer
-from retrieval.rerank import Reranker
+from retrieval.refine.rerank import Reranker
 
 WORDS = "words:overlap"
 LONGEST_WINDOW = 8192

@@ -4,7 +4,7 @@
 
 Maximal marginal relevance: Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents
 and producing summaries", SIGIR 1998, whose lambda is 1 - diversity; OpenSearch and Qdrant call it ``diversity`` too.
-r is the relevance on the scale of :mod:`retrieval.scaling`.
+r is the relevance on the scale of :mod:`retrieval.refine.scaling`.
 
 Edge cases: the first pick is the most relevant row, whatever the diversity, since nothing is picked before it. A row
 without a vector is like none and none is like it: its similarity is 0 (Qdrant leaves such rows out, which would lose

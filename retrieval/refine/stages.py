@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal, get_args
 
-from retrieval.decay import DecayKind, seconds
 from retrieval.errors import RequestError
+from retrieval.refine.decay import DecayKind, seconds
 
 StageName = Literal["rerank", "decay", "diversify"]
 STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
@@ -23,7 +23,7 @@ MAX_DEPTH = 1000
 class Rerank:
     """Let the collection's cross-encoder score the first ``depth`` rows anew (50, or ``k`` if that is more).
 
-    See :mod:`retrieval.rerank`.
+    See :mod:`retrieval.refine.rerank`.
     """
 
     depth: int | None = None
@@ -34,7 +34,7 @@ class Rerank:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decay:
-    """Let scores fall with the distance of a stored column's value from ``origin``; see :mod:`retrieval.decay`.
+    """Let scores fall with the distance of a stored column's value from ``origin``; see :mod:`retrieval.refine.decay`.
 
     Of a date or timestamp ``scale`` and ``offset`` are durations (``"30d"``, or a timedelta) and ``origin`` is the
     request's time, or an ISO 8601 text or datetime; those without a zone are UTC. Of a number all three are numbers,
@@ -68,7 +68,7 @@ class Decay:
 class Diversify:
     """Pick rows that are unlike those before them, of the first ``depth`` (100, or ``k`` if that is more).
 
-    ``diversity`` 0 is the order as it is, 1 looks at nothing but difference; see :mod:`retrieval.diversity`.
+    ``diversity`` 0 is the order as it is, 1 looks at nothing but difference; see :mod:`retrieval.refine.diversity`.
     """
 
     diversity: float = 0.5

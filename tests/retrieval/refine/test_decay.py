@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.decay import DecayKind, distances, factors, seconds, weighed
+from retrieval.refine.decay import DecayKind, distances, factors, seconds, weighed
 
 DAYS = np.array([0.0, 10.0, 30.0, 45.0, 60.0, 90.0])
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from retrieval.errors import DeadlineExceeded, RequestError
 from retrieval.explanation import Decayed, Diversified, Explanation, Reranked
 from retrieval.policies import ANYONE, Caller
-from retrieval.refining import refiner_of
+from retrieval.refine.refiner import refiner_of
+from retrieval.refine.stages import Decay, Diversify, Rerank, Stages
 from retrieval.request import Fusion, SearchRequest
 from retrieval.response import Hit
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
-from retrieval.stages import Decay, Diversify, Rerank, Stages
 from retrieval.stopwatch import Stopwatch
 from tests.models import cross_encoder_folder
 from tests.retrieval.conftest import WORDS, random_docs

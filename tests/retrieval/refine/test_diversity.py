@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.diversity import pick
+from retrieval.refine.diversity import pick
 
 Vectors = npt.NDArray[np.float32]
 

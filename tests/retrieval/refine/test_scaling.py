@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.scaling import relative
+from retrieval.refine.scaling import relative
 
 scores = st.lists(st.integers(-20, 20).map(lambda n: n / 4), min_size=1, max_size=20)
 

@@ -1,4 +1,4 @@
-"""The stages after fusion on one list of candidates: rerank, decay, diversify; see :mod:`retrieval.stages`.
+"""The stages after fusion on one list of candidates: rerank, decay, diversify; see :mod:`retrieval.refine.stages`.
 
 Whatever a stage looks at is what the caller sees: passages without hidden text, vectors of chunks without it, and no
 masked column.
@@ -18,21 +18,21 @@ import numpy.typing as npt
 
 from indexer.embedding import normalised
 from retrieval import bitmap
-from retrieval.cross_encoder import load_reranker
-from retrieval.decay import factors, weighed
-from retrieval.decay_column import DecayColumn
-from retrieval.diversity import pick
 from retrieval.errors import DeadlineExceeded, RequestError
 from retrieval.explanation import Decayed, Diversified, Explanation, Reranked, StagePart
 from retrieval.policies import Sight
 from retrieval.ranking import Ranked, ties_by_key
+from retrieval.refine.cross_encoder import load_reranker
+from retrieval.refine.decay import factors, weighed
+from retrieval.refine.decay_column import DecayColumn
+from retrieval.refine.diversity import pick
+from retrieval.refine.rerank import Reranker, raw_scores, sigmoid
+from retrieval.refine.scaling import relative
+from retrieval.refine.stages import Decay, StageName
 from retrieval.request import SearchRequest
-from retrieval.rerank import Reranker, raw_scores, sigmoid
 from retrieval.rows import passage
-from retrieval.scaling import relative
 from retrieval.segments import Key, keys_at
 from retrieval.snapshot import Snapshot
-from retrieval.stages import Decay, StageName
 from retrieval.stopwatch import Stopwatch
 
 Indices = npt.NDArray[np.int64]
