@@ -42,10 +42,13 @@ class FoundRows:
     @classmethod
     def passing(cls, passing: Passing) -> FoundRows:
         """Return the rows that pass, in no particular order."""
-        parts = []
+        parts: list[Part] = []
         for selection in passing.selections:
-            first = selection.segment.first_chunks
-            parts.append((selection.segment, first[bitmap.contains(selection.bits, first)]))
+            segment = selection.segment
+            if segment.one_chunk_rows:
+                parts.append((segment, selection.positions))
+            else:
+                parts.append((segment, segment.first_chunks[bitmap.contains(selection.bits, segment.first_chunks)]))
         return cls(parts)
 
     @classmethod

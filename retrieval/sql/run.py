@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -22,9 +22,10 @@ from retrieval.rows import passage, whole_field
 from retrieval.search import search
 from retrieval.segments import Key, OpenSegment, keys_of
 from retrieval.snapshot import Snapshot
+from retrieval.sql.evaluate import Budget, Values, evaluated, ordered, values_of
 from retrieval.sql.found import ROW, FoundRows
 from retrieval.sql.grouped import GroupPlan
-from retrieval.sql.outputs import Order, Output
+from retrieval.sql.outputs import Output
 from retrieval.sql.parameters import DEFAULT_ROWS
 from retrieval.sql.plan import SqlPlan, plan_of
 from retrieval.sql.rowwise import RowPlan
@@ -34,13 +35,7 @@ from retrieval.stopwatch import Stopwatch
 MAX_READ = 20_000_000
 """Most rows that one statement may read columns of: they are in memory together."""
 
-MAX_ANSWER_BYTES = 64 << 20
 NO_PARAMS: Mapping[str, object] = MappingProxyType({})
-_NUMBER = "\0number"
-_VALUE = "\0value"
-
-Values = list[list[Any]]
-"""A column's values, for each column of an answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,50 +130,50 @@ class _Run:
 
     def rows(self, rows: FoundRows, plan: RowPlan) -> tuple[Values, list[Key] | None, bool]:
         """Return the values to show, by column, the rows' keys, and whether there are more."""
-        chosen, truncated = self._cut(self._ordered(rows, plan))
-        rows = rows.take(chosen)
-        each = rows.each()
-        frame = self._frame(rows, plan.shows)
-        budget = _Budget(int(frame.estimated_size()))
-        shown = [self._shown(output, frame, each, budget) for output in plan.outputs]
+        numbers = self._ordered(rows, plan)
+        rows = rows.take(numbers[: self._wanted])
+        each, frame, budget = rows.each(), self._frame(rows, plan.shows), Budget()
+        reckoned = [output for output in plan.outputs if output.reading == "value"]
+        values = iter(values_of(frame.lazy(), reckoned, beside=ROW, budget=budget))
+        shown = [
+            next(values) if output.reading == "value" else self._shown(output, frame, each, budget)
+            for output in plan.outputs
+        ]
         keys = [key for segment, position in each for key in keys_of(segment, self._snapshot.spec, [position])]
-        return shown, keys, truncated
+        return shown, keys, self._is_cut(len(numbers))
 
     def groups(self, rows: FoundRows, plan: GroupPlan) -> tuple[Values, None, bool]:
         """Return the values to show, by column, and whether there are more."""
-        frame = self._frame(rows, plan.reads)
         made = [expression.alias(name) for name, expression in {**plan.keys, **plan.arguments}.items()]
         aggregates = [expression.alias(name) for name, expression in plan.aggregates.items()]
-        over = _evaluated(lambda: frame.select(ROW, *made))
+        over = self._frame(rows, plan.reads).lazy().select(ROW, *made)
         keys = list(plan.keys)
-        groups = _evaluated(
-            lambda: over.group_by(keys).agg(*aggregates) if keys else over.select(pl.len().alias(ROW), *aggregates)
-        )
-        self._check_time()
-        having = plan.having
-        if having is not None:
-            groups = _evaluated(lambda: groups.filter(having))
-        chosen, truncated = self._cut(
-            _sorted(groups.with_row_index(_NUMBER), plan.order, keys, _NUMBER, first=self._end + 1)
-        )
-        groups = groups[chosen]
-        _Budget(int(groups.estimated_size()))
-        return [_values(groups, output) for output in plan.outputs], None, truncated
+        groups = over.group_by(keys).agg(*aggregates) if keys else over.select(pl.len().alias(ROW), *aggregates)
+        if plan.having is not None:
+            groups = groups.filter(plan.having)
+        cut = self._cut(ordered(groups, plan.order, keys))
+        shown = values_of(cut, plan.outputs, beside=keys[0] if keys else ROW, budget=Budget())
+        return [column[: self._wanted] for column in shown], None, self._is_cut(len(shown[0]))
 
     def _ordered(self, rows: FoundRows, plan: RowPlan) -> Positions:
         """Return the numbers of the rows in the order that is asked for; without one, best first or by key."""
         if rows.scores is not None and not plan.order:
-            return np.arange(len(rows))
+            return np.arange(len(rows))[self._plan.offset :]
         keys = self._snapshot.spec.key
-        return _sorted(self._frame(rows, plan.orders | set(keys)), plan.order, keys, ROW, first=self._end + 1)
+        frame = self._frame(rows, plan.orders | set(keys)).lazy()
+        return evaluated(self._cut(ordered(frame, plan.order, keys)).select(ROW))[ROW].to_numpy()
 
     @property
-    def _end(self) -> int:
-        return self._plan.offset + (DEFAULT_ROWS if self._plan.limit is None else self._plan.limit)
+    def _wanted(self) -> int:
+        return DEFAULT_ROWS if self._plan.limit is None else self._plan.limit
 
-    def _cut(self, ordered: Positions) -> tuple[Positions, bool]:
-        """Return the part that is asked for, and whether the answer stops before the end unasked."""
-        return ordered[self._plan.offset : self._end], self._plan.limit is None and len(ordered) > self._end
+    def _is_cut(self, n: int) -> bool:
+        """Whether an answer stops unasked before the end of ``n`` rows."""
+        return self._plan.limit is None and n > self._wanted
+
+    def _cut(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the part that is asked for; without LIMIT one more, to know whether there are more."""
+        return frame.slice(self._plan.offset, self._wanted + (self._plan.limit is None))
 
     def _frame(self, rows: FoundRows, names: frozenset[str] | set[str]) -> pl.DataFrame:
         if names and len(rows) > MAX_READ:
@@ -190,11 +185,10 @@ class _Run:
         return rows.frame(names, self._plan.columns.by_name, self._check_time)
 
     def _shown(
-        self, output: Output, frame: pl.DataFrame, each: Sequence[tuple[OpenSegment, int]], budget: _Budget
+        self, output: Output, frame: pl.DataFrame, each: Sequence[tuple[OpenSegment, int]], budget: Budget
     ) -> list[Any]:
-        if output.reading == "value":
-            return _values(frame, output)
         if output.reading == "column":
+            budget.spend(int(frame[output.source].estimated_size()))
             return self._masked(output.source, frame[output.source].to_list())
         hidden, spec = self._sight.hidden_text, self._snapshot.spec
         shown: list[Any] = []
@@ -213,50 +207,3 @@ class _Run:
     def _check_time(self) -> None:
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise DeadlineExceeded("the deadline passed while the statement ran; give it more time, or fewer rows")
-
-
-class _Budget:
-    """What is left of an answer's size."""
-
-    def __init__(self, spent_bytes: int) -> None:
-        self._left = MAX_ANSWER_BYTES
-        self.spend(spent_bytes)
-
-    def spend(self, n_bytes: int) -> None:
-        """Take ``n_bytes`` off; raises FilterError beyond the limit."""
-        self._left -= n_bytes
-        if self._left < 0:
-            message = f"the answer would be larger than {MAX_ANSWER_BYTES >> 20} MiB"
-            raise FilterError(message, code="filter_limit", hint="select fewer columns, or give a LIMIT")
-
-
-def _sorted(frame: pl.DataFrame, order: Sequence[Order], ties: Sequence[str], number: str, *, first: int) -> Positions:
-    """Return ``number`` of the ``first`` rows of the frame in ``order``, equal ones by the columns ``ties``."""
-    names = [f"\0by{place}" for place in range(len(order))]
-    made = [entry.expression.alias(name) for name, entry in zip(names, order, strict=True)]
-    ordered = frame.lazy().select(number, *made, *ties)
-    if names or ties:
-        ordered = ordered.sort(
-            [*names, *ties],
-            descending=[entry.descending for entry in order] + [False] * len(ties),
-            nulls_last=[not entry.nulls_first for entry in order] + [True] * len(ties),
-        )
-    return _evaluated(lambda: ordered.head(first).collect())[number].to_numpy().astype(np.int64)
-
-
-def _values(frame: pl.DataFrame, output: Output) -> list[Any]:
-    value = output.expression
-    assert value is not None
-    # Beside a column of the frame, a constant becomes as long as the frame.
-    return _evaluated(lambda: frame.select(frame.columns[0], value.alias(_VALUE)))[_VALUE].to_list()
-
-
-def _evaluated(make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-    try:
-        return make()
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).partition("\n")[0]
-        if "i128" in reason:
-            hint = "write sum(CAST(... AS DOUBLE))"
-            raise FilterError("a sum does not fit 64 bits", code="filter_failed", hint=hint) from error
-        raise FilterError(f"the statement can't be evaluated: {reason}", code="filter_failed") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlglot import exp
 
@@ -75,6 +76,7 @@ class Statement:
     distinct: bool
 
 
+@lru_cache(maxsize=256)
 def parse_statement(text: str, dialect: str) -> Statement:
     """Take a SELECT statement apart; raises FilterError, with the place, for what is none or asks for what is not here.
 

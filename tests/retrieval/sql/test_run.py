@@ -16,7 +16,7 @@ from retrieval.policies import OPERATOR
 from retrieval.request import SearchRequest
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
-from retrieval.sql import SqlColumn, parse_statement, run, run_statement
+from retrieval.sql import SqlColumn, evaluate, parse_statement, run, run_statement
 from tests.retrieval.conftest import Shelf
 from tests.retrieval.library import Doc, Library, spec_of
 from tests.retrieval.sql.conftest import ask, place, refusal
@@ -105,7 +105,7 @@ def test_null_and_nan_are_groups(typed: Snapshot) -> None:
     assert [(missing, str(value)) for missing, value in prices] == [
         (False, "nan"),
         (False, "0.5"),
-        (False, "-0.0"),
+        (False, "0.0"),
         (True, "None"),
     ]
 
@@ -137,7 +137,9 @@ def test_without_a_limit_an_answer_stops_at_a_thousand_and_says_so(
         ask(shelf.snapshot, "SELECT id FROM docs WHERE id IN (1, 2, 3)"),
         ask(shelf.snapshot, "SELECT id FROM docs LIMIT 4"),
         ask(shelf.snapshot, "SELECT id, count(*) FROM docs GROUP BY id"),
-    )] == [(3, True), (3, False), (4, False), (3, True)]  # fmt: skip
+        ask(shelf.snapshot, "SELECT id FROM docs WHERE search('solar', mode => 'keyword')"),
+        ask(shelf.snapshot, "SELECT id FROM docs WHERE search('solar', mode => 'keyword') LIMIT 2"),
+    )] == [(3, True), (3, False), (4, False), (3, True), (3, True), (2, False)]  # fmt: skip
 
 
 def test_a_search_in_where_ranks_what_the_rest_passes(shelf: Shelf) -> None:
@@ -256,7 +258,7 @@ def test_a_statement_ends_at_its_deadline_and_within_its_bounds(shelf: Shelf, mo
     with pytest.raises(DeadlineExceeded):
         run_statement(shelf.snapshot, statement, caller=OPERATOR, deadline=time.monotonic() - 1)
 
-    monkeypatch.setattr(run, "MAX_ANSWER_BYTES", 1_000)
+    monkeypatch.setattr(evaluate, "MAX_ANSWER_BYTES", 1_000)
     assert "larger than" in refusal(shelf.snapshot, "SELECT * FROM docs").message
     monkeypatch.setattr(run, "MAX_READ", 10)
     assert "at most 10 are allowed" in refusal(shelf.snapshot, "SELECT id FROM docs ORDER BY size").message
