@@ -166,7 +166,12 @@ def _bound(settings: ServeSettings, service: Service) -> socket.socket:
 
 
 def _require_identity(host: str, service: Service) -> None:
-    """Refuse an address that others can reach while nobody would have to say who they are."""
+    """Refuse an address that others can reach while nobody would have to say who they are.
+
+    Where the settings require it of everybody the store is not asked, so that a server may start while that is away.
+    """
+    if service.settings.identity.names_callers:
+        return
     try:
         service.identity.read()
     except ControlError as error:
