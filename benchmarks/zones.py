@@ -264,8 +264,10 @@ class Scene:
         """Ask each zone for an answer that is not old; note what it says where it has none."""
         body = {"query": "a", "max_staleness_seconds": STALE_SECONDS, "deadline_ms": 100}
         for zone in self.zones:
-            status = zone.client.get(f"/v1/collections/{NAME}/status").json()
-            if status["age_seconds"] > STALE_SECONDS:
+            status = zone.client.get(f"/v1/collections/{NAME}/status")
+            if status.status_code != 200:
+                self.seen.stale.append(status.status_code)
+            elif status.json()["age_seconds"] > STALE_SECONDS:
                 self.seen.stale.append(zone.client.post(PATH, json=body).status_code)
 
     def together(self, version: int) -> float:
