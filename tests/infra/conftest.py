@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.api.conftest import library
+from tests.api.conftest import library, serve
 
-__all__ = ["library"]
+__all__ = ["library", "serve"]
