@@ -152,9 +152,15 @@ class Load:
     """
 
     def __init__(
-        self, ports: Sequence[int], path: str, bodies: Sequence[dict[str, Any]], *, clients: int, per_second: float,
+        self,
+        ports: Sequence[int],
+        path: str,
+        bodies: Sequence[dict[str, Any]],
+        *,
+        clients: int,
+        per_second: float,
         key: str = "",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.balancer = Balancer(ports)
         self.sessions = True
         self.tally = Tally()
