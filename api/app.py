@@ -60,7 +60,12 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
     for router in (routes_search.router, routes_sql.router, routes_collections.router, routes_health.router):
         app.include_router(router)
     app.add_middleware(
-        Operations, log=service.log, metrics=service.metrics, auditor=service.auditor, hosts=settings.answered_hosts
+        Operations,
+        log=service.log,
+        metrics=service.metrics,
+        auditor=service.auditor,
+        hosts=settings.answered_hosts,
+        draining=lambda: service.draining,
     )
     _describe(app)
     return app

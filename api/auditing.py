@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from starlette.types import Scope
@@ -18,7 +18,9 @@ from api.operation import Operation, route_of
 from api.problems import AUDIT_UNAVAILABLE, RETRY_AFTER, Problem
 
 WAIT_SECONDS = 10.0
-"""How long a disk that hangs may hold up an operation."""
+"""How long a disk that hangs, or a bucket, may hold up an operation."""
+HANGING_SECONDS = 0.1
+"""How long while it is known to hang: what is to be written then waits its turn, and nobody with it."""
 
 Facts = Callable[[], dict[str, Any]]
 """What a call asks for; made only if it is written down."""
@@ -29,19 +31,27 @@ class Auditor:
 
     def __init__(self, log: AuditLog | None) -> None:
         self._log = log
+        self._overdue: set[asyncio.Task[None]] = set()
 
     @property
     def trouble(self) -> str | None:
         """Why no operation can run, if none can."""
-        return "the audit log cannot be written" if self._log is not None and not self._log.healthy else None
+        if self._log is None:
+            return None
+        if self._overdue:
+            return "the audit log takes too long to be written"
+        return None if self._log.healthy else "the audit log cannot be written"
 
     async def begins(self, scope: Scope, operation: Operation, facts: Facts) -> None:
         """Return once it is durable that ``operation`` is about to run with ``facts``; raises the 503."""
         if self._log is None:
             return
+        if self._overdue:
+            operation.concluded = True
+            raise unrecorded()
         operation.intent = _intent(scope, operation, facts())
         try:
-            await asyncio.wait_for(self._log.intent(operation.intent), WAIT_SECONDS)
+            await self._durable(self._log.intent(operation.intent))
         except (AuditUnavailable, TimeoutError) as error:
             raise unrecorded() from error
 
@@ -62,9 +72,27 @@ class Auditor:
             facts=operation.findings | ({"code": operation.code} if operation.code else {}),
         )
         try:
-            await asyncio.wait_for(self._log.outcome(outcome), WAIT_SECONDS)
+            await self._durable(self._log.outcome(outcome))
         except TimeoutError as error:
             raise AuditUnavailable("the disk did not take the outcome in time") from error
+
+    async def _durable(self, record: Coroutine[Any, Any, None]) -> None:
+        """Return once ``record`` is written; raises TimeoutError when that takes too long, and what ``record`` raises.
+
+        One that is late is written all the same, when the disk goes on; until then every operation is refused.
+        """
+        task = asyncio.ensure_future(record)
+        task.add_done_callback(self._written)
+        done, _ = await asyncio.wait({task}, timeout=HANGING_SECONDS if self._overdue else WAIT_SECONDS)
+        if not done:
+            self._overdue.add(task)
+            raise TimeoutError
+        task.result()
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._overdue.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be left who asks for it
 
 
 def sql_facts(body: SqlBody) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import Request
@@ -52,16 +53,28 @@ async def problem_response(request: Request, problem: Exception) -> Response:
 
 
 class Operations:
-    """The middleware; ``hosts`` are the names in the Host header that are answered, all of them if it is None."""
+    """The middleware; ``hosts`` are the names in the Host header that are answered, all of them if it is None.
+
+    While ``draining`` every answer closes its connection: a balancer of connections, as Kubernetes' Service is, sends
+    new ones elsewhere by then and leaves those that are open where they are, until the end cuts them off.
+    """
 
     def __init__(
-        self, app: ASGIApp, *, log: Logger, metrics: Metrics, auditor: Auditor, hosts: frozenset[str] | None
+        self,
+        app: ASGIApp,
+        *,
+        log: Logger,
+        metrics: Metrics,
+        auditor: Auditor,
+        hosts: frozenset[str] | None,
+        draining: Callable[[], bool],
     ) -> None:
         self._app = app
         self._auditor = auditor
         self._log = log
         self._metrics = metrics
         self._hosts = hosts
+        self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one request."""
@@ -80,6 +93,8 @@ class Operations:
                 operation.answering = True
                 operation.status = message["status"]
                 more = [(name.lower().encode(), value.encode()) for name, value in operation.headers.items()]
+                if self._draining():
+                    more.append((b"connection", b"close"))
                 message["headers"] = [*message["headers"], request_id, *more]
             await send(message)
 

@@ -35,6 +35,10 @@ DEFAULT_POLL_INTERVAL_MS = 250
 """A poll costs about 2 ms on a local disk: a quarter of a second adds little lag and less than 1 % of a core."""
 DEFAULT_DEADLINE_MS = 10_000
 MAX_DEADLINE_MS = 60_000
+DEFAULT_TRUST_SECONDS = 10.0
+"""What was read longer ago is no ground to let anybody in: a key may have been revoked since."""
+LEAST_TRUST_SECONDS = 0.5
+"""How often they are read."""
 DEFAULT_MAX_BODY_BYTES = 1 << 20
 """One query vector of 16,384 numbers written out in full is about 350 kB."""
 
@@ -55,13 +59,21 @@ class SearchSettings(BaseModel):
 class IdentitySettings(BaseModel):
     """Who may ask, beside the holders of API keys: with a token of one of the ``issuers``.
 
-    With ``required`` nobody may without either, also on a loopback address and before the first key is made.
+    With ``required`` nobody may without either, also on a loopback address and before the first key is made. What was
+    read of the store's keys and roles is trusted for ``trust_seconds``: a longer time outlasts a longer
+    absence of the store, and lets a key in for as long that was revoked meanwhile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     required: bool = False
     issuers: tuple[IssuerSettings, ...] = ()
+    trust_seconds: float = Field(default=DEFAULT_TRUST_SECONDS, gt=LEAST_TRUST_SECONDS, le=3600)
+
+    @property
+    def names_callers(self) -> bool:
+        """Whether these settings alone make every caller say who it is."""
+        return self.required or bool(self.issuers)
 
 
 class ServingSettings(BaseModel):

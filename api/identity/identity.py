@@ -20,8 +20,6 @@ from retrieval.policies import Caller
 
 POLL_SECONDS = 0.5
 """A revocation holds everywhere within two seconds: this, the look-up and the requests under way fit into them."""
-TRUST_SECONDS = 10.0
-"""What was read longer ago is no ground to let anybody in: a key may have been revoked since."""
 STOP_SECONDS = 10.0
 
 KEY_PREFIX = "key:"
@@ -41,7 +39,8 @@ class Identity:
 
     def __init__(self, store: Store, settings: IdentitySettings, *, log: Logger) -> None:
         self._table = ControlTable(store)
-        self._required = settings.required or bool(settings.issuers)
+        self._required = settings.names_callers
+        self._trust_seconds = settings.trust_seconds
         self._log = log
         self._tokens = Tokens(settings.issuers, report=self._report)
         self._control: Control | None = None
@@ -70,7 +69,7 @@ class Identity:
     @property
     def is_fresh(self) -> bool:
         """Whether the keys and roles were read lately enough to let anybody in."""
-        return self._read_at is not None and time.monotonic() - self._read_at <= TRUST_SECONDS
+        return self._read_at is not None and time.monotonic() - self._read_at <= self._trust_seconds
 
     @property
     def is_configured(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,37 @@ def test_without_a_log_nothing_runs_and_nothing_is_answered(
     ]
     assert not any(line["event"] == "request failed" for line in log.lines())
     assert len(logged(store)) >= 4
+
+
+def test_a_disk_that_hangs_holds_one_operation_up_and_the_next_are_refused_at_once(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, goes_on = False, threading.Event()
+    flush = os.fsync
+
+    def fsync(handle: int) -> None:
+        if hanging:
+            goes_on.wait(60)
+        flush(handle)
+
+    monkeypatch.setattr("api.audit.disk.os.fsync", fsync)
+    monkeypatch.setattr("api.auditing.WAIT_SECONDS", 1.0)
+    with audited(tmp_path) as client:
+        hanging = True
+        seconds = []
+        for _ in range(2):
+            began = time.monotonic()
+            assert client.post(f"{BOOKS}/search", json={"query": "otter"}).json()["code"] == "audit-unavailable"
+            seconds.append(time.monotonic() - began)
+        assert client.get("/readyz").json()["reasons"] == ["the audit log takes too long to be written"]
+        hanging = False
+        goes_on.set()
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert client.post(f"{BOOKS}/search", json={"query": "otter"}).status_code == 200
+    assert 1.0 <= seconds[0] < 2.0
+    assert seconds[1] < 0.5
+    phases = [(record["unmapped"]["phase"], said(record)[2]) for record in logged(store)]
+    assert phases == [("intent", None), ("outcome", 503), ("intent", None), ("outcome", 200)]
 
 
 def test_an_answer_whose_outcome_cannot_be_recorded_does_not_leave(

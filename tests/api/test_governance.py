@@ -18,7 +18,7 @@ from api.identity import identity
 from api.identity.administration import create_key, grant, revoke_key, withdraw
 from api.identity.control import ControlTable
 from api.logs import open_log
-from api.server import serving
+from api.server import serve, serving
 from indexer.apply import apply
 from indexer.build import PartResult
 from indexer.format.store import Store
@@ -273,11 +273,10 @@ def test_a_revoked_key_and_a_withdrawn_role_hold_within_two_seconds(scene: Scene
     withdraw(scene.table, "guest")
 
 
-def test_a_server_that_cannot_read_the_keys_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "TRUST_SECONDS", 0.6)
+def test_a_server_that_cannot_read_the_keys_lets_nobody_in(tmp_path: Path) -> None:
     library = governed(tmp_path)
     keys = make_keys(ControlTable(library.store))
-    with client_of(settings_for(tmp_path)) as client:
+    with client_of(settings_for(tmp_path, identity={"trust_seconds": 0.6})) as client:
         headers = {"Authorization": f"Bearer {keys['everything']}"}
         assert client.get(BOOKS, headers=headers).status_code == 200
         away = (tmp_path / "store" / "_control").rename(tmp_path / "away")
@@ -288,6 +287,35 @@ def test_a_server_that_cannot_read_the_keys_lets_nobody_in(tmp_path: Path, monke
         assert (refused.json()["code"], refused.headers["Retry-After"]) == ("identity-unavailable", "1")
         away.rename(tmp_path / "store" / "_control")
         until(lambda: client.get(BOOKS, headers=headers).status_code == 200, seconds=5)
+
+
+def test_keys_are_trusted_for_as_long_as_the_settings_say_where_the_store_is_away(tmp_path: Path) -> None:
+    library = governed(tmp_path)
+    headers = {"Authorization": f"Bearer {make_keys(ControlTable(library.store))['everything']}"}
+    with client_of(settings_for(tmp_path, identity={"trust_seconds": 60})) as client:
+        away = (tmp_path / "store" / "_control").rename(tmp_path / "away")
+        time.sleep(3 * identity.POLL_SECONDS)
+        assert client.get(BOOKS, headers=headers).status_code == 200
+        assert client.get("/readyz").status_code == 200
+        away.rename(tmp_path / "store" / "_control")
+
+
+def test_a_server_that_asks_everybody_who_they_are_starts_before_the_keys_can_be_read(tmp_path: Path) -> None:
+    library = governed(tmp_path)
+    headers = {"Authorization": f"Bearer {make_keys(ControlTable(library.store))['everything']}"}
+    broken = tmp_path / "store" / "_control" / f"{99:020}.json"
+    broken.write_text("not what a server writes")
+    with pytest.raises(SettingsError, match=r"host: whether '0\.0\.0\.0' may be served cannot be told"):
+        serve(settings_for(tmp_path, host="0.0.0.0"))
+
+    named = settings_for(tmp_path, host="0.0.0.0", identity={"required": True})
+    with serving(named) as url, httpx.Client(base_url=url.replace("0.0.0.0", "127.0.0.1"), timeout=60) as client:
+        assert client.get("/readyz").status_code == 503
+        assert client.get(BOOKS, headers=headers).status_code == 503
+        broken.unlink()
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert client.get(BOOKS, headers=headers).status_code == 200
+        assert client.get(BOOKS).status_code == 401
 
 
 def test_without_a_key_only_this_machine_is_served_and_policies_hold(tmp_path: Path) -> None:

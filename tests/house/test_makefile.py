@@ -69,7 +69,16 @@ def test_a_machine_without_a_fitting_python_is_told(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-peers.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requirements.txt",
+        "requirements-peers.txt",
+        "infra/image/build.txt",
+        "infra/image/serve.txt",
+        "infra/image/sync.txt",
+    ],
+)
 def test_every_requirement_is_pinned_and_hashed_and_no_registry_is_named(name: str) -> None:
     text = (ROOT / name).read_text()
     entries = [entry for entry in re.split(r"\n(?=\S)", text) if entry.strip()]

@@ -1,0 +1,61 @@
+"""The Databricks bundle: its job calls what the wheel has, as the document says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from typing import Any
+
+import yaml
+
+from tests.infra.dockerfile import ROOT
+
+FILE = ROOT / "infra" / "databricks" / "databricks.yml"
+BUNDLE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+(JOB,) = BUNDLE["resources"]["jobs"].values()
+(TASK,) = JOB["tasks"]
+
+
+def test_the_task_calls_an_entry_point_of_the_wheel() -> None:
+    task = TASK["python_wheel_task"]
+    assert task["package_name"] == PROJECT["name"]
+    assert PROJECT["scripts"][task["entry_point"]] == "jobs.sync_job:main"
+
+
+def test_its_parameters_are_those_of_a_sync() -> None:
+    help_text = subprocess.run(
+        [sys.executable, "-m", "jobs", "sync", "--help"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    options = [word for word in TASK["python_wheel_task"]["parameters"] if word.startswith("--")]
+    assert "--all" in options
+    assert [option for option in options if option not in help_text] == []
+
+
+def test_the_wheel_is_built_from_this_checkout_and_is_the_tasks_library() -> None:
+    artifact = BUNDLE["artifacts"]["grebe"]
+    assert (FILE.parent / artifact["path"]).resolve() == ROOT
+    assert artifact["build"] == "python -m build --wheel"
+    assert [library["whl"] for library in TASK["libraries"]] == [f"{artifact['path']}/dist/*.whl"]
+
+
+def test_every_variable_is_declared_and_none_for_nothing() -> None:
+    declared = set(BUNDLE["variables"])
+    assert set(re.findall(r"\$\{var\.(\w+)\}", FILE.read_text())) == declared
+    assert [name for target in BUNDLE["targets"].values() for name in target.get("variables", {})] == ["workers"]
+
+
+def test_the_job_has_its_cluster_and_no_two_runs_overlap() -> None:
+    assert [cluster["job_cluster_key"] for cluster in JOB["job_clusters"]] == [TASK["job_cluster_key"]]
+    assert (JOB["max_concurrent_runs"], JOB["queue"], TASK["max_retries"]) == (1, {"enabled": False}, 0)
+
+
+def test_the_document_shows_the_same_task() -> None:
+    text = (ROOT / "docs" / "scheduling.md").read_text()
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    (task,) = yaml.safe_load(shown)["tasks"]
+    ours = TASK["python_wheel_task"]
+    parameters = ["s3://bucket/search" if word == "${var.store}" else word for word in ours["parameters"]]
+    assert task["python_wheel_task"] == {**ours, "parameters": parameters}
