@@ -21,6 +21,7 @@ from api.operations import Operations, problem_response
 from api.problems import Problem
 from api.service import Service
 from api.settings import ServeSettings
+from api.tracing import telemetry
 
 DESCRIPTION = """Hybrid search over lakehouse tables: vector, keyword and SQL filters in one ranked, explained answer
 that says how fresh it is. Every error is an RFC 9457 problem."""
@@ -49,7 +50,7 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
         docs_url=None,  # its page loads scripts from a content network
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        telemetry=telemetry(),
         exception_handlers={
             Problem: problem_response,
             HTTPException: problem_response,

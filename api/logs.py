@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import structlog
@@ -53,8 +55,26 @@ def _shortened(_logger: Any, _method: str, line: structlog.typing.EventDict) -> 
     return {**kept, "event": f"{call} {line['status']} {line['latency_ms']:.1f} ms"}
 
 
+LIBRARIES = {"uvicorn": logging.INFO, "fastapi": logging.WARNING, "opentelemetry": logging.WARNING}
+"""Whose words are the server's too, from which level on: the last two say so when traces cannot be sent."""
+
+
+@contextmanager
+def standard_logs(log: Logger) -> Iterator[None]:
+    """Let what ``LIBRARIES`` log during the block go to ``log``; this process has no other use for their loggers."""
+    handler = StandardLogs(log)
+    for name, level in LIBRARIES.items():
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name in LIBRARIES:
+            logging.getLogger(name).removeHandler(handler)
+
+
 class StandardLogs(logging.Handler):
-    """Passes what libraries log (uvicorn above all) on to ``log``."""
+    """Passes what libraries log on to ``log``."""
 
     def __init__(self, log: Logger) -> None:
         super().__init__(logging.INFO)

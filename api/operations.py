@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import tracing
 from api.auditing import Auditor, unrecorded
 from api.errors import AuditUnavailable
 from api.logs import Logger
@@ -82,7 +83,7 @@ class Operations:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        operation = Operation(_request_id(headers), _trace(headers))
+        operation = Operation(_request_id(headers), tracing.ids_of_span() or _trace(headers))
         scope["grebe.operation"] = operation
         request_id = (b"x-request-id", operation.request_id.encode("ascii"))
 
@@ -92,6 +93,7 @@ class Operations:
                     await self._auditor.ends(scope, operation, message["status"])
                 operation.answering = True
                 operation.status = message["status"]
+                tracing.describe(scope, operation)
                 more = [(name.lower().encode(), value.encode()) for name, value in operation.headers.items()]
                 if self._draining():
                     more.append((b"connection", b"close"))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 from starlette.responses import Response
 
+from api import tracing
 from api.batches import AskedQuery
 from api.errors import PoolFull
 from api.identity.access import Access
@@ -49,13 +50,16 @@ _NEEDS_MODEL = ("hybrid", "vector")
 class Found:
     """An answer as it goes out, and what the logs say of it: ``facts`` in the log line, ``findings`` in the audit log.
 
-    ``closed_policies`` are roles of the caller whose policy could not be used.
+    ``closed_policies`` are roles of the caller whose policy could not be used. ``took_ms`` are the stages of the work,
+    which began at ``began_ns`` (time.time_ns()).
     """
 
     content: bytes
     facts: dict[str, Any]
     findings: dict[str, Any]
     closed_policies: tuple[str, ...] = ()
+    took_ms: Mapping[str, float] = field(default_factory=dict)
+    began_ns: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,6 +165,7 @@ def answered(operation: Operation, found: Found) -> Response:
     """Return the response that carries ``found``, and note in ``operation`` what the logs say of it."""
     operation.facts |= found.facts
     operation.findings |= found.findings
+    tracing.stages(found.began_ns, found.took_ms)
     if found.closed_policies:
         operation.facts["closed_policies"] = operation.findings["closed_policies"] = found.closed_policies
     return Response(found.content, media_type="application/json")

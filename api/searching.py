@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -83,9 +84,10 @@ def search_request(body: SearchBody, deadline: float) -> SearchRequest:
 def _search(
     service: Service, request: SearchRequest, view: View, snapshot: Snapshot, caller: Caller, models: Models
 ) -> Found:
+    began_ns = time.time_ns()
     response = search(snapshot, request, caller=caller, embedder=models.embedder, reranker=models.reranker)
     service.metrics.searched(snapshot.spec.name, response.took_ms)
-    return _found(view, snapshot, request, response, datetime.now(UTC))
+    return replace(_found(view, snapshot, request, response, datetime.now(UTC)), began_ns=began_ns)
 
 
 def _stages(body: SearchBody) -> Stages:
@@ -115,6 +117,7 @@ def _found(view: View, snapshot: Snapshot, request: SearchRequest, response: Sea
         facts=told | {"k": request.k, "results": len(hits)},
         findings=told | {"keys": [hit["key"] for hit in hits], "masked": response.masked},
         closed_policies=response.closed_policies,
+        took_ms=response.took_ms,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -54,6 +55,7 @@ def _select(
     caller: Caller,
     models: Models,
 ) -> Found:
+    began_ns = time.time_ns()
     answer = run_statement(
         snapshot, statement, params=body.params, caller=caller, embedder=models.embedder, deadline=deadline
     )
@@ -65,6 +67,8 @@ def _select(
         facts=told | {"results": len(answer.rows)},
         findings=told | {"keys": keys, "rows_read": answer.read, "masked": answer.masked},
         closed_policies=answer.closed_policies,
+        took_ms=answer.took_ms,
+        began_ns=began_ns,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import resource
 import socket
@@ -19,7 +18,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.errors import ControlError, SettingsError
 from api.hosts import is_loopback
-from api.logs import Logger, StandardLogs
+from api.logs import Logger, standard_logs
 from api.protocol import http_protocol
 from api.service import Service
 from api.settings import ServeSettings
@@ -51,16 +50,9 @@ def serve(
     bound = _bound(settings, service)
     sys.setswitchinterval(SWITCH_SECONDS)
     _take_all_descriptors()
-    # uvicorn logs to loggers of its own; this process has no other use for them.
-    uvicorn_log = logging.getLogger("uvicorn")
-    handler = StandardLogs(service.log)
-    uvicorn_log.addHandler(handler)
-    uvicorn_log.setLevel(logging.INFO)
-    try:
+    with standard_logs(service.log):
         url = _url(bound)
         _Server(app, settings, lambda: started(url), lambda collections: ready(url, collections)).run([bound])
-    finally:
-        uvicorn_log.removeHandler(handler)
 
 
 @contextmanager

@@ -81,6 +81,7 @@ def exposed(library: Library, serve: Serve) -> Labels:
     library.beat(1, now, reads="changes", retention_seconds=86_400.0)
     with serve() as client:
         client.post("/v1/collections/books/search", json={"query": "river"}).raise_for_status()
+        client.post("/v1/sql", json={"sql": "SELECT count(*) FROM books"}).raise_for_status()
         found = labels_of(client.get("/metrics").text)
     rare = Metrics()
     rare.open_failures.labels("books").inc()
