@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,8 @@ LEAST_TRUST_SECONDS = 0.5
 """How often they are read."""
 DEFAULT_MAX_BODY_BYTES = 1 << 20
 """One query vector of 16,384 numbers written out in full is about 350 kB."""
+OTHER_VARIABLES = ("GREBE_CONFIG", "GREBE_DATA", "GREBE_DEBUG", "GREBE_EMBED_THREADS")
+"""Those of the command and of models, which are no settings of the server."""
 
 
 class SearchSettings(BaseModel):
@@ -167,6 +170,27 @@ class ServeSettings(BaseSettings):
     def __repr_args__(self) -> Any:
         for name, value in super().__repr_args__():
             yield name, masked(value) if name == "store" else value
+
+
+def misspelt(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable that is no setting and nearly is one.
+
+    Others that begin with ``GREBE_`` may be somebody else's.
+
+    >>> misspelt({"GREBE_SERCH__THREADS": "8", "GREBE_SEARCH__QUEUE": "1", "GREBE_BUILD_HOST": "x"})
+    ['GREBE_SERCH__THREADS is no setting, and does nothing; did you mean GREBE_SEARCH__THREADS?']
+    """
+    known = {*_variables(ServeSettings, "GREBE_"), *OTHER_VARIABLES}
+    strange = sorted(name for name in environment if name.upper().startswith("GREBE_") and name.upper() not in known)
+    near = ((name, get_close_matches(name.upper(), known, n=1, cutoff=0.85)) for name in strange)
+    return [f"{name} is no setting, and does nothing; did you mean {meant[0]}?" for name, meant in near if meant]
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name.upper()}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _variables(field.annotation, f"{prefix}{name.upper()}__")
 
 
 def masked(url: str) -> str:

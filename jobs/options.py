@@ -37,6 +37,18 @@ def parameters(given: list[str], option: str = "--param") -> dict[str, object]:
     return values
 
 
+def keys_given(text: str) -> tuple[object, ...]:
+    """Return what key ``text`` may mean: itself, and what JSON says of it.
+
+    >>> keys_given("7"), keys_given('["a", 1]'), keys_given("CVE-2024-3094")
+    (('7', 7), ('["a", 1]', ['a', 1]), ('CVE-2024-3094',))
+    """
+    try:
+        return text, json.loads(text)
+    except ValueError:
+        return (text,)
+
+
 def lifetime(text: str | None, option: str) -> timedelta | None:
     """Return the time that ``text``, given for ``option``, names.
 

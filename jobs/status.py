@@ -18,7 +18,6 @@ from indexer.letters import read_letters
 COLUMNS = ("collection", "version", "source", "rows", "chunks", "segments", "MiB", "set aside", "reads", "age")
 INDEX_COLUMNS = ("segment", "chunks", "index", "built on", "recall@10", "why")
 LETTER_COLUMNS = ("key", "reason", "source version", "row")
-LETTERS_SHOWN = 20
 ROW_CHARS = 80
 
 
@@ -153,8 +152,8 @@ def _indexes(segments: Iterable[SegmentRecord]) -> list[BuiltIndex]:
     ]
 
 
-def letters_of(catalog: Catalog) -> list[Letter]:
-    """Return the first :data:`LETTERS_SHOWN` dead letters of the newest version, by key."""
+def letters_of(catalog: Catalog, limit: int) -> list[Letter]:
+    """Return the first ``limit`` dead letters of the newest version, by key."""
     letters = read_letters(catalog.read().letters, catalog.store).select(["key", "reason", "version", "row"])
     ordered = letters.sort_by([("key", "ascending"), ("version", "ascending"), ("row", "ascending")])
-    return [Letter(**letter) for letter in ordered.slice(0, LETTERS_SHOWN).to_pylist()]
+    return [Letter(**letter) for letter in ordered.slice(0, limit).to_pylist()]

@@ -39,12 +39,18 @@ class Chain:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which records are wanted: those that fit all that is given. ``operation`` is as in ``api.operation``."""
+    """Which records are wanted: those that fit all that is given.
+
+    ``operation`` is as in ``api.operation``. ``keys`` are ways to write the key of a row that was returned (composite
+    ones are lists), ``hashes`` HMACs of which a record has one among its facts.
+    """
 
     since_ms: int | None = None
     collection: str | None = None
     actor: str | None = None
     operation: str | None = None
+    keys: tuple[object, ...] = ()
+    hashes: frozenset[str] = frozenset()
 
     def fits(self, record: Record) -> bool:
         """Say whether ``record`` is wanted."""
@@ -54,6 +60,8 @@ class Wanted:
             and self.collection in (None, found.collection)
             and self.actor in (None, found.actor)
             and self.operation in (None, found.operation)
+            and (not self.keys or any(key in self.keys for key in record["unmapped"].get("keys") or ()))
+            and (not self.hashes or not self.hashes.isdisjoint(map(str, record["unmapped"].values())))
         )
 
 

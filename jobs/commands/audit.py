@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.errors import CommandError
-from jobs.options import lifetime
+from jobs.options import keys_given, lifetime
 from jobs.output import Format, Output, StoreOption, note, print_json, stdout, table
 from jobs.settings import Settings
 
@@ -24,6 +24,9 @@ FolderOption = Annotated[
     typer.Option("--folder", help="A server's audit.folder, for what it has not shipped yet."),
 ]
 VERDICT_COLUMNS = ("writer", "host", "records", "from", "to", "not yet signed", "key", "problem")
+ASKED = ("query", "filter", "sql")
+"""What of a request is a text, and in the log as its hash."""
+
 RECORD_COLUMNS = ("time", "actor", "operation", "collection", "phase", "status", "decision")
 
 
@@ -82,6 +85,24 @@ def list_records(
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="How far back: 30m, 12h, 90d.")] = None,
     collection: Annotated[str | None, typer.Option("--collection", help="Of this collection alone.")] = None,
     actor: Annotated[str | None, typer.Option("--actor", help="Of this caller alone, as the log names it.")] = None,
+    row: Annotated[
+        str | None,
+        typer.Option(
+            "--row", metavar="KEY", help="That returned the row of this key: JSON (a composite key is a list), or text."
+        ),
+    ] = None,
+    asked: Annotated[
+        str | None,
+        typer.Option(
+            "--asked", metavar="TEXT", help="With this query, filter or SQL, letter by letter; --signing-key."
+        ),
+    ] = None,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--signing-key", help="The private key (PEM) of the server whose records have the hashes of --asked."
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many records at most.")] = 50,
     folder: FolderOption = None,
     store: StoreOption = None,
@@ -90,22 +111,43 @@ def list_records(
     """Show what was asked, the newest first; as JSON the whole records, which are OCSF events.
 
     grebe audit list --since 24h --actor key:0123456789ab
+    grebe audit list --collection advisories --row CVE-2024-3094
     """
     from api.audit.reading import Wanted, records
     from indexer.format.store import Store
 
     back = lifetime(since, "--since")
     since_ms = int((datetime.now(UTC) - back).timestamp() * 1000) if back else None
-    wanted = Wanted(since_ms=since_ms, collection=collection, actor=actor)
+    wanted = Wanted(
+        since_ms=since_ms,
+        collection=collection,
+        actor=actor,
+        keys=() if row is None else keys_given(row),
+        hashes=_hashes(asked, signing_key),
+    )
     found = records(Store.at(Settings.read(store=store).store), _there(folder), wanted)
-    asked = list(islice((record for record in found if record["class_uid"]), limit))
+    shown = list(islice((record for record in found if record["class_uid"]), limit))
     if output is Format.JSON:
-        print_json({"records": asked})
-    elif asked:
-        stdout().print(table(RECORD_COLUMNS, [_line(record) for record in asked]))
+        print_json({"records": shown})
+    elif shown:
+        stdout().print(table(RECORD_COLUMNS, [_line(record) for record in shown]))
     else:
         more = "" if folder else "; what a server has not shipped yet is in its audit.folder: --folder"
         note(f"There is no such record in {Store.at(Settings.read(store=store).store).url}{more}")
+
+
+def _hashes(asked: str | None, signing_key: Path | None) -> frozenset[str]:
+    """Return what ``asked`` is hashed to, wherever in a request it may have stood."""
+    from api.audit.signing import SigningKey
+
+    if asked is None:
+        return frozenset()
+    if signing_key is None:
+        raise typer.BadParameter(
+            "the log has hashes under a server's private key: give --signing-key", param_hint="--asked"
+        )
+    key = SigningKey.read(signing_key)
+    return frozenset(key.secret_hash(domain, asked) for domain in ASKED)
 
 
 def _there(folder: Path | None) -> Path | None:

@@ -102,6 +102,9 @@ def apply(
 
 def status(
     name: Annotated[str | None, typer.Argument(help="One collection; all of them if not given.")] = None,
+    letters: Annotated[
+        int, typer.Option("--letters", min=0, metavar="N", help="Of one collection, how many rows set aside to list.")
+    ] = 20,
     store: StoreOption = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -116,10 +119,10 @@ def status(
     root = Store.at(Settings.read(store=store).store)
     catalogs = [Catalog.open(root, each) for each in ([name] if name else Catalog.names(root))]
     states = [status_of(catalog) for catalog in catalogs]
-    letters = letters_of(catalogs[0]) if name else []
+    listed = letters_of(catalogs[0], letters) if name else []
     if output is Format.JSON:
         found = [state.as_json() for state in states]
-        print_json(found[0] | {"letters": [each.as_json() for each in letters]} if name else {"collections": found})
+        print_json(found[0] | {"letters": [each.as_json() for each in listed]} if name else {"collections": found})
         return
     if not states:
         begin = "Begin with: grebe init NAME --table FOLDER, or name another place: --store"
@@ -133,15 +136,15 @@ def status(
     if name and states[0].indexes:
         stdout().print("")
         stdout().print(table(INDEX_COLUMNS, [index.as_row() for index in states[0].indexes]))
-    if name and letters:
-        _show_letters(name, letters, states[0].dead_letters)
+    if name and listed:
+        _show_letters(name, listed, states[0].dead_letters)
 
 
 def _show_letters(name: str, letters: list[Letter], total: int) -> None:
     from jobs.status import LETTER_COLUMNS
 
     rows = f"{total:,} row" if total == 1 else f"{total:,} rows"
-    some = f", the first {len(letters)} by key here" if len(letters) < total else ""
+    some = f", the first {len(letters)} by key here (--letters {total} lists all)" if len(letters) < total else ""
     stdout().print(
         f"\nSet aside: {rows}{some}; mend or delete them at the source, and `grebe sync {name}` clears them.",
         soft_wrap=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,7 @@ def serve(
     """
     from api.logs import open_log
     from api.server import serve as run_server
-    from api.settings import ServeSettings
+    from api.settings import ServeSettings, misspelt
     from indexer.format.store import Store
 
     serving = {"device": device} if device else None
@@ -52,6 +53,9 @@ def serve(
 
     # Off a terminal stderr is the log, all of it JSON.
     say = note if stderr().is_terminal else open_log().info
+    warn = note if stderr().is_terminal else open_log().warning
+    for sentence in misspelt(os.environ):
+        warn(sentence)
 
     def ready(url: str, collections: int) -> None:
         if not collections:

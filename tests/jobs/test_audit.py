@@ -47,7 +47,14 @@ def write(folder: Path, store: Store, *collections: str, **settings: Any) -> Non
             )
             await log.intent(intent)
             await log.outcome(
-                Outcome(intent=intent, time_ms=intent.time_ms, duration_ms=3, status=200, decision="allowed")
+                Outcome(
+                    intent=intent,
+                    time_ms=intent.time_ms,
+                    duration_ms=3,
+                    status=200,
+                    decision="allowed",
+                    facts={"keys": [number, f"CVE-{number}", ["part", number]]},
+                )
             )
 
     log = AuditLog(AuditSettings(folder=folder, **settings), store, lambda sentence: None)
@@ -121,6 +128,29 @@ def test_records_are_listed_newest_first(grebe: Grebe, store: Store, tmp_path: P
     assert "There is no such record" in grebe("audit", "list", "--actor", "key:2").err
     assert "There is no such record" in grebe("audit", "list", "--since", "1m").err
     assert grebe("audit", "list", "--since", "x").code == 2
+
+
+@pytest.mark.parametrize("key", ["1", "CVE-1", '["part", 1]'])
+def test_who_was_given_a_row_is_found_by_its_key(grebe: Grebe, store: Store, tmp_path: Path, key: str) -> None:
+    write(tmp_path / "a", store, "books", "films", "books")
+
+    found = grebe("audit", "list", "--row", key, "-o", "json").json["records"]
+
+    assert [(record["unmapped"]["collection"], record["unmapped"]["phase"]) for record in found] == [
+        ("films", "outcome")
+    ]
+    assert grebe("audit", "list", "--row", "CVE-7", "-o", "json").json == {"records": []}
+
+
+def test_who_asked_a_text_is_found_by_whoever_has_the_servers_key(grebe: Grebe, store: Store, tmp_path: Path) -> None:
+    write(tmp_path / "a", store, "books")
+    key = tmp_path / "a" / "signing-key.pem"
+
+    found = grebe("audit", "list", "--asked", "otters", "--signing-key", key, "-o", "json").json["records"]
+
+    assert [record["unmapped"]["phase"] for record in found] == ["intent"]
+    assert grebe("audit", "list", "--asked", "owls", "--signing-key", key, "-o", "json").json == {"records": []}
+    assert "give --signing-key" in grebe("audit", "list", "--asked", "otters").err
 
 
 def test_what_is_remembered_is_never_forgotten(grebe: Grebe, store: Store, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_the_first_rows_that_were_set_aside_are_shown_with_their_total_and_what_
     assert said[2:5] == [
         "No segment has an index: all are searched exactly.",
         "",
-        "Set aside: 25 rows, the first 20 by key here; "
+        "Set aside: 25 rows, the first 20 by key here (--letters 25 lists all); "
         "mend or delete them at the source, and `grebe sync texts` clears them.",
     ]
     assert said[6].split()[:2] == ["[10]", "the"]
