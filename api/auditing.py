@@ -107,8 +107,8 @@ def _secrets(asked: dict[str, Any]) -> dict[str, Any]:
 def facts_of(body: SearchBody) -> dict[str, Any]:
     """Return what a search asks for, its texts and values as secrets."""
     asked = {"query": body.query, "filter": body.filter, "vector": body.vector, "params": body.params or None}
-    stages = {"stages": body.stages} if body.stages else {}
-    return _secrets(asked) | {"mode": body.mode, "k": body.k, "include": body.include} | stages
+    more = {name: value for name, value in (("stages", body.stages), ("like", body.like)) if value}
+    return _secrets(asked) | {"mode": body.mode, "k": body.k, "include": body.include} | more
 
 
 def _intent(scope: Scope, operation: Operation, facts: dict[str, Any]) -> Intent:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import orjson
 
-OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
+OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
+"""orjson 3.13 writes the time 00:00:00.01 as ``00:00:00.10000``, so dates and times are written here."""
 
 
 def encode(value: Any) -> bytes:
@@ -31,6 +32,11 @@ def encode(value: Any) -> bytes:
 
 
 def _fallback(value: Any) -> Any:
+    if isinstance(value, datetime):
+        written = value.isoformat()
+        return written[:-6] + "Z" if written.endswith("+00:00") else written
+    if isinstance(value, date | time):
+        return value.isoformat()
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):

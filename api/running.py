@@ -142,7 +142,9 @@ async def _answer_once(
 
 
 def _is_embedded(request: SearchRequest | None, *, has_model: bool) -> bool:
-    return request is not None and request.vector is None and request.resolved_mode(has_model=has_model) in _NEEDS_MODEL
+    if request is None or request.brings_vector:
+        return False
+    return request.resolved_mode(has_model=has_model) in _NEEDS_MODEL
 
 
 def on_newest(watcher: Watcher, work: Callable[[View, Snapshot], T]) -> T:

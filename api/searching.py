@@ -68,6 +68,7 @@ def search_request(body: SearchBody, deadline: float) -> SearchRequest:
     return SearchRequest(
         query=body.query,
         vector=body.vector,
+        like=body.like if isinstance(body.like, list | None) else [body.like],
         k=body.k,
         filter=body.filter,
         params=body.params,

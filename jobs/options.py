@@ -37,6 +37,18 @@ def parameters(given: list[str], option: str = "--param") -> dict[str, object]:
     return values
 
 
+def key_parts(text: str) -> list[object]:
+    """Return the values of the key that ``text`` names: of a composite one, which is a JSON list, or itself.
+
+    >>> key_parts('["a", 1]'), key_parts("CVE-2024-3094"), key_parts("7")
+    (['a', 1], ['CVE-2024-3094'], ['7'])
+    """
+    for key in keys_given(text):
+        if isinstance(key, list):
+            return key
+    return [text]
+
+
 def keys_given(text: str) -> tuple[object, ...]:
     """Return what key ``text`` may mean: itself, and what JSON says of it.
 

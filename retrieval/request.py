@@ -58,8 +58,9 @@ FUSION_DEPTH = 200
 class SearchRequest:
     """One search.
 
-    ``vector`` is ``(dim,)`` numbers, of any length (it is normalised under cosine). Without ``mode`` the search is
-    hybrid, vector or keyword by what is given; with neither query nor vector it returns the rows that pass the filter
+    ``vector`` is ``(dim,)`` numbers, of any length (it is normalised under cosine). ``like`` is the key of a row, as
+    values in spec order, whose vector is taken instead, and which is not found itself. Without ``mode`` the search is
+    hybrid, vector or keyword by what is given; with nothing to rank by it returns the rows that pass the filter
     in key order. ``include`` names the columns and text fields to return (None: the stored columns); a name that is
     repeated counts once. ``stages`` come after fusion; a search by filter alone ranks nothing and has none.
     ``deadline`` is on the clock of ``time.monotonic()``.
@@ -67,6 +68,7 @@ class SearchRequest:
 
     query: str | None = None
     vector: npt.NDArray[np.floating[Any]] | Sequence[float] | None = None
+    like: Sequence[Any] | None = None
     k: int = 10
     filter: str | None = None
     params: Mapping[str, object] = field(default_factory=dict)
@@ -89,6 +91,8 @@ class SearchRequest:
             raise RequestError(
                 f"expected at most {MAX_QUERY_CHARS:,} characters, got {len(self.query):,}", field="query"
             )
+        if self.like is not None and self.vector is not None:
+            raise RequestError("there is a vector already", field="like", hint="give one of 'like' and 'vector'")
         if self.params and self.filter is None:
             raise RequestError(
                 f"there is no filter that uses {', '.join(f':{name}' for name in sorted(self.params))}",
@@ -102,7 +106,7 @@ class SearchRequest:
     def _checked_pool(self) -> int:
         """Return what the first stage takes; raises RequestError where there is nothing to rank, or to rerank by."""
         for name in self.stages.names:
-            if self.text is None and (self.vector is None or name == "rerank"):
+            if self.text is None and (not self.brings_vector or name == "rerank"):
                 hint = "give 'query'" if name == "rerank" else "give 'query' or 'vector'; a filter alone ranks nothing"
                 raise RequestError("there is no query to rank by", field=name, hint=hint)
         return next(iter(self.stages.depths(self.k).values()), self.k)
@@ -112,13 +116,18 @@ class SearchRequest:
         """The query, or None when it is blank."""
         return self.query if self.query and not self.query.isspace() else None
 
+    @property
+    def brings_vector(self) -> bool:
+        """Whether there is a vector to search by without a model."""
+        return self.vector is not None or self.like is not None
+
     def resolved_mode(self, *, has_model: bool) -> Mode | None:
         """Return the mode to run, or None for a search by filter alone.
 
         ``has_model`` says whether the collection can embed a query. Raises RequestError when the mode asked for lacks
         its query or its vector.
         """
-        can_vector = self.vector is not None or (self.text is not None and has_model)
+        can_vector = self.brings_vector or (self.text is not None and has_model)
         if self.mode is None:
             if self.text is None:
                 return "vector" if can_vector else None

@@ -42,15 +42,23 @@ def get_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> Row | None:
     A row that ``sight`` does not have is None too, and what it masks is masked. Raises
     :class:`retrieval.errors.RequestError` for a key of the wrong length or type.
     """
+    found = find_row(snapshot, key, sight)
+    return None if found is None else _row(snapshot.views[found[0]].segment, snapshot.spec, found[1], sight)
+
+
+def find_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight, *, where: str = "key") -> tuple[int, int] | None:
+    """Return the place of the segment that has the row of ``key``, and its first chunk there; None as above.
+
+    ``where`` is the field that errors name.
+    """
     if not snapshot.views:
         return None
-    hashes = key_hashes(_key_table(snapshot, key), snapshot.spec.key)
-    for selection in snapshot.passing(None, sight).selections:
-        segment = selection.segment
-        _, entries = segment.files.keys.lookup(hashes)
+    hashes = key_hashes(_key_table(snapshot, key, where), snapshot.spec.key)
+    for place, selection in enumerate(snapshot.passing(None, sight).selections):
+        _, entries = selection.segment.files.keys.lookup(hashes)
         positions = entries["position"].astype(np.int64)
         for position in positions[bitmap.contains(selection.bits, positions)].tolist():
-            return _row(segment, snapshot.spec, position, sight)
+            return place, position
     return None
 
 
@@ -108,17 +116,17 @@ def _row(segment: OpenSegment, spec: CollectionSpec, position: int, sight: Sight
     )
 
 
-def _key_table(snapshot: Snapshot, key: Sequence[Any]) -> pa.Table:
+def _key_table(snapshot: Snapshot, key: Sequence[Any], where: str) -> pa.Table:
     names = snapshot.spec.key
     if len(key) != len(names):
-        raise RequestError(f"expected {len(names)} values ({', '.join(names)}), got {len(key)}", field="key")
+        raise RequestError(f"expected {len(names)} values ({', '.join(names)}), got {len(key)}", field=where)
     columns = []
     for name, value in zip(names, key, strict=True):
         kind = snapshot.arrow_schema.field(name).type
         try:
             columns.append(pa.array([value], type=kind))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError) as error:
-            raise RequestError(f"expected {kind} for {name!r}, got {value!r}", field="key") from error
+            raise RequestError(f"expected {kind} for {name!r}, got {value!r}", field=where) from error
     if any(column.null_count for column in columns):
-        raise RequestError("a key has no nulls", field="key")
+        raise RequestError("a key has no nulls", field=where)
     return pa.table(columns, names=list(names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +16,11 @@ from retrieval.explanation import Explanation
 from retrieval.filter import CompiledFilter, compile_filter
 from retrieval.fusion import Contribution, Leg, contributions, fuse
 from retrieval.keyword_leg import KeywordSearch
+from retrieval.likeness import LikedRow, liked_row
 from retrieval.passing import Passing
 from retrieval.policies import ANYONE, Caller, Sight
 from retrieval.ranking import NOTHING, Candidates, Ranked, rank, row_ids
-from retrieval.refine.refiner import Refiner, refiner_of
+from retrieval.refine.refiner import refiner_of
 from retrieval.refine.rerank import Reranker
 from retrieval.request import FUSION_DEPTH, Mode, SearchRequest, query_vector, unknown_names
 from retrieval.response import Effort, Hits, Plan, SearchResponse
@@ -63,70 +65,105 @@ def search(
     passing = _passing(snapshot, request, sight, where)  # before the model, which may have to be loaded
     watch.lap("filter")
     refiner = refiner_of(snapshot, request, sight, reranker) if request.stages.names else None
-    vector = _vector(snapshot, request, embedder) if mode in ("hybrid", "vector") else None
+    liked = liked_row(snapshot, request.like, sight) if request.like is not None else None
+    vector = _vector(snapshot, request, embedder, liked) if mode in ("hybrid", "vector") else None
     watch.lap("embed")
+    explanations: list[Explanation] | None = None
     if mode is None:
-        ranked = _in_key_order(snapshot, passing, request.k)
+        ranked, plan = _in_key_order(snapshot, passing, request.k), Plan(mode=None)
         watch.lap("order")
-        chunks, passed = _counts(snapshot, request, sight, passing)
-        plan = Plan(mode=None, vector=None, chunks=chunks, passing=passed)
-        return _response(snapshot, sight, include, ranked, watch, plan)
-    return _run_legs(snapshot, request, sight, mode, vector, passing, include, watch, refiner)
-
-
-def _run_legs(
-    snapshot: Snapshot,
-    request: SearchRequest,
-    sight: Sight,
-    mode: Mode,
-    vector: Floats | None,
-    passing: Passing,
-    include: Sequence[str],
-    watch: Stopwatch,
-    refiner: Refiner | None,
-) -> SearchResponse:
-    depth = max(request.pool, FUSION_DEPTH) if mode == "hybrid" else request.pool
-    legs: dict[str, Ranked] = {}
-    segments: Sequence[SegmentSearch] = ()
-    keyword: KeywordSearch | None = None
-    if mode in ("hybrid", "vector"):
-        found: Sequence[Candidates] = ()
-        if vector is not None:
-            found, segments = search_vectors(
-                passing,
-                vector,
-                depth,
-                snapshot.caches,
-                sure=request.pool,
-                gpu=snapshot.gpu,
-                deadline=request.deadline,
-            )
-        legs["vector"] = rank(found, snapshot.views, snapshot.spec, depth)
-        watch.lap("vector")
-    if mode in ("hybrid", "keyword"):
-        found, keyword = snapshot.keywords.search(
-            request.text or "", passing, depth, hidden=sight.hidden_text, deadline=request.deadline
-        )
-        legs["keyword"] = rank(found, snapshot.views, snapshot.spec, depth)
-        watch.lap("keyword")
-    ranked, explanations = _fused(snapshot, request, legs)
-    watch.lap("fuse")
-    if refiner is not None:
-        ranked, explanations = refiner.refine(ranked, explanations, watch)
+    else:
+        legs = _Legs(snapshot, request, sight, passing, watch, liked)
+        ranked, explanations, plan = legs.run(mode, vector)
+        watch.lap("fuse")
+        if refiner is not None:
+            ranked, explanations = refiner.refine(ranked, explanations, watch)
     chunks, passed = _counts(snapshot, request, sight, passing)
-    plan = Plan(
-        mode=mode,
-        vector=None if mode == "keyword" else _least_sure(segments),
-        chunks=chunks,
-        passing=passed,
-        segments=tuple(segments) if sight.is_whole else (),
-        keyword=keyword if sight.is_whole else None,
+    return SearchResponse(
+        results=Hits(snapshot.views, spec, ranked, include, sight, explanations),
+        masked=tuple(sorted(sight.masks)),
+        closed_policies=tuple(sight.troubles),
+        version=snapshot.version,
+        epoch=snapshot.epoch,
+        source_version=snapshot.source_version,
+        source_committed_at=snapshot.source_committed_at,
+        plan=replace(plan, chunks=chunks, passing=passed),
+        took_ms=watch.total(),
     )
-    return _response(snapshot, sight, include, ranked, watch, plan, explanations)
 
 
-def _vector(snapshot: Snapshot, request: SearchRequest, embedder: QueryEmbedder | None) -> Floats | None:
+@dataclass(frozen=True, slots=True)
+class _Legs:
+    """The legs of one search, over what passes; ``liked`` is not found by them."""
+
+    snapshot: Snapshot
+    request: SearchRequest
+    sight: Sight
+    passing: Passing
+    watch: Stopwatch
+    liked: LikedRow | None
+
+    def run(self, mode: Mode, vector: Floats | None) -> tuple[Ranked, list[Explanation] | None, Plan]:
+        """Return the legs of ``mode`` as one list, what made its scores if wanted, and how they ran."""
+        depth = max(self.request.pool, FUSION_DEPTH) if mode == "hybrid" else self.request.pool
+        legs: dict[str, Ranked] = {}
+        segments: Sequence[SegmentSearch] = ()
+        keyword: KeywordSearch | None = None
+        if mode in ("hybrid", "vector"):
+            legs["vector"], segments = self._vector_leg(vector, depth)
+            self.watch.lap("vector")
+        if mode in ("hybrid", "keyword"):
+            legs["keyword"], keyword = self._keyword_leg(depth)
+            self.watch.lap("keyword")
+        ranked, explanations = _fused(self.snapshot, self.request, legs)
+        plan = Plan(
+            mode=mode,
+            vector=None if mode == "keyword" else _least_sure(segments),
+            segments=tuple(segments) if self.sight.is_whole else (),
+            keyword=keyword if self.sight.is_whole else None,
+        )
+        return ranked, explanations, plan
+
+    def _vector_leg(self, vector: Floats | None, depth: int) -> tuple[Ranked, Sequence[SegmentSearch]]:
+        if vector is None:
+            return NOTHING, ()
+        more = int(self.liked is not None)
+        found, segments = search_vectors(
+            self.passing,
+            vector,
+            depth + more,
+            self.snapshot.caches,
+            sure=self.request.pool + more,
+            gpu=self.snapshot.gpu,
+            deadline=self.request.deadline,
+        )
+        return self._ranked(found, depth), segments
+
+    def _keyword_leg(self, depth: int) -> tuple[Ranked, KeywordSearch]:
+        more = int(self.liked is not None)
+        found, how = self.snapshot.keywords.search(
+            self.request.text or "",
+            self.passing,
+            depth + more,
+            hidden=self.sight.hidden_text,
+            deadline=self.request.deadline,
+        )
+        return self._ranked(found, depth), how
+
+    def _ranked(self, found: Sequence[Candidates], depth: int) -> Ranked:
+        if self.liked is None:
+            return rank(found, self.snapshot.views, self.snapshot.spec, depth)
+        return self.liked.left_out(
+            rank(found, self.snapshot.views, self.snapshot.spec, depth + 1), self.snapshot, depth
+        )
+
+
+def _vector(
+    snapshot: Snapshot, request: SearchRequest, embedder: QueryEmbedder | None, liked: LikedRow | None
+) -> Floats | None:
     """Return the query's vector, given or embedded; None where there is nothing it could be compared with."""
+    if liked is not None:
+        return liked.vector
     dim = snapshot.dim
     if dim is None:
         return None
@@ -222,25 +259,3 @@ def _explained_leg(legs: Mapping[str, Ranked]) -> tuple[Ranked, list[Explanation
 
 def _least_sure(segments: Sequence[SegmentSearch]) -> Effort:
     return max((search.how for search in segments), key=EFFORTS.index, default="exact")
-
-
-def _response(
-    snapshot: Snapshot,
-    sight: Sight,
-    include: Sequence[str],
-    ranked: Ranked,
-    watch: Stopwatch,
-    plan: Plan,
-    explanations: Sequence[Explanation] | None = None,
-) -> SearchResponse:
-    return SearchResponse(
-        results=Hits(snapshot.views, snapshot.spec, ranked, include, sight, explanations),
-        masked=tuple(sorted(sight.masks)),
-        closed_policies=tuple(sight.troubles),
-        version=snapshot.version,
-        epoch=snapshot.epoch,
-        source_version=snapshot.source_version,
-        source_committed_at=snapshot.source_committed_at,
-        plan=plan,
-        took_ms=watch.total(),
-    )

@@ -134,6 +134,7 @@ def _bindable(params: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
+_KEY_PART_SCHEMA = {"type": ["string", "number", "boolean"]}
 _SCALAR_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
 Params = Annotated[
     dict[str, Any],
@@ -144,6 +145,20 @@ Params = Annotated[
             "additionalProperties": {"anyOf": [_SCALAR_SCHEMA, {"type": "array", "items": _SCALAR_SCHEMA}]},
         }
     ),
+]
+
+
+def _key(value: Any) -> Any:
+    parts = value if isinstance(value, list) else [value]
+    if not parts or not all(isinstance(part, str | int | float) for part in parts):
+        raise ValueError("expected a key: a string, number or boolean, or a list of them for a composite one")
+    return value
+
+
+KeyValue = Annotated[
+    Any,
+    AfterValidator(_key),
+    WithJsonSchema({"anyOf": [_KEY_PART_SCHEMA, {"type": "array", "items": _KEY_PART_SCHEMA, "minItems": 1}]}),
 ]
 
 
@@ -172,8 +187,8 @@ class FreshBody(Body):
 class SearchBody(FreshBody):
     """A search: by ``query``, by ``vector``, or by both (the text for the keyword leg, the vector for the vector leg).
 
-    Without ``mode`` the search is hybrid, vector or keyword by what is given; a ``filter`` alone returns the rows that
-    pass it, in key order.
+    ``like`` takes the vector of a row that is there. Without ``mode`` the search is hybrid, vector or keyword by what
+    is given; a ``filter`` alone returns the rows that pass it, in key order.
     """
 
     model_config = ConfigDict(
@@ -197,6 +212,7 @@ class SearchBody(FreshBody):
                     "decay": {"column": "published", "scale": "180d", "weight": 0.5},
                     "diversify": {"diversity": 0.3},
                 },
+                {"like": "CVE-2024-3094", "filter": "severity >= 7", "k": 5},
                 {"vector": [0.1, 0.2, 0.3], "mode": "vector", "min_version": 12, "max_staleness_seconds": 30},
             ]
         },
@@ -205,6 +221,10 @@ class SearchBody(FreshBody):
     query: str | None = Field(default=None, max_length=MAX_QUERY_CHARS, description="The text to search for.")
     vector: list[FiniteFloat] | None = Field(
         default=None, min_length=1, max_length=MAX_DIM, description="A query vector of the collection's width."
+    )
+    like: KeyValue | None = Field(
+        default=None,
+        description="The key of a row whose vector is searched by, and which is left out; not with 'vector'.",
     )
     k: int = Field(default=10, ge=1, le=MAX_K, description="How many rows to return at most.")
     filter: str | None = Field(
@@ -232,8 +252,9 @@ class SearchBody(FreshBody):
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
-        if not (self.query and self.query.strip()) and self.vector is None and self.filter is None:
-            raise ValueError("give 'query', 'vector' or 'filter'; a blank query counts as none")
+        has_text = self.query is not None and self.query.strip()
+        if not has_text and all(given is None for given in (self.vector, self.like, self.filter)):
+            raise ValueError("give 'query', 'vector', 'like' or 'filter'; a blank query counts as none")
         return self
 
 

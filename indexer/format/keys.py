@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import io
 import re
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -167,6 +168,28 @@ def parse_key(text: str, fields: Iterable[pa.Field]) -> tuple[object, ...]:
         names = ", ".join(field.name for field in expected)
         raise ValueError(f"the key has {len(expected)} components ({names}), not {len(parts)}")
     return tuple(_parse_one(part, field) for part, field in zip(parts, expected, strict=True))
+
+
+def key_of_json(values: Sequence[object], fields: Iterable[pa.Field]) -> tuple[object, ...]:
+    """Read a key's values as JSON has them: text stands for dates, times, decimals and (base64) binary.
+
+    Raises ``ValueError`` as :func:`parse_key` does. What is no text is left for who looks the key up.
+    """
+    expected = list(fields)
+    if len(values) != len(expected):
+        names = ", ".join(field.name for field in expected)
+        raise ValueError(f"the key has {len(expected)} components ({names}), not {len(values)}")
+    return tuple(_from_json(value, field) for value, field in zip(values, expected, strict=True))
+
+
+def _from_json(value: object, field: pa.Field) -> object:
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if not isinstance(value, str):
+        return value
+    try:
+        return b64decode(value, validate=True) if _is_binary(kind) else _parser(kind)(value)
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"key component {field.name!r}: {value!r} is not of type {kind}") from error
 
 
 def _parse_one(part: str, field: pa.Field) -> object:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.options import parameters, stages
+from jobs.options import key_parts, parameters, stages
 from jobs.output import Format, Output, StoreOption, note, print_json, stdout
 from jobs.settings import Settings
 
@@ -36,7 +36,13 @@ def add_to(app: typer.Typer) -> None:
 
 def search(
     name: Annotated[str, typer.Argument(help="The collection.")],
-    query: Annotated[str, typer.Argument(help="What to look for.")],
+    query: Annotated[
+        str | None, typer.Argument(help="What to look for; may be left out with --like or --filter.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option("--like", metavar="KEY", help="Rows like the one of this key (a composite key as JSON)."),
+    ] = None,
     where: Annotated[
         str | None, typer.Option("--filter", "-f", help="A WHERE condition in SQL; ':name' is a parameter.")
     ] = None,
@@ -81,6 +87,7 @@ def search(
     grebe search advisories "remote code execution" --filter "published >= '2024-01-01'"
     grebe search advisories "zip bomb" --filter "package = :p" --param p=pillow --explain
     grebe search advisories "zip bomb" --decay published=180d --diversify 0.3
+    grebe search advisories --like CVE-2024-3094 -k 5
     """
     from indexer.format.store import Store
     from jobs.hits import answer_on_screen
@@ -88,10 +95,13 @@ def search(
     from retrieval.policies import OPERATOR
     from retrieval.request import SearchRequest
 
+    if query is None and like is None and where is None:
+        raise typer.BadParameter("give what to look for, --like or --filter", param_hint="QUERY")
     values = parameters(param or [])
     settings = Settings.read(store=store)
     request = SearchRequest(
         query=query,
+        like=None if like is None else key_parts(like),
         filter=where,
         params=values,
         mode=mode.value if mode else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -24,6 +24,9 @@ from api.encoding import encode
         ({"a": [-(2**63) - 1, True]}, '{"a":["-9223372036854775809",true]}'),
         (date(2026, 1, 2), '"2026-01-02"'),
         (datetime(2026, 1, 2, 3, tzinfo=UTC), '"2026-01-02T03:00:00Z"'),
+        (datetime(2026, 1, 2, 3, 4, 5, 60, tzinfo=timezone(timedelta(hours=5))), '"2026-01-02T03:04:05.000060+05:00"'),
+        (datetime(2026, 1, 2, tzinfo=UTC).replace(tzinfo=None), '"2026-01-02T00:00:00"'),
+        (time(1, 2, 3, 10_000), '"01:02:03.010000"'),
         (timedelta(minutes=1, milliseconds=500), "60.5"),
         (np.float32(0.5), "0.5"),
         (np.array([1, 2]), "[1,2]"),

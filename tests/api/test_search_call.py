@@ -101,8 +101,8 @@ def test_a_filter_that_nothing_passes_finds_nothing(client: httpx.Client) -> Non
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
-        ({}, None, "give 'query', 'vector' or 'filter'"),
-        ({"query": " "}, None, "give 'query', 'vector' or 'filter'"),
+        ({}, None, "give 'query', 'vector', 'like' or 'filter'"),
+        ({"query": " "}, None, "give 'query', 'vector', 'like' or 'filter'"),
         ({"query": "x", "k": 0}, "k", "greater than or equal to 1"),
         ({"query": "x", "k": 1_000_000}, "k", "less than or equal to 1000"),
         ({"query": "x", "k": "5"}, "k", "valid integer"),
@@ -161,3 +161,24 @@ def test_a_number_that_json_cannot_hold_is_refused(client: httpx.Client) -> None
     raw = '{"filter": "pages > :p", "params": {"p": 1e999}}'
     response = client.post(PATH, content=raw, headers={"Content-Type": "application/json"})
     assert (response.status_code, response.json()["errors"][0]["message"]) == (422, "'p' is not a finite number")
+
+
+def test_rows_like_another_are_found_by_its_key(client: httpx.Client) -> None:
+    liked = answer(client, like=10, k=19)
+
+    assert {hit["key"] for hit in liked["results"][:3]} == {0, 5, 15}  # of the same animal
+    assert 10 not in [hit["key"] for hit in liked["results"]]
+    assert answer(client, like="10", k=19)["results"] == liked["results"]
+    composite = answer(client, "/v1/collections/pairs/search", like=["plain", 2], k=1)
+    assert composite["results"][0]["key"] != ["plain", 2]
+    refused = search(client, like=777).json()
+    assert (refused["code"], refused["errors"][0]["field"], refused["errors"][0]["code"]) == (
+        "invalid-request",
+        "like",
+        "row-not-found",
+    )
+
+
+@pytest.mark.parametrize("like", [None, [], {"id": 1}, [[1]], [None]])
+def test_a_key_that_is_none_is_refused(client: httpx.Client, like: Any) -> None:
+    assert search(client, like=like).status_code == 422

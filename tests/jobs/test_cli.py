@@ -73,6 +73,13 @@ def test_search_shows_a_table_and_explains(synced: Grebe) -> None:
     assert {"keyword", "vector"} <= set(said.out.split())
 
 
+def test_search_finds_rows_like_another_without_it(synced: Grebe) -> None:
+    said = synced("search", "birds", "--like", "1", "-k", 2, "-o", "json")
+
+    assert [hit["key"] for hit in said.json["results"]] == [2, 3]
+    assert "give what to look for, --like or --filter" in " ".join(synced("search", "birds").err.split())
+
+
 def test_sql_answers_as_a_table_as_csv_and_as_json(synced: Grebe) -> None:
     text = "SELECT id, name, weight FROM birds WHERE id <> 2 ORDER BY id"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -12,8 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.encoding import encode
 from indexer.errors import BuildError, CorruptFile
-from indexer.format.keys import KeyIndex, column_hashes, format_key, hash_column, key_hashes, null_keys, parse_key
+from indexer.format.keys import (
+    KeyIndex,
+    column_hashes,
+    format_key,
+    hash_column,
+    key_hashes,
+    key_of_json,
+    null_keys,
+    parse_key,
+)
 
 TYPES: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.int64(): st.integers(-(2**63), 2**63 - 1),
@@ -117,6 +128,26 @@ def test_a_key_survives_its_url_form(data: st.DataObject) -> None:
     text = format_key(values)
     assert parse_key(text, fields) == values
     assert set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~%,")
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.data())
+def test_a_key_survives_an_answers_json(data: st.DataObject) -> None:
+    kinds = data.draw(st.lists(st.sampled_from(list(TYPES)), min_size=1, max_size=3))
+    values = [data.draw(TYPES[kind]) for kind in kinds]
+    fields = [pa.field(f"k{at}", kind) for at, kind in enumerate(kinds)]
+    sent = json.loads(encode(values))
+    read = key_of_json(sent, fields)
+    same = pa.table({field.name: pa.array([value], field.type) for field, value in zip(fields, values, strict=True)})
+    back = pa.table({field.name: pa.array([value], field.type) for field, value in zip(fields, read, strict=True)})
+    assert key_hashes(back, same.column_names).tolist() == key_hashes(same, same.column_names).tolist()
+
+
+def test_a_key_in_json_that_does_not_fit_says_which_part() -> None:
+    with pytest.raises(ValueError, match="key component 'day': 'soon' is not of type date32"):
+        key_of_json(["soon"], [pa.field("day", pa.date32())])
+    with pytest.raises(ValueError, match=r"the key has 2 components \(a, b\), not 1"):
+        key_of_json([1], [pa.field("a", pa.int64()), pa.field("b", pa.int64())])
 
 
 def test_the_url_form_is_percent_encoded_and_joined_by_commas() -> None:

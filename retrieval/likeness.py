@@ -1,0 +1,70 @@
+"""Searching for rows like one that is there: its vector is the query, and it is left out of what is found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from indexer.format.keys import key_of_json
+from retrieval import bitmap
+from retrieval.errors import RequestError
+from retrieval.policies import Sight
+from retrieval.ranking import Positions, Ranked, row_ids, rows_of
+from retrieval.request import query_vector
+from retrieval.rows import find_row
+from retrieval.scores import Floats
+from retrieval.snapshot import Snapshot
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LikedRow:
+    """A row of a snapshot: its number there (:func:`retrieval.ranking.rows_of`) and its ``vector``, ``(dim,)``."""
+
+    number: int
+    vector: Floats
+
+    def left_out(self, ranked: Ranked, snapshot: Snapshot, k: int) -> Ranked:
+        """Return the first ``k`` rows of ``ranked``, without this one."""
+        kept = np.flatnonzero(row_ids(ranked, snapshot.views) != self.number)[:k].tolist()
+        return Ranked(
+            [ranked.places[at] for at in kept],
+            [ranked.positions[at] for at in kept],
+            [ranked.scores[at] for at in kept],
+        )
+
+
+def liked_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> LikedRow:
+    """Return the row of ``key`` and the mean of its chunks' vectors, each at unit length under cosine.
+
+    Vectors of chunks with text that ``sight`` hides do not count, because they say what it does. Raises RequestError
+    for a row that is not there, or not for ``sight``, and for one without a vector.
+    """
+    found = _find(snapshot, key, sight)
+    if found is None:
+        raise RequestError(f"version {snapshot.version} has no row of that key", field="like", code="row_not_found")
+    place, position = found
+    segment = snapshot.views[place].segment
+    chunks = np.array(segment.chunks_of_row(position), dtype=np.int64)
+    usable = bitmap.contains(segment.embedded, chunks)
+    if sight.hidden_text:
+        usable &= ~bitmap.contains(segment.chunks_with_text(sight.hidden_text), chunks)
+    vector = segment.vectors[chunks[usable]].astype(np.float64).mean(axis=0) if usable.any() else np.zeros(0)
+    if not vector.any():
+        raise RequestError("that row has no vector to compare with", field="like", hint="give 'query' or 'vector'")
+    normalise = snapshot.spec.vector.metric == "cosine"
+    places: Positions = np.array([place])
+    number = int(rows_of(places, np.array([position]), snapshot.views)[0])
+    return LikedRow(number, query_vector(vector, dim=len(vector), normalise=normalise))
+
+
+def _find(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> tuple[int, int] | None:
+    if not snapshot.views:
+        return None
+    try:
+        values = key_of_json(key, [snapshot.arrow_schema.field(name) for name in snapshot.spec.key])
+    except ValueError as error:
+        raise RequestError(str(error), field="like") from error
+    return find_row(snapshot, values, sight, where="like")
