@@ -68,9 +68,9 @@ async def select(request: Request) -> Response:
     started = time.monotonic()
     access = await service.access(request)
     body = body_of(SqlBody, await read_json_bytes(request, service.settings.max_body_bytes))
-    statement = statement_of(service, body)
-    watcher = service.watcher(access, statement.collection, "sql")
-    operation.facts["collection"] = watcher.name
     deadline = started + (body.deadline_ms or service.settings.search.deadline_ms) / 1000
+    statement = await statement_of(service, body, deadline=deadline)
+    operation.facts["collection"] = statement.collection
+    watcher = service.watcher(access, statement.collection, "sql")
     await service.begins(request, partial(sql_facts, body))
     return answered(operation, await select_in_time(service, watcher, body, statement, access, deadline=deadline))

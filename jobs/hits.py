@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.output import cell, table
+from jobs.output import cell, printable, table
 from retrieval.refine.stages import STAGE_NAMES
 
 PASSAGE_CHARS = 220
@@ -23,7 +23,7 @@ def hits_of_answer(answer: dict[str, Any]) -> RenderableType:
     made.add_column("key", style="green", no_wrap=True)
     made.add_column("passage", overflow="fold")
     for hit in answer["results"]:
-        made.add_row(f"{hit['score']:.4f}", cell(hit["key"]), Text(passage(hit["text"])))
+        made.add_row(f"{hit['score']:.4f}", Text(printable(cell(hit["key"]))), Text(passage(hit["text"])))
     return made
 
 
@@ -61,5 +61,5 @@ def passage(text: str | None) -> str:
     >>> passage("one\\n  two")
     'one two'
     """
-    line = " ".join((text or "").split())
+    line = printable(" ".join((text or "").split()))
     return line if len(line) <= PASSAGE_CHARS else line[:PASSAGE_CHARS].rpartition(" ")[0] + " ..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import re
 import signal
 import sys
 import threading
@@ -43,6 +44,8 @@ StoreOption = Annotated[
     ),
 ]
 
+
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 PIPE_WIDTH = 200
 """Columns of a table that is not read on a terminal: wide enough that cells seldom wrap."""
@@ -200,14 +203,23 @@ def table(
     the other.
     """
     made = Table(box=None, header_style="bold", pad_edge=False)
-    shown = [[escape((show or cell)(value)) for value in row] for row in rows]
+    shown = [[escape(printable((show or cell)(value))) for value in row] for row in rows]
     for number, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows if row[number] is not None)
         words = not any(" " in text for text in (name, *(cells[number] for cells in shown)))  # nowhere to wrap
-        made.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=words)
+        made.add_column(escape(printable(name)), justify="right" if numeric else "left", overflow="fold", no_wrap=words)
     for cells in shown:
         made.add_row(*cells)
     return _Fitted(made, columns, shown)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with what would steer a terminal written out.
+
+    >>> printable("a\x1b[2Jb\tc")
+    'a\\x1b[2Jb\tc'
+    """
+    return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def cell(value: object) -> str:

@@ -45,12 +45,13 @@ def search(
     embedder: QueryEmbedder | None = None,
     reranker: Reranker | None = None,
     where: CompiledFilter | None = None,
+    sight: Sight | None = None,
 ) -> SearchResponse:
     """Run one search on a snapshot, which is kept open (:meth:`Snapshot.pinned`) meanwhile.
 
     Nothing but what ``caller`` may see takes part in it. ``embedder`` and ``reranker`` are the collection's models
     where they are ready; else the process's own are taken, and loaded first if this is their first use. ``where`` is a
-    filter that is compiled already, in place of the request's.
+    filter that is compiled already, in place of the request's, and ``sight`` what ``caller`` was found to see.
 
     Raises :class:`retrieval.errors.RequestError`, :class:`retrieval.errors.FilterError`,
     :class:`retrieval.errors.DeadlineExceeded` and :class:`indexer.errors.ModelError`.
@@ -61,7 +62,7 @@ def search(
     if request.include is not None:
         unknown_names(include, field_names(spec), where="include")
     watch = Stopwatch()
-    sight = snapshot.sight_of(caller)
+    sight = snapshot.sight_of(caller) if sight is None else sight
     passing = _passing(snapshot, request, sight, where)  # before the model, which may have to be loaded
     watch.lap("filter")
     refiner = refiner_of(snapshot, request, sight, reranker) if request.stages.names else None

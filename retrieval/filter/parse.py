@@ -7,6 +7,7 @@ but for comments, other statements and size: those are refused before the parser
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,11 @@ MAX_NESTING = 24
 
 MAX_DEPTH = 100
 """Deepest tree, chains of AND and OR counted as one level: bounds the recursion of checking and compiling."""
+
+NODES_A_TOKEN, LEAST_NODES = 4, 1_000
+"""Most nodes that parsing may make: what is written plainly needs one or two a token."""
+
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its warnings quote the text, which belongs in no log
 
 _STATEMENTS = {
     TokenType.WITH, TokenType.INSERT, TokenType.UPDATE, TokenType.DELETE, TokenType.DROP, TokenType.CREATE,
@@ -60,6 +66,7 @@ OUR_FUNCTIONS = ("SEARCH", "SCORE", "PASSAGE")
 
 _CAST = re.compile(r"(TRY_|SAFE_)?CAST", re.I)
 
+_SELECT = "write SELECT columns FROM collection WHERE condition"
 _END = "grebe_end"
 _START = "grebe_start"
 
@@ -86,6 +93,20 @@ class Parsed:
         place = self.place(node)
         text = " ".join(self.text[place.start : place.start + place.length].split())
         return text if len(text) <= limit else text[: limit - 3] + "..."
+
+    def listed(self) -> list[str]:
+        """Return the texts between the commas of SELECT's list."""
+        depth, texts, start = 0, [], None
+        for token in self.tokens[1:]:
+            depth += (token.token_type in _OPENING) - (token.token_type in _CLOSING)
+            if start is None:
+                start = None if token.token_type in (TokenType.DISTINCT, TokenType.ALL) else token.start
+            elif depth == 0 and token.token_type in (TokenType.COMMA, TokenType.FROM):
+                texts.append(" ".join(self.text[start : token.start].split()))
+                start = None
+            if depth == 0 and token.token_type is TokenType.FROM:
+                break
+        return texts
 
     def in_place_of(self, node: exp.Expr, other: E) -> E:
         """Return ``other``, which messages will take to stand where ``node`` does."""
@@ -144,13 +165,16 @@ def parse(text: str, dialect: str) -> Parsed:
 
 def parse_select(text: str, dialect: str) -> Parsed:
     """Parse a SELECT statement, or raise FilterError as :func:`parse` does."""
+    if not text.strip():
+        raise FilterError("the SQL is empty", code="filter_syntax", hint=_SELECT)
     tokens = _tokens(text, dialect)
     if tokens[-1].token_type is TokenType.SEMICOLON:
         tokens = tokens[:-1]
     if not tokens or tokens[0].token_type is not TokenType.SELECT:
-        hint = "write SELECT columns FROM collection WHERE condition"
         length = tokens[0].end - tokens[0].start + 1 if tokens else len(text)
-        raise _at(text, tokens[0].start if tokens else 0, length, "filter_not_allowed", "only SELECT is allowed", hint)
+        raise _at(
+            text, tokens[0].start if tokens else 0, length, "filter_not_allowed", "only SELECT is allowed", _SELECT
+        )
     for token in tokens:
         if token.token_type is TokenType.SEMICOLON:
             raise _at(text, token.start, 1, "filter_not_allowed", "one statement at a time: ';' ends it")
@@ -252,24 +276,39 @@ def _refuse_depth(parsed: Parsed) -> None:
 
 def _parse_tokens(text: str, tokens: list[Token], dialect: str, into: type[exp.Expr]) -> exp.Expr:
     parser = _parser_class(dialect)(dialect=dialect, error_level=ErrorLevel.IMMEDIATE)
+    parser.nodes_left = LEAST_NODES + NODES_A_TOKEN * len(tokens)
     try:
         trees = parser.parse_into(into, tokens, text)
     except ParseError as error:
         raise _parse_error(text, tokens, parser, error) from error
-    except RecursionError:
+    except (RecursionError, _Endless):
         raise FilterError("the SQL is nested too deep", code="filter_limit") from None
+    except Exception as error:  # a construct that is half written makes some of its functions stumble, in many ways
+        raise _at(text, 0, len(text), "filter_syntax", "the text can't be read as SQL") from error
     tree = trees[0]
     if tree is None:
         raise _at(text, tokens[0].start, len(text.strip()), "filter_syntax", f"this is not a {into.__name__.lower()}")
     return tree
 
 
+class _Endless(Exception):
+    """Parsing makes more nodes than the text can be worth."""
+
+
 class _PlaceNoting(Parser):
-    """What is mixed into each dialect's parser: where a node ends, and which token the last error blames."""
+    """What is mixed into each dialect's parser: where a node ends, which token the last error blames, and when to stop.
+
+    sqlglot tries some constructs in two ways, ``ARRAY[`` and ``DATE (`` among them, and each way tries what is inside
+    in two: of seventeen in one another it makes a quarter of a million nodes.
+    """
 
     blamed: Token | None = None
+    nodes_left = 0
 
     def expression(self, instance: E, token: Token | None = None, comments: list[str] | None = None) -> E:
+        self.nodes_left -= 1
+        if self.nodes_left < 0:
+            raise _Endless
         node = super().expression(instance, token, comments)
         if self._prev:
             node.meta[_END] = self._prev.end

@@ -30,6 +30,9 @@ import numpy.typing as npt
 DecayKind = Literal["exp", "gauss", "linear"]
 Floats = npt.NDArray[np.float64]
 
+LARGEST = 1e300
+"""Of numbers that a distance is reckoned from or measured by: a whole number may be larger than any double."""
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 DURATION = r"^([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])$"
 

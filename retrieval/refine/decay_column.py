@@ -13,7 +13,7 @@ import polars as pl
 from indexer.spec import CollectionSpec
 from retrieval.errors import RequestError
 from retrieval.policies import Sight
-from retrieval.refine.decay import Floats, distances, seconds
+from retrieval.refine.decay import LARGEST, Floats, distances, seconds
 from retrieval.refine.stages import Decay
 from retrieval.request import unknown_names
 from retrieval.segments import SegmentView
@@ -97,7 +97,7 @@ def _in_seconds(name: str, value: str | timedelta | float, decay: Decay) -> floa
 
 
 def _number(name: str, value: object, decay: Decay) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
         return float(value)
     hint = "give the number from which the distance counts" if name == "origin" else "as in 10 or 0.5"
     raise RequestError(

@@ -6,13 +6,12 @@ diversity is a matter of the whole list, so whatever changes a score after it wo
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal, get_args
 
 from retrieval.errors import RequestError
-from retrieval.refine.decay import DecayKind, seconds
+from retrieval.refine.decay import LARGEST, DecayKind, seconds
 
 StageName = Literal["rerank", "decay", "diversify"]
 STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
@@ -131,6 +130,6 @@ def _length(name: str, value: object) -> float:
         except ValueError as error:
             hint = "months and years have no fixed length: give days"
             raise RequestError(str(error), field=f"decay.{name}", hint=hint) from error
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise RequestError(f"expected a duration or a finite number, got {value!r}", field=f"decay.{name}")
     return float(value)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from retrieval.errors import FilterError
-from retrieval.sql.outputs import Order, Output
+from retrieval.sql.outputs import Order
 
 MAX_ANSWER_BYTES = 64 << 20
+CELL_BYTES = 32
+"""What a value of an answer is taken to need, beside its text."""
 
-Values = list[list[Any]]
-"""The values of each column."""
+MAX_CELLS = 50_000_000
+"""Most values that one statement may have in memory at once."""
 
 
 class Budget:
-    """What is left of an answer's size."""
+    """What is left of an answer's size, in bytes."""
 
     def __init__(self) -> None:
         self._left = MAX_ANSWER_BYTES
@@ -30,37 +32,87 @@ class Budget:
             raise FilterError(message, code="filter_limit", hint="select fewer columns, or give a LIMIT")
 
 
-def ordered(frame: pl.LazyFrame, order: Sequence[Order], ties: Sequence[str]) -> pl.LazyFrame:
-    """Return ``frame`` in ``order``, what is equal in it by the columns ``ties``; polars sorts no more than is cut."""
-    names = [f"\0by{place}" for place in range(len(order))]
-    made = [entry.expression.alias(name) for name, entry in zip(names, order, strict=True)]
-    if not names and not ties:
-        return frame
-    return frame.with_columns(made).sort(
-        [*names, *ties],
-        descending=[entry.descending for entry in order] + [False] * len(ties),
-        nulls_last=[not entry.nulls_first for entry in order] + [True] * len(ties),
-    )
+def refuse_too_many(rows: int, columns: int) -> None:
+    """Raise FilterError where ``columns`` of so many rows are more than may be in memory."""
+    if rows * columns > MAX_CELLS:
+        raise FilterError(
+            f"the statement would reckon {columns:,} columns of {rows:,} rows; {MAX_CELLS:,} values are allowed",
+            code="filter_limit",
+            hint="narrow its WHERE, or ask for less at once",
+        )
 
 
-def values_of(frame: pl.LazyFrame, outputs: Sequence[Output], *, beside: str, budget: Budget) -> Values:
-    """Return what ``outputs``, values all of them, are in each row; ``beside`` is a column of the frame.
+def size_of(column: pl.Series) -> int:
+    """Return how many bytes the values of ``column`` take in an answer, roughly: text as often as it is there.
 
-    Beside a column, a constant becomes as long as the frame.
+    >>> size_of(pl.Series(["ab", None])), size_of(pl.Series([[1, 2], [3]]))
+    (66, 160)
     """
-    made = [output.expression.alias(f"\0{n}") for n, output in enumerate(outputs) if output.expression is not None]
-    shown = evaluated(frame.select(pl.col(beside).alias("\0beside"), *made)).drop("\0beside")
-    budget.spend(int(shown.estimated_size()))
-    return [column.to_list() for column in shown]
+    size = CELL_BYTES * len(column)
+    if column.dtype == pl.String:
+        return size + int(column.str.len_bytes().sum())
+    if column.dtype == pl.Binary:
+        return size + int(column.bin.size().sum())
+    if isinstance(column.dtype, pl.List | pl.Array):
+        return size + size_of(column.explode())
+    if isinstance(column.dtype, pl.Struct):
+        return size + sum(map(size_of, column.struct.unnest()))
+    return size
 
 
-def evaluated(frame: pl.LazyFrame) -> pl.DataFrame:
-    """Return the rows; raises FilterError where polars cannot reckon them."""
+def reckoned(frame: pl.DataFrame, expressions: Mapping[str, pl.Expr], *kept: str) -> pl.DataFrame:
+    """Return the columns ``kept`` of ``frame`` and those of ``expressions``, each as long as the frame.
+
+    Raises FilterError where polars cannot reckon them.
+    """
+    made = [expression.alias(name) for name, expression in expressions.items()]
     try:
-        return frame.collect()
+        # Beside a column of the frame, a constant becomes as long as the frame.
+        return (
+            frame.select(*kept, *made) if kept else frame.select(pl.first().alias("\0beside"), *made).drop("\0beside")
+        )
+    except pl.exceptions.ShapeError:
+        # A CASE that goes one way in every row comes as one value, which polars does not take for a constant.
+        columns = [frame.select(expression).to_series() for expression in made]
+        return pl.DataFrame([*frame.select(kept), *(_as_long(column, frame.height) for column in columns)])
     except pl.exceptions.PolarsError as error:
-        reason = str(error).partition("\n")[0]
-        if "i128" in reason:
-            hint = "write sum(CAST(... AS DOUBLE))"
-            raise FilterError("a sum does not fit 64 bits", code="filter_failed", hint=hint) from error
-        raise FilterError(f"the statement can't be evaluated: {reason}", code="filter_failed") from error
+        raise _failed(error) from error
+
+
+def grouped(rows: pl.DataFrame, keys: Sequence[str], aggregates: Mapping[str, pl.Expr]) -> pl.DataFrame:
+    """Return a row for each group of ``rows``: its ``keys`` and ``aggregates``; without keys the one group there is.
+
+    Raises FilterError where polars cannot reckon them.
+    """
+    made = [expression.alias(name) for name, expression in aggregates.items()]
+    try:
+        return rows.group_by(keys).agg(*made) if keys else rows.select(pl.len().alias("\0rows"), *made)
+    except pl.exceptions.PolarsError as error:
+        raise _failed(error) from error
+
+
+def ordered(frame: pl.DataFrame, order: Sequence[Order], ties: Sequence[str], number: str, *, cut: slice) -> Any:
+    """Return the values of the column ``number`` in ``order``, equal ones by the columns ``ties``: those of ``cut``.
+
+    ``(n,)``. polars sorts no more than that needs.
+    """
+    names = [f"\0by{place}" for place in range(len(order))]
+    by = reckoned(frame, dict(zip(names, (entry.expression for entry in order), strict=True)), number, *ties).lazy()
+    if names or ties:
+        by = by.sort(
+            [*names, *ties],
+            descending=[entry.descending for entry in order] + [False] * len(ties),
+            nulls_last=[not entry.nulls_first for entry in order] + [True] * len(ties),
+        )
+    return by.slice(cut.start, cut.stop - cut.start).collect()[number].to_numpy()
+
+
+def _as_long(column: pl.Series, n: int) -> pl.Series:
+    return column if len(column) == n else column.new_from_index(0, n)
+
+
+def _failed(error: pl.exceptions.PolarsError) -> FilterError:
+    reason = str(error).partition("\n")[0].replace("\0", "")
+    if "i128" in reason:
+        return FilterError("a sum does not fit 64 bits", code="filter_failed", hint="write sum(CAST(... AS DOUBLE))")
+    return FilterError(f"the statement can't be evaluated: {reason}", code="filter_failed")

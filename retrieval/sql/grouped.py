@@ -20,6 +20,9 @@ from retrieval.sql.outputs import Entry, Order, Output, aliases_of, named_by, or
 from retrieval.sql.scope import SCORE, Scope, columns_of
 from retrieval.sql.statement import Statement, function_name, refused
 
+CONSTANTS = (exp.Literal, exp.Boolean, exp.Null, exp.Placeholder)
+"""What is the same in every group, and stays as it is: a pattern or an interval that is a column would not be one."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class GroupPlan:
@@ -88,7 +91,7 @@ class _Planner:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._rows = schema_of({**scope.schema.by_name, SCORE: pl.Float64()})
-        self._known: list[tuple[exp.Expr, str]] = []
+        self._known: dict[exp.Expr, str] = {}
         self._dtypes: dict[str, pl.DataType] = {}
         self.keys: dict[str, pl.Expr] = {}
         self.arguments: dict[str, pl.Expr] = {}
@@ -120,8 +123,7 @@ class _Planner:
         return schema_of(self._dtypes)
 
     def _named(self, node: exp.Expr, kind: SqlType) -> str:
-        name = f"\0{len(self._known)}"
-        self._known.append((node, name))
+        name = self._known[node.copy()] = f"\0{len(self._dtypes)}"
         exact = kind.kind is Kind.DECIMAL  # reckoned in 38 digits; how many there can be is for its type
         self._dtypes[name] = pl.Decimal(kind.whole + kind.scale, kind.scale) if exact else working_dtype(kind)
         return name
@@ -130,7 +132,7 @@ class _Planner:
         """Return ``node`` with the columns of the table of groups in it."""
 
         def swap(part: exp.Expr) -> exp.Expr:
-            name = next((name for known, name in self._known if known == part), None)
+            name = None if isinstance(part, CONSTANTS) else self._known.get(part)
             if name is None and isinstance(part, KINDS):
                 name = self._add_aggregate(part)
             if name is not None:
@@ -146,7 +148,7 @@ class _Planner:
     def _add_aggregate(self, node: exp.Expr) -> str:
         self._scope.refuse_unreadable(node)
         aggregate = aggregate_of(self._scope, node, self._rows)
-        name = self._named(node.copy(), aggregate.type)
+        name = self._named(node, aggregate.type)
         if aggregate.argument is not None:
             self.read |= columns_of(aggregate.argument)
             self.arguments[name] = self._scope.expression(aggregate.argument).cast(aggregate.dtype)

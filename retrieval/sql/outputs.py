@@ -38,6 +38,13 @@ class Output:
         return cls(name=name, type=str(kind), reading="value", expression=expression)
 
 
+def in_utc(column: pl.Series) -> pl.Series:
+    """Return a stored column as it is shown: times in UTC, which is what those without a zone are taken for."""
+    if not isinstance(column.dtype, pl.Datetime):
+        return column
+    return column.dt.convert_time_zone("UTC") if column.dtype.time_zone else column.dt.replace_time_zone("UTC")
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Order:
     """An expression to order by."""
@@ -66,7 +73,8 @@ def entries_of(statement: Statement, scope: Scope) -> list[Entry]:
                 entries.append(Entry(name=name, node=scope.parsed.in_place_of(item.node, column)))
             continue
         node = item.node if scope.text_field(item.node) else scope.resolved(item.node)
-        entries.append(Entry(name=item.alias or _name_of(scope, node), node=node, aliased=item.alias is not None))
+        name = item.name if item.aliased else _name_of(scope, node) or item.name
+        entries.append(Entry(name=name, node=node, aliased=item.aliased))
     return entries
 
 
@@ -100,7 +108,7 @@ def orders_of(
     ]
 
 
-def _name_of(scope: Scope, node: exp.Expr) -> str:
+def _name_of(scope: Scope, node: exp.Expr) -> str | None:
     if isinstance(node, exp.Column):
         return scope.text_field(node) or node.name
-    return function_name(node) or scope.parsed.snippet(node, limit=128)
+    return function_name(node)

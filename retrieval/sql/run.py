@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -14,7 +14,7 @@ import polars as pl
 
 from indexer.embedding import QueryEmbedder
 from retrieval.bitmap import Positions
-from retrieval.errors import DeadlineExceeded, FilterError
+from retrieval.errors import DeadlineExceeded
 from retrieval.policies import ANYONE, Caller, Sight
 from retrieval.request import SearchRequest
 from retrieval.response import Plan
@@ -22,18 +22,23 @@ from retrieval.rows import passage, whole_field
 from retrieval.search import search
 from retrieval.segments import Key, OpenSegment, keys_of
 from retrieval.snapshot import Snapshot
-from retrieval.sql.evaluate import Budget, Values, evaluated, ordered, values_of
+from retrieval.sql.evaluate import CELL_BYTES, Budget, grouped, ordered, reckoned, refuse_too_many, size_of
 from retrieval.sql.found import ROW, FoundRows
 from retrieval.sql.grouped import GroupPlan
-from retrieval.sql.outputs import Output
+from retrieval.sql.outputs import Output, in_utc
 from retrieval.sql.parameters import DEFAULT_ROWS
 from retrieval.sql.plan import SqlPlan, plan_of
 from retrieval.sql.rowwise import RowPlan
 from retrieval.sql.statement import Statement
 from retrieval.stopwatch import Stopwatch
 
-MAX_READ = 20_000_000
-"""Most rows that one statement may read columns of: they are in memory together."""
+KEYS_KEPT = 1_000
+"""Of so many rows at most that groups are made of, an answer has the keys, for the log of what was read."""
+
+_HAVING, _NUMBER, _VALUE = "\0having", "\0number", "\0value"
+
+Values = list[list[Any]]
+"""The values of each column."""
 
 NO_PARAMS: Mapping[str, object] = MappingProxyType({})
 
@@ -52,7 +57,8 @@ class SqlAnswer:
 
     ``truncated`` says that there are more, which a statement without LIMIT does not get. ``read`` is how many of the
     collection's rows it is about; ``search`` says how they were found if they were searched for. ``keys`` are those of
-    the rows that are shown, None where groups are. ``masked`` and ``closed_policies`` are as in a search's response.
+    the rows that are shown or, where groups are, of those that they are made of if these are few, else None. ``masked``
+    and ``closed_policies`` are as in a search's response.
     """
 
     columns: tuple[SqlColumn, ...]
@@ -89,7 +95,8 @@ def run_statement(
     plan = plan_of(statement, snapshot, sight, params, now or datetime.now(UTC))
     watch.lap("plan")
     run = _Run(snapshot, plan, sight, deadline)
-    rows, found_by = run.find(caller, embedder)
+    run.check_time()
+    rows, found_by = run.find(embedder)
     watch.lap("find")
     select = plan.select
     shown, keys, truncated = run.groups(rows, select) if isinstance(select, GroupPlan) else run.rows(rows, select)
@@ -116,7 +123,7 @@ class _Run:
         self._sight = sight
         self._deadline = deadline
 
-    def find(self, caller: Caller, embedder: QueryEmbedder | None) -> tuple[FoundRows, Plan | None]:
+    def find(self, embedder: QueryEmbedder | None) -> tuple[FoundRows, Plan | None]:
         """Return the rows that the statement is about, best first if it searches."""
         searched = self._plan.searched
         if searched is None:
@@ -124,7 +131,7 @@ class _Run:
         request = SearchRequest(
             query=searched.query, k=searched.k, mode=searched.mode, include=(), deadline=self._deadline
         )
-        response = search(self._snapshot, request, caller=caller, embedder=embedder, where=self._plan.where)
+        response = search(self._snapshot, request, embedder=embedder, where=self._plan.where, sight=self._sight)
         segments = [view.segment for view in self._snapshot.views]
         return FoundRows.ranked(response.results.ranked, segments), response.plan
 
@@ -132,78 +139,107 @@ class _Run:
         """Return the values to show, by column, the rows' keys, and whether there are more."""
         numbers = self._ordered(rows, plan)
         rows = rows.take(numbers[: self._wanted])
-        each, frame, budget = rows.each(), self._frame(rows, plan.shows), Budget()
-        reckoned = [output for output in plan.outputs if output.reading == "value"]
-        values = iter(values_of(frame.lazy(), reckoned, beside=ROW, budget=budget))
-        shown = [
-            next(values) if output.reading == "value" else self._shown(output, frame, each, budget)
-            for output in plan.outputs
-        ]
-        keys = [key for segment, position in each for key in keys_of(segment, self._snapshot.spec, [position])]
-        return shown, keys, self._is_cut(len(numbers))
+        refuse_too_many(len(rows), len(plan.outputs))
+        each, budget = rows.each(), Budget()
+        read = self._frame(rows, plan.shows - self._redacted)
+        for name in plan.shows - self._sight.masks.keys():
+            budget.spend(size_of(read[name]))
+        shown = [self._shown(output, read, each, budget) for output in plan.outputs]
+        return shown, self._keys(each), self._is_cut(len(numbers))
 
-    def groups(self, rows: FoundRows, plan: GroupPlan) -> tuple[Values, None, bool]:
-        """Return the values to show, by column, and whether there are more."""
-        made = [expression.alias(name) for name, expression in {**plan.keys, **plan.arguments}.items()]
-        aggregates = [expression.alias(name) for name, expression in plan.aggregates.items()]
-        over = self._frame(rows, plan.reads).lazy().select(ROW, *made)
+    def groups(self, rows: FoundRows, plan: GroupPlan) -> tuple[Values, list[Key] | None, bool]:
+        """Return the values to show, by column, the keys of the rows if they are few, and whether there are more."""
+        over = {**plan.keys, **plan.arguments}
+        refuse_too_many(len(rows), len(over) + len(plan.reads))
         keys = list(plan.keys)
-        groups = over.group_by(keys).agg(*aggregates) if keys else over.select(pl.len().alias(ROW), *aggregates)
+        read = reckoned(self._frame(rows, plan.reads), over, ROW)
+        self.check_time()
+        groups = grouped(read, keys, plan.aggregates)
+        refuse_too_many(groups.height, len(plan.outputs) + len(plan.order))
+        self.check_time()
         if plan.having is not None:
-            groups = groups.filter(plan.having)
-        cut = self._cut(ordered(groups, plan.order, keys))
-        shown = values_of(cut, plan.outputs, beside=keys[0] if keys else ROW, budget=Budget())
-        return [column[: self._wanted] for column in shown], None, self._is_cut(len(shown[0]))
+            groups = groups.filter(reckoned(groups, {_HAVING: plan.having})[_HAVING])
+        numbers = ordered(groups.with_row_index(_NUMBER), plan.order, keys, _NUMBER, cut=self._cut)
+        groups, budget = groups[numbers[: self._wanted]], Budget()
+        shown = [self._value(output, groups, budget) for output in plan.outputs]
+        few = len(rows) <= KEYS_KEPT
+        return shown, self._keys(rows.each()) if few else None, self._is_cut(len(numbers))
 
     def _ordered(self, rows: FoundRows, plan: RowPlan) -> Positions:
         """Return the numbers of the rows in the order that is asked for; without one, best first or by key."""
         if rows.scores is not None and not plan.order:
-            return np.arange(len(rows))[self._plan.offset :]
+            return np.arange(len(rows))[self._cut]
         keys = self._snapshot.spec.key
-        frame = self._frame(rows, plan.orders | set(keys)).lazy()
-        return evaluated(self._cut(ordered(frame, plan.order, keys)).select(ROW))[ROW].to_numpy()
+        refuse_too_many(len(rows), len(plan.order) + len(plan.orders))
+        found: Positions = ordered(self._frame(rows, plan.orders | set(keys)), plan.order, keys, ROW, cut=self._cut)
+        self.check_time()
+        return found
 
     @property
     def _wanted(self) -> int:
         return DEFAULT_ROWS if self._plan.limit is None else self._plan.limit
 
+    @property
+    def _cut(self) -> slice:
+        """The part that is asked for; without LIMIT one more, to know whether there are more."""
+        start = self._plan.offset
+        return slice(start, start + self._wanted + (self._plan.limit is None))
+
     def _is_cut(self, n: int) -> bool:
         """Whether an answer stops unasked before the end of ``n`` rows."""
         return self._plan.limit is None and n > self._wanted
 
-    def _cut(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return the part that is asked for; without LIMIT one more, to know whether there are more."""
-        return frame.slice(self._plan.offset, self._wanted + (self._plan.limit is None))
+    @property
+    def _redacted(self) -> set[str]:
+        """The columns of which nothing is shown, so that nothing of them is read either."""
+        return {name for name, mask in self._sight.masks.items() if mask == "redact"}
 
     def _frame(self, rows: FoundRows, names: frozenset[str] | set[str]) -> pl.DataFrame:
-        if names and len(rows) > MAX_READ:
-            raise FilterError(
-                f"the statement would read {len(rows):,} rows; at most {MAX_READ:,} are allowed",
-                code="filter_limit",
-                hint="narrow its WHERE",
-            )
-        return rows.frame(names, self._plan.columns.by_name, self._check_time)
+        refuse_too_many(len(rows), len(names))
+        return rows.frame(names, self._plan.columns.by_name, self.check_time)
+
+    def _keys(self, each: Sequence[tuple[OpenSegment, int]]) -> list[Key]:
+        spec = self._snapshot.spec
+        return [key for segment, position in each for key in keys_of(segment, spec, [position])]
 
     def _shown(
-        self, output: Output, frame: pl.DataFrame, each: Sequence[tuple[OpenSegment, int]], budget: Budget
+        self, output: Output, read: pl.DataFrame, each: Sequence[tuple[OpenSegment, int]], budget: Budget
     ) -> list[Any]:
+        """Return an output's values; what masked ones are says nothing of their size."""
+        if output.reading == "value":
+            return self._value(output, read, budget)
+        if output.source in self._redacted:
+            return [None] * len(each)
+        mask = self._sight.masks.get(output.source)
+        if output.reading == "column" and mask is None:
+            return self._sized(in_utc(read[output.source]), budget)
         if output.reading == "column":
-            budget.spend(int(frame[output.source].estimated_size()))
-            return self._masked(output.source, frame[output.source].to_list())
-        hidden, spec = self._sight.hidden_text, self._snapshot.spec
-        shown: list[Any] = []
-        for segment, position in each:
-            self._check_time()
-            if output.reading == "passage":
-                shown.append(passage(segment, spec, position, hidden))
-            else:
-                shown.append(whole_field(segment, output.source, segment.chunks_of_row(position)))
-            budget.spend(len(shown[-1] or ""))
-        return shown if output.reading == "passage" else self._masked(output.source, shown)
+            values: Iterable[Any] = read[output.source].to_list()
+        else:
+            values = (self._text(output, segment, position) for segment, position in each)
+        shown = []
+        for value in values:
+            self.check_time()
+            text: Any = value if mask is None else self._sight.value(output.source, value)
+            budget.spend(CELL_BYTES + (len(text.encode(errors="surrogatepass")) if text else 0))
+            shown.append(text)
+        return shown
 
-    def _masked(self, name: str, values: list[Any]) -> list[Any]:
-        return [self._sight.value(name, value) for value in values] if name in self._sight.masks else values
+    def _text(self, output: Output, segment: OpenSegment, position: int) -> str | None:
+        if output.reading == "passage":
+            return passage(segment, self._snapshot.spec, position, self._sight.hidden_text)
+        return whole_field(segment, output.source, segment.chunks_of_row(position))
 
-    def _check_time(self) -> None:
+    def _value(self, output: Output, frame: pl.DataFrame, budget: Budget) -> list[Any]:
+        assert output.expression is not None
+        self.check_time()
+        return self._sized(reckoned(frame, {_VALUE: output.expression})[_VALUE], budget)
+
+    def _sized(self, column: pl.Series, budget: Budget) -> list[Any]:
+        budget.spend(size_of(column))
+        return column.to_list()
+
+    def check_time(self) -> None:
+        """Raise DeadlineExceeded if it has passed."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise DeadlineExceeded("the deadline passed while the statement ran; give it more time, or fewer rows")

@@ -20,15 +20,19 @@ _REFUSED = {
     "windows": "window functions are not allowed",
     "qualify": "QUALIFY is not allowed",
 }
+MAX_NAME_CHARACTERS = 128
+"""Of the name of a column that has no alias."""
+
 _EXAMPLE = "write SELECT columns FROM collection WHERE condition"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Item:
-    """One entry of SELECT: an expression, or ``*``."""
+    """One entry of SELECT: an expression, or ``*``. ``name`` is its alias or, without one, its text."""
 
     node: exp.Expr
-    alias: str | None
+    name: str
+    aliased: bool
 
     @property
     def is_star(self) -> bool:
@@ -102,7 +106,7 @@ def parse_statement(text: str, dialect: str) -> Statement:
         parsed=parsed,
         rules=rules,
         collection=collection,
-        items=tuple(_item(parsed, node) for node in tree.expressions),
+        items=_items(parsed, tree),
         condition=condition,
         search=search,
         group=_group(parsed, tree.args.get("group")),
@@ -151,15 +155,25 @@ def _unqualify(parsed: Parsed, tree: exp.Select, names: set[str]) -> None:
         column.set("table", None)
 
 
-def _item(parsed: Parsed, node: exp.Expr) -> Item:
-    alias = node.alias if isinstance(node, exp.Alias) else None
-    node = node.this if isinstance(node, exp.Alias) else node
+def _items(parsed: Parsed, tree: exp.Select) -> tuple[Item, ...]:
+    nodes, texts = tree.expressions, parsed.listed()
+    if not nodes:
+        raise refused(parsed, tree, "SELECT names nothing", _EXAMPLE, "filter_syntax")
+    if len(texts) != len(nodes):
+        texts = [parsed.snippet(node, limit=MAX_NAME_CHARACTERS) for node in nodes]
+    return tuple(_item(parsed, node, text) for node, text in zip(nodes, texts, strict=True))
+
+
+def _item(parsed: Parsed, node: exp.Expr, text: str) -> Item:
+    aliased = isinstance(node, exp.Alias)
+    name = node.alias if aliased else text[:MAX_NAME_CHARACTERS]
+    node = node.this if aliased else node
     star = node.this if isinstance(node, exp.Column) else node
     if not isinstance(star, exp.Star):
-        return Item(node=node, alias=alias)
-    if alias is not None or any(star.args.values()):
+        return Item(node=node, name=name, aliased=aliased)
+    if aliased or any(star.args.values()):
         raise refused(parsed, node, "* stands alone: name the columns that are wanted instead")
-    return Item(node=parsed.in_place_of(node, exp.Star()), alias=None)
+    return Item(node=parsed.in_place_of(node, exp.Star()), name=name, aliased=False)
 
 
 def _condition(parsed: Parsed, where: exp.Expr) -> tuple[exp.Expr | None, SearchCall | None]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from api import selecting
+from api.audit.reading import records
 from api.identity.administration import create_key, grant
 from api.identity.control import ControlTable
 from indexer.apply import apply
-from tests.api.conftest import LogLines, client_of, settings_for
+from retrieval.sql import Statement, parse_statement
+from tests.api.conftest import LogLines, Serve, client_of, settings_for
 from tests.api.library import Library, book
 
 
@@ -165,8 +170,6 @@ def test_sql_is_an_action_of_its_own(governed: Governed) -> None:
 
 
 def test_the_audit_log_names_the_rows_that_were_read_and_not_the_statement(governed: Governed) -> None:
-    from api.audit.reading import records
-
     client, keys, library, folder = governed
     response = sql(client, "SELECT id AS secretly FROM books ORDER BY id LIMIT 2", keys["short"])
     grouped = sql(client, "SELECT count(*) FROM books", keys["short"])
@@ -180,3 +183,53 @@ def test_the_audit_log_names_the_rows_that_were_read_and_not_the_statement(gover
     assert (outcome["keys"], outcome["rows_read"], outcome["masked"]) == ([0, 1], 5, ["shelf"])
     assert found[grouped.headers["X-Request-ID"], "outcome"]["rows_read"] == 5
     assert "secretly" not in str(found)
+
+
+def test_a_text_that_takes_long_to_parse_holds_up_nobody(serve: Serve, library: Library) -> None:
+    library.commit(1, [book(1)])
+    slow = threading.Event()
+
+    def parse(text: str, dialect: str) -> Statement:
+        slow.wait(10)
+        return parse_statement(text, dialect)
+
+    with serve(search={"threads": 1}) as client, pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setattr(selecting, "parse_statement", parse)
+        asked = pool.submit(sql, client, "SELECT count(*) FROM books")
+        late = pool.submit(sql, client, "SELECT count(*) FROM books", deadline_ms=100)
+        assert late.result().json()["code"] == "deadline-exceeded"
+        assert client.get("/v1/collections").status_code == 200
+        slow.set()
+        assert asked.result().json()["rows"] == [[1]]
+
+
+def test_whoever_is_refused_a_collection_is_in_the_audit_log_with_its_name(governed: Governed) -> None:
+    client, keys, library, folder = governed
+    refused = [sql(client, f"SELECT 1 FROM {name}", keys["searcher"]) for name in ("books", "nowhere")]
+
+    found = {
+        record["metadata"]["uid"].partition("/")[0]: (record["unmapped"]["decision"], record["unmapped"]["collection"])
+        for record in records(library.store, folder)
+        if record["unmapped"]["phase"] == "outcome"
+    }
+    assert [found[response.headers["X-Request-ID"]] for response in refused] == [
+        ("denied", "books"),
+        ("denied", "nowhere"),
+    ]
+
+
+def test_a_policy_that_cannot_be_used_is_told_to_who_runs_the_server(
+    serve: Serve, library: Library, logged: LogLines
+) -> None:
+    library.commit(1, [book(1)])
+    policies = [{"role": "short", "rows": "pages < :most"}]
+    apply(library.store, type(library.spec).model_validate(library.spec.model_dump() | {"policies": policies}))
+    table = ControlTable(library.store)
+    grant(table, "short", "books", ["sql"])
+    key, _ = create_key(table, "short", roles=["short"], claims={})
+    log = LogLines()
+    with serve(log) as client:
+        found = answer(client, "SELECT count(*) FROM books", key)
+
+    assert found["rows"] == [[0]]
+    assert [line["closed_policies"] for line in log.lines() if line.get("event") == "request"] == [["short"]]

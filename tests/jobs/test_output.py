@@ -16,7 +16,13 @@ import pytest
 from rich.console import Console
 
 from api.encoding import encode
-from jobs.output import interrupts_told, print_json, table
+from jobs.output import interrupts_told, print_json, stdout, table
+
+
+def test_nothing_in_a_table_is_taken_for_markup_or_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    stdout().print(table(["[red]", "[/bold]"], [["[blink]x[/blink]", "a\x1b[2Jb"]]))
+
+    assert capsys.readouterr().out.split() == ["[red]", "[/bold]", "[blink]x[/blink]", "a\\x1b[2Jb"]
 
 
 def test_every_value_is_printed_as_the_server_sends_it(capsys: pytest.CaptureFixture[str]) -> None:

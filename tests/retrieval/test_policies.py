@@ -243,6 +243,16 @@ def test_what_a_caller_sees_is_made_once_for_equal_claims_and_never_taken_for_an
     assert shelf.snapshot.sight_of(caller("small", most=True)).troubles.keys() == {"small"}
 
 
+def test_a_caller_is_told_from_another_by_every_claim_that_a_policy_asks_for(tmp_path: Path) -> None:
+    rows = "colour = :colour AND size < :most"
+    library = Library(tmp_path, spec_of(policies=[{"role": "r", "rows": rows}]))
+    library.add(Doc(id=1, size=10), Doc(id=2, size=20), Doc(id=3, colour="blue", size=10))
+    with library.open() as snapshot:
+        for colour, most, expected in (("red", 15, [1]), ("red", 25, [1, 2]), ("blue", 25, [3]), ("red", 15, [1])):
+            keys = [key for key, _ in found(snapshot, caller("r", colour=colour, most=most), filter="TRUE")]
+            assert keys == expected
+
+
 def test_a_policy_that_asks_for_the_time_is_made_anew_for_each_search(tmp_path: Path) -> None:
     library = Library(tmp_path, spec_of(policies=[{"role": "red", "rows": "current_date > DATE '2020-01-01'"}]))
     library.add(Doc(id=1))

@@ -351,6 +351,7 @@ def test_the_deadline_is_looked_at_before_each_stage(shelf: Snapshot) -> None:
         ({"offset": "1d"}, r"decay\.offset: expected a number, because size is of numbers"),
         ({"origin": None}, r"decay\.origin: expected a number, .*give the number from which the distance counts"),
         ({"origin": "now"}, r"decay\.origin: expected a number"),
+        ({"origin": 10**400}, r"decay\.origin: expected a number"),
     ],
 )
 def test_a_decay_that_does_not_fit_the_collection_is_refused(
@@ -380,6 +381,7 @@ def test_a_decay_by_dates_wants_durations_and_dates(aging: Snapshot, given: dict
         (lambda: Decay(column="at", scale="3 months"), r"decay\.scale: .*got '3 months' \(months and years have no"),
         (lambda: Decay(column="at", scale="0d"), r"decay\.scale: must be above 0, got '0d'"),
         (lambda: Decay(column="at", scale=math.inf), r"decay\.scale: expected a duration or a finite number"),
+        (lambda: Decay(column="at", scale=10**400), r"decay\.scale: expected a duration or a finite number"),
         (lambda: Decay(column="at", scale=1, offset=-1), r"decay\.offset: must be at least 0"),
         (lambda: Decay(column="at", scale=1, midpoint=1.0), r"decay\.midpoint: must be between 0 and 1, got 1\.0"),
         (lambda: Decay(column="at", scale=1, weight=1.5), r"decay\.weight: must be from 0 to 1"),

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from retrieval.errors import DeadlineExceeded
-from retrieval.policies import OPERATOR
+from retrieval.policies import OPERATOR, Caller
 from retrieval.request import SearchRequest
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
 from retrieval.sql import SqlColumn, evaluate, parse_statement, run, run_statement
+from retrieval.sql.plan import plan_of
 from tests.retrieval.conftest import Shelf
 from tests.retrieval.library import Doc, Library, spec_of
 from tests.retrieval.sql.conftest import ask, place, refusal
@@ -78,7 +79,7 @@ def test_aggregates_skip_null_keep_decimals_and_take_nan_for_the_largest(typed: 
     assert row[:3] == (Decimal("3.00"), pytest.approx(1.0), -0.0)
     assert row[4:] == (3, NOON.replace(year=2025), 2**31 + 6, "blue")
     assert [column.type for column in answer.columns[:2]] == ["DECIMAL(20, 2)", "DOUBLE"]
-    assert (answer.keys, answer.read) == (None, 4)
+    assert (answer.keys, answer.read) == ([(1,), (2,), (3,), (4,)], 4)
 
 
 def test_over_nothing_there_is_one_row_of_nulls_and_zeros_but_no_group(typed: Snapshot) -> None:
@@ -102,7 +103,7 @@ def test_null_and_nan_are_groups(typed: Snapshot) -> None:
         ("blue", 2),
     ]
     prices = ask(typed, "SELECT DISTINCT price IS NULL, price FROM docs ORDER BY price DESC NULLS LAST").rows
-    assert [(missing, str(value)) for missing, value in prices] == [
+    assert [(missing, str(value).lstrip("-")) for missing, value in prices] == [
         (False, "nan"),
         (False, "0.5"),
         (False, "0.0"),
@@ -203,6 +204,7 @@ REFUSED = [
     ("SELECT row_number() OVER (ORDER BY id) FROM docs", "filter_not_allowed", "row_number()", "is not allowed here"),
     ("SELECT sleep(9) FROM docs", "filter_not_allowed", "sleep(9)", "the function sleep is not allowed here"),
     ("SELECT score() FROM docs", "filter_not_allowed", "score()", "score() is that of a search"),
+    ("SELECT passage(1) FROM docs WHERE search('x')", "filter_not_allowed", "passage(1)", "stands alone"),
     ("SELECT passage() FROM docs", "filter_not_allowed", "passage()", "of rows that are searched"),
     ("SELECT id FROM docs WHERE search('x') AND score() > 1", "filter_not_allowed", "score()", "stands in SELECT"),
     ("SELECT id FROM docs WHERE id = 1 OR search('x')", "filter_not_allowed", "search('x')", "to the rest by AND"),
@@ -260,6 +262,102 @@ def test_a_statement_ends_at_its_deadline_and_within_its_bounds(shelf: Shelf, mo
 
     monkeypatch.setattr(evaluate, "MAX_ANSWER_BYTES", 1_000)
     assert "larger than" in refusal(shelf.snapshot, "SELECT * FROM docs").message
-    monkeypatch.setattr(run, "MAX_READ", 10)
-    assert "at most 10 are allowed" in refusal(shelf.snapshot, "SELECT id FROM docs ORDER BY size").message
+    monkeypatch.setattr(evaluate, "MAX_CELLS", 10)
+    assert "10 values are allowed" in refusal(shelf.snapshot, "SELECT id FROM docs ORDER BY size").message
+    assert "10 values are allowed" in refusal(shelf.snapshot, "SELECT sum(size) FROM docs").message
     assert ask(shelf.snapshot, "SELECT count(*) FROM docs").rows == [(len(shelf.docs),)]
+
+
+SHAPES = [
+    "SELECT id, 1 = CASE WHEN size > 1000 THEN 1 ELSE 0 END FROM docs WHERE id IN (1, 2)",
+    "SELECT count(1 < coalesce(1, size)) FROM docs",
+    "SELECT 1 = CASE WHEN size > 1000 THEN 1 ELSE 0 END AS x, count(*) FROM docs GROUP BY x",
+    "SELECT DISTINCT 1 = CASE WHEN size > 1000 THEN 1 ELSE 0 END FROM docs",
+    "SELECT id FROM docs WHERE id IN (1, 2) ORDER BY 1 = CASE WHEN size > 1000 THEN 1 ELSE 0 END, id",
+    "SELECT colour FROM docs GROUP BY colour HAVING 1 = CASE WHEN count(*) > 0 THEN 1 ELSE 0 END",
+]
+
+
+@pytest.mark.parametrize("text", SHAPES)
+def test_a_case_that_goes_one_way_in_every_row_is_a_column_all_the_same(shelf: Shelf, text: str) -> None:
+    assert ask(shelf.snapshot, text).rows
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT 2, CAST(sum(size) AS DECIMAL(10,2)) FROM docs GROUP BY 1",
+        "SELECT 'r%' AS pat, max(colour) LIKE 'r%' FROM docs GROUP BY ALL",
+        "SELECT '7' AS d, current_date + INTERVAL '7' DAY, count(*) FROM docs GROUP BY ALL",
+        "SELECT :n AS d, count(*) + :n FROM docs GROUP BY d",
+    ],
+)
+def test_a_constant_that_is_grouped_by_stays_one(shelf: Shelf, text: str) -> None:
+    params: dict[str, Any] = {"n": 2} if ":n" in text else {}
+
+    assert len(ask(shelf.snapshot, text, **params).rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("expression", "name"),
+    [
+        ("-id + 1", "-id + 1"),
+        ("CAST(id AS STRING) = '1'", "CAST(id AS STRING) = '1'"),
+        ("count( *  )", "count( * )"),
+        ("coalesce(size, 1,  2)", "coalesce(size, 1, 2)"),
+        ("`size`", "size"),
+        ("1", "1"),
+    ],
+)
+def test_a_column_without_an_alias_is_called_what_was_written(shelf: Shelf, expression: str, name: str) -> None:
+    assert ask(shelf.snapshot, f"SELECT {expression}, 5 AS five FROM docs LIMIT 1").columns[0].name == name
+
+
+def test_distinct_is_no_part_of_a_name(shelf: Shelf) -> None:
+    assert ask(shelf.snapshot, "SELECT DISTINCT size + 1 FROM docs LIMIT 1").columns[0].name == "size + 1"
+
+
+def test_of_two_equal_aliases_the_first_is_meant_and_parentheses_group_nothing_else(shelf: Shelf) -> None:
+    assert ask(shelf.snapshot, "SELECT id AS x, -id AS x FROM docs ORDER BY x LIMIT 1").rows == [(1, -1)]
+    grouped = ask(shelf.snapshot, "SELECT size % 2, count(*) FROM docs GROUP BY (size % 2) ORDER BY 1")
+    assert [row[0] for row in grouped.rows] == [0, 1]
+
+
+def test_times_are_told_in_utc_however_they_are_selected(typed: Snapshot) -> None:
+    rows = ask(typed, "SELECT at, max(at) FROM docs WHERE id = 1 GROUP BY at").rows
+
+    assert rows == [(NOON, NOON)]
+    assert ask(typed, "SELECT at FROM docs WHERE id = 1").rows == [(NOON,)]
+
+
+def test_the_rows_that_groups_are_made_of_are_known_while_they_are_few(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "SELECT colour, count(*) FROM docs WHERE id IN (1, 2) GROUP BY colour"
+    assert ask(shelf.snapshot, text).keys == [(1,), (2,)]
+
+    monkeypatch.setattr(run, "KEYS_KEPT", 1)
+
+    assert ask(shelf.snapshot, text).keys is None
+
+
+def test_one_look_at_what_the_caller_sees_holds_for_all_of_a_statement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = [{"role": "r", "rows": "colour = 'red'"}]
+    wide = [{"role": "r", "masks": {"title": "redact"}}]
+    library = Library(tmp_path, spec_of(policies=narrow))
+    library.add(Doc(id=1, title="open", bodies=("solar",)), Doc(id=2, colour="blue", title="secret", bodies=("solar",)))
+    with library.open() as snapshot:
+
+        def governed_meanwhile(*arguments: Any) -> Any:
+            plan = plan_of(*arguments)
+            snapshot.govern(spec_of(policies=wide))
+            return plan
+
+        monkeypatch.setattr(run, "plan_of", governed_meanwhile)
+        caller = Caller(roles=frozenset({"r"}))
+
+        text = "SELECT id, title FROM docs WHERE search('solar', mode => 'keyword')"
+
+        assert ask(snapshot, text, caller=caller).rows == [(1, "open")]
