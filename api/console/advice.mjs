@@ -15,12 +15,16 @@ export function adviceOf(status) {
   const { name, failure } = status;
   const said = [];
   if (status.state === "opening") said.push({ level: "note", text: "The first version is being opened." });
-  if (status.state === "failed" && !failure) said.push({ level: "bad", text: "No version could be opened; the server's log says why." });
+  if (status.state === "failed" && !failure)
+    said.push({ level: "bad", text: "No version could be opened; the server's log says why." });
   if (failure) said.push({ level: "bad", text: failureSentence(status) });
   for (const warning of status.warnings ?? []) said.push({ level: "warn", text: withoutName(warning, name) });
   if (status.dead_letters) {
     const rows = status.dead_letters === 1 ? "1 row is" : `${count(status.dead_letters)} rows are`;
-    said.push({ level: "warn", text: `${rows} set aside, because they cannot be indexed: \`grebe status ${name}\` lists them and why.` });
+    said.push({
+      level: "warn",
+      text: `${rows} set aside, because they cannot be indexed: \`grebe status ${name}\` lists them and why.`,
+    });
   }
   if (status.state === "open" && !status.source) {
     said.push({ level: "note", text: `Nothing has been read from the source yet: \`grebe sync ${name}\`.` });
@@ -32,7 +36,8 @@ function failureSentence({ failure, version }) {
   const which = failure.version === null ? "The newest version" : `Version ${failure.version}`;
   const served = version === null ? "nothing is served" : `version ${version} is served on`;
   const file = failure.file ? ` (${failure.file})` : "";
-  return `${which} cannot be opened${file}: ${failure.error}. Until it can, ${served}; the next try is at ${moment(failure.retry_at)}.`;
+  const then = `Until it can, ${served}; the next try is at ${moment(failure.retry_at)}.`;
+  return `${which} cannot be opened${file}: ${failure.error}. ${then}`;
 }
 
 function withoutName(warning, name) {

@@ -36,6 +36,8 @@ export function legend(parts) {
   return el(
     "ul",
     { class: "legend" },
-    parts.map((part) => el("li", {}, el("span", { class: `swatch ${part.name}` }), `${part.name} `, el("b", {}, part.shown))),
+    parts.map((part) =>
+      el("li", {}, el("span", { class: `swatch ${part.name}` }), `${part.name} `, el("b", {}, part.shown)),
+    ),
   );
 }

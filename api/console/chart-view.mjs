@@ -52,7 +52,9 @@ function line({ points, label, value }) {
   const [low, high] = [Math.min(0, ...values), Math.max(...values, 0)];
   const x = linear([points[0].at, points[points.length - 1].at], [VALUES, WIDTH - 24]);
   const y = linear([low, high], [HEIGHT - 28, 14]);
-  const path = points.map((point, at) => `${at ? "L" : "M"}${x(point.at).toFixed(1)} ${y(point.value).toFixed(1)}`).join("");
+  const path = points
+    .map((point, at) => `${at ? "L" : "M"}${x(point.at).toFixed(1)} ${y(point.value).toFixed(1)}`)
+    .join("");
   const marks = points.map((point) =>
     svg("circle", { cx: x(point.at), cy: y(point.value), r: 3 }, svg("title", {}, `${point.label}: ${point.value}`)),
   );

@@ -57,7 +57,9 @@ export class CollectionCard {
     this._badge(status.state, advice);
     this._rows.textContent = count(status.rows);
     this._version.textContent = count(status.version);
-    this._facts.replaceChildren(...factsOf(status).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+    this._facts.replaceChildren(
+      ...factsOf(status).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
+    );
     const told = JSON.stringify(advice);
     if (told !== this._told) {
       this._told = told;

@@ -13,7 +13,7 @@ const LOOK_MS_EACH = 500;
 /** The tab that lists the collections. */
 export class CollectionsView {
   /**
-   * @param {import("./app.mjs").Desk} desk
+   * @param {import("./desk.mjs").Desk} desk
    */
   constructor(desk) {
     this._desk = desk;
@@ -45,6 +45,7 @@ export class CollectionsView {
 
   async _refresh() {
     clearTimeout(this._look);
+    let wait = 0;
     try {
       const lines = await this._desk.collections();
       this._trouble.replaceChildren();
@@ -54,9 +55,11 @@ export class CollectionsView {
       this._arrange([]);
       this._said.textContent = "";
       this._trouble.replaceChildren(problemView(error));
+      if (error.status === 401) return;
+      wait = Number(error.retryAfter) * 1000;
     }
-    const wait = Math.max(LOOK_MS, LOOK_MS_EACH * this._cards.size);
     clearTimeout(this._look);
+    wait = Math.max(LOOK_MS, LOOK_MS_EACH * this._cards.size, wait);
     if (this._isSeen()) this._look = setTimeout(() => void this._refresh(), wait);
   }
 
@@ -72,11 +75,10 @@ export class CollectionsView {
   }
 
   async _status(name) {
-    const card = this._cards.get(name);
-    try {
-      card.update((await call(request(`v1/collections/${encodeURIComponent(name)}/status`))).answer);
-    } catch (problem) {
-      card.fail(problem);
-    }
+    const found = call(request(`v1/collections/${encodeURIComponent(name)}/status`));
+    const problem = await found
+      .then(({ answer }) => void this._cards.get(name)?.update(answer))
+      .catch((error) => error);
+    if (problem) this._cards.get(name)?.fail(problem);
   }
 }

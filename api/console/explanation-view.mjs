@@ -38,17 +38,38 @@ export function explanationView(explanation, hitScore) {
 function legsTable({ legs, fused }) {
   const heads = ["leg", "rank", "raw", "normalised", "weight", "added"];
   const rows = legs.map((leg) => {
-    const numbers = [String(leg.rank), ...["raw_score", "normalised_score", "weight", "added"].map((name) => score(leg[name]))];
-    return el("tr", {}, el("th", { scope: "row" }, leg.name), numbers.map((number) => el("td", {}, number)));
+    const numbers = [
+      String(leg.rank),
+      ...["raw_score", "normalised_score", "weight", "added"].map((name) => score(leg[name])),
+    ];
+    return el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, leg.name),
+      numbers.map((number) => el("td", {}, number)),
+    );
   });
-  const sum = el("tr", {}, el("th", { scope: "row", colspan: "5" }, "together"), el("td", { class: "sum" }, score(fused)));
+  const sum = el(
+    "tr",
+    {},
+    el("th", { scope: "row", colspan: "5" }, "together"),
+    el("td", { class: "sum" }, score(fused)),
+  );
   return el(
     "div",
     { class: "scrolling" },
     el(
       "table",
       { class: "numbers" },
-      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          heads.map((head) => el("th", { scope: "col" }, head)),
+        ),
+      ),
       el("tbody", {}, rows),
       el("tfoot", {}, sum),
     ),

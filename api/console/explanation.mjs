@@ -39,5 +39,6 @@ export function stageSentence({ name, numbers }, show) {
     return `${from}; ${show(numbers.relevance)} of the best, ${distance}${factor}: ${show(numbers.score)}`;
   }
   const penalty = `less ${show(numbers.penalty)} for likeness ${show(numbers.similarity)} to a hit above`;
-  return `${from}; picked at ${show(numbers.mmr)}: its relevance ${show(numbers.relevance)} × ${show(1 - numbers.diversity)}, ${penalty}`;
+  const relevance = `its relevance ${show(numbers.relevance)} × ${show(1 - numbers.diversity)}`;
+  return `${from}; picked at ${show(numbers.mmr)}: ${relevance}, ${penalty}`;
 }

@@ -13,7 +13,7 @@ export function readFields(form) {
   const found = {};
   for (const control of named(form)) {
     const value = control.type === "checkbox" ? (control.checked ? "yes" : "no") : control.value;
-    if (value !== defaultOf(control) && !control.disabled) found[control.name] = value;
+    if (value !== defaultOf(control) && !control.matches(":disabled")) found[control.name] = value;
   }
   return found;
 }
@@ -38,8 +38,9 @@ export function fillFields(form, fields) {
  * @param {string} value
  */
 export function select(control, value) {
-  if (!Array.from(control.options).some((option) => option.value === value)) control.add(new Option(value, value));
-  control.value = value;
+  const isOffered = Array.from(control.options).some((option) => option.value === value);
+  if (!isOffered && value) control.add(new Option(value, value));
+  if (isOffered || value) control.value = value;
 }
 
 /**

@@ -9,8 +9,8 @@ import { valueView } from "./value-view.mjs";
 import { markedPieces } from "./words.mjs";
 
 /**
- * @typedef {{collection: string, query: string, language: string, masked: string[], best: number, key: string[]}} Setting
- *   `key` names the key's columns, which the title of a card has already
+ * @typedef {{collection: string, query: string, language: string, masked: string[], best: number,
+ *   key: string[]}} Setting `key` names the key's columns, which the title of a card has already
  */
 
 /**
@@ -52,17 +52,27 @@ export function hitView(hit, rank, setting) {
 function passageView(text, { query, language }) {
   if (text === null) return el("p", { class: "passage none" }, "No passage: its text is masked for you.");
   const pieces = markedPieces(text, query, language);
-  return el("p", { class: "passage" }, pieces.map((piece) => (piece.marked ? el("mark", {}, piece.text) : piece.text)));
+  return el(
+    "p",
+    { class: "passage" },
+    pieces.map((piece) => (piece.marked ? el("mark", {}, piece.text) : piece.text)),
+  );
 }
 
 function fieldsView(fields, { key, masked }) {
   const others = Object.entries(fields).filter(([name]) => !key.includes(name));
-  const pair = ([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, valueView(value, masked.includes(name))));
+  const pair = ([name, value]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {}, valueView(value, masked.includes(name))));
   return el("dl", { class: "fields" }, others.map(pair));
 }
 
 function whyView(hit) {
-  return el("details", { class: "why" }, el("summary", {}, "Why this score"), explanationView(hit.explanation, hit.score));
+  return el(
+    "details",
+    { class: "why" },
+    el("summary", {}, "Why this score"),
+    explanationView(hit.explanation, hit.score),
+  );
 }
 
 function rowLink(collection, keys) {

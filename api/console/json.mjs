@@ -8,7 +8,9 @@ const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/g;
  * @returns {any}
  */
 export function readJson(text) {
-  return JSON.parse(/\d{16}/.test(text) ? text.replace(TOKEN, (token) => (isWide(token) ? `"${token}"` : token)) : text);
+  return JSON.parse(
+    /\d{16}/.test(text) ? text.replace(TOKEN, (token) => (isWide(token) ? `"${token}"` : token)) : text,
+  );
 }
 
 /**

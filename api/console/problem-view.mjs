@@ -19,7 +19,13 @@ export function problemView(error, texts = {}) {
     { class: "problem", role: "alert" },
     el("h3", {}, error.title, error.status ? el("span", { class: "status" }, String(error.status)) : null),
     detail ? el("p", {}, withCode(detail)) : null,
-    error.errors.length ? el("ul", {}, error.errors.map((mistake) => mistakeView(mistake, texts))) : null,
+    error.errors.length
+      ? el(
+          "ul",
+          {},
+          error.errors.map((mistake) => mistakeView(mistake, texts)),
+        )
+      : null,
     error.retryAfter ? el("p", {}, `Try again in ${error.retryAfter} s.`) : null,
     error.code ? el("p", { class: "small" }, meaning(error.code), ` Request ${error.requestId}.`) : null,
   );
@@ -62,5 +68,9 @@ function placeView(text, spot, mistake) {
 }
 
 function meaning(code) {
-  return el("a", { href: `problems/${encodeURIComponent(code)}`, target: "_blank", rel: "noopener" }, "What this means.");
+  return el(
+    "a",
+    { href: `problems/${encodeURIComponent(code)}`, target: "_blank", rel: "noopener" },
+    "What this means.",
+  );
 }

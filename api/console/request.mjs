@@ -80,7 +80,8 @@ function depthOf(depth) {
 }
 
 function decayOf(fields) {
-  const decay = { column: fields.decay, scale: typedValue(fields.decay_scale || "30d") };
+  const decay = { column: fields.decay };
+  if (fields.decay_scale) decay.scale = typedValue(fields.decay_scale);
   if (fields.decay_kind) decay.kind = fields.decay_kind;
   if (fields.decay_origin) decay.origin = typedValue(fields.decay_origin);
   if (fields.decay_weight) decay.weight = numberOf(fields.decay_weight);

@@ -12,7 +12,7 @@ import { valueView } from "./value-view.mjs";
 /** The tab that shows one row. */
 export class RowsView {
   /**
-   * @param {import("./app.mjs").Desk} desk
+   * @param {import("./desk.mjs").Desk} desk
    */
   constructor(desk) {
     this._desk = desk;
@@ -38,7 +38,7 @@ export class RowsView {
     if ("key.0" in fields) await this._run();
   }
 
-  /** Leave the tab: nothing runs on. */
+  /** Leave the tab. */
   hide() {}
 
   // A field for each part of the key; where the collection does not say which, as many as the address has.
@@ -94,7 +94,11 @@ function rowView(row) {
     "article",
     { class: "card row" },
     el("h3", {}, key),
-    el("p", { class: "run" }, told.map((text) => el("span", {}, text))),
+    el(
+      "p",
+      { class: "run" },
+      told.map((text) => el("span", {}, text)),
+    ),
     el("dl", { class: "values" }, pairs),
   );
 }

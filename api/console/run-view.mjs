@@ -10,7 +10,12 @@ import { ago, count, milliseconds } from "./figures.mjs";
  * @returns {HTMLElement}
  */
 export function runView({ answer, tookMs }) {
-  return el("div", { class: "run" }, el("p", {}, ...spaced([...plan(answer), ...freshness(answer)])), times(answer, tookMs));
+  return el(
+    "div",
+    { class: "run" },
+    el("p", {}, ...spaced([...plan(answer), ...freshness(answer)])),
+    times(answer, tookMs),
+  );
 }
 
 function freshness(answer) {
@@ -30,7 +35,13 @@ function times(answer, tookMs) {
   const { total, ...laps } = answer.took_ms;
   const parts = Object.entries(laps).map(([name, value]) => ({ name, value, shown: milliseconds(value) }));
   const label = `${milliseconds(total)} on the server, ${milliseconds(tookMs)} until it was here`;
-  return el("div", { class: "times" }, el("p", {}, label), stackedBar(parts, `where the time went: ${label}`), legend(parts));
+  return el(
+    "div",
+    { class: "times" },
+    el("p", {}, label),
+    stackedBar(parts, `where the time went: ${label}`),
+    legend(parts),
+  );
 }
 
 function spaced(texts) {

@@ -20,8 +20,14 @@ export function seriesOf(columns, rows) {
   const x = 1 - y;
   if (y < 0 || !/^(STRING|BOOLEAN|DATE|TIMESTAMP)/.test(columns[x].type)) return null;
   const isTime = /^(DATE|TIMESTAMP)/.test(columns[x].type);
-  const drawn = rows.filter((row) => row[y] !== null && Number.isFinite(Number(row[y])) && !(isTime && row[x] === null));
-  let points = drawn.map((row) => ({ label: String(row[x] ?? "NULL"), at: isTime ? Date.parse(row[x]) : 0, value: Number(row[y]) }));
+  const drawn = rows.filter(
+    (row) => row[y] !== null && Number.isFinite(Number(row[y])) && !(isTime && row[x] === null),
+  );
+  let points = drawn.map((row) => ({
+    label: String(row[x] ?? "NULL"),
+    at: isTime ? Date.parse(row[x]) : 0,
+    value: Number(row[y]),
+  }));
   if (isTime) points.sort((one, other) => one.at - other.at);
   else points = points.slice(0, MOST_BARS);
   if (points.length === 0) return null;
@@ -52,7 +58,8 @@ export function ticks(low, high, most = 5) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);
   const found = [];
-  for (let at = Math.ceil(low / step); at * step <= high + step * 1e-9; at += 1) found.push(Number((at * step).toPrecision(12)));
+  for (let at = Math.ceil(low / step); at * step <= high + step * 1e-9; at += 1)
+    found.push(Number((at * step).toPrecision(12)));
   return found;
 }
 

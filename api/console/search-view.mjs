@@ -8,6 +8,7 @@ import { fillFields, offer, readFields } from "./fields.mjs";
 import { count, milliseconds } from "./figures.mjs";
 import { bestOf, hitView } from "./hit-view.mjs";
 import { showParameters } from "./parameter-fields.mjs";
+import { hashOf } from "./place.mjs";
 import { problemView, spotIn } from "./problem-view.mjs";
 import { searchBody } from "./request.mjs";
 import { runView } from "./run-view.mjs";
@@ -17,7 +18,7 @@ const DECAYS = /^(Date|U?Int|Float|Decimal)/;
 /** The tab in which a collection is searched. */
 export class SearchView {
   /**
-   * @param {import("./app.mjs").Desk} desk
+   * @param {import("./desk.mjs").Desk} desk
    */
   constructor(desk) {
     this._desk = desk;
@@ -27,6 +28,7 @@ export class SearchView {
     this._filter = new Editor(byId("filter"), () => showParameters(byId("filter-parameters"), byId("filter").value));
     this._collection = byId("search-collection");
     this._described = null;
+    this._shown = "";
     this._under = new AbortController();
     this._form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -44,23 +46,28 @@ export class SearchView {
    * @param {import("./request.mjs").Fields} fields
    */
   async show(fields) {
-    fillFields(this._form, fields);
+    if (hashOf({ tab: "search", fields }) === this._shown) return;
+    this._shown = hashOf({ tab: "search", fields });
+    fillFields(this._form, { collection: this._collection.value, ...fields });
     this._filter.text = fields.filter ?? "";
     showParameters(byId("filter-parameters"), this._filter.text, fields);
     for (const group of this._form.querySelectorAll("details")) {
       group.open ||= Array.from(group.querySelectorAll("[name]")).some((control) => control.name in fields);
     }
     await this._describe(fields.decay);
-    if (searchBody(fields).query || searchBody(fields).filter) await this._run(fields);
+    const { query, filter } = searchBody(fields);
+    if (query || filter) await this._run({ ...fields, collection: this._collection.value });
     else this._clear();
   }
 
-  /** Leave the tab: nothing runs on. */
-  hide() {}
+  /** Leave the tab; what was typed stays for the way back. */
+  hide() {
+    this._desk.remember({ tab: "search", fields: readFields(this._form) });
+  }
 
   async _submit() {
     const fields = { ...readFields(this._form), collection: this._collection.value };
-    this._desk.visit({ tab: "search", fields });
+    this._shown = this._desk.visit({ tab: "search", fields });
     await this._run(fields);
   }
 
@@ -68,8 +75,12 @@ export class SearchView {
     this._under.abort();
     this._under = new AbortController();
     const { signal } = this._under;
+    if (!fields.collection) {
+      this._said.textContent = "Choose a collection first.";
+      return;
+    }
     const body = searchBody(fields);
-    const sent = request(`v1/collections/${encodeURIComponent(fields.collection ?? "")}/search`, body);
+    const sent = request(`v1/collections/${encodeURIComponent(fields.collection)}/search`, body);
     this._filter.mark(null);
     this._busy(true);
     try {
@@ -99,7 +110,13 @@ export class SearchView {
     this._found.replaceChildren(
       runView(called),
       masked.length ? el("p", { class: "note" }, `Masked for you: ${masked.join(", ")}.`) : "",
-      results.length ? el("ol", { class: "hits" }, results.map((hit, at) => hitView(hit, at + 1, setting))) : nothing(),
+      results.length
+        ? el(
+            "ol",
+            { class: "hits" },
+            results.map((hit, at) => hitView(hit, at + 1, setting)),
+          )
+        : nothing(),
       requestView(called.sent),
     );
   }

@@ -11,7 +11,7 @@ const MOST_POINTS = 600;
 /** Ages over time, and their line. */
 export class Sparkline {
   constructor() {
-    this._ages = [];
+    this._points = [];
     this._path = svg("path", { class: "line" });
     this._area = svg("path", { class: "area" });
     this._dot = svg("circle", { r: 2.5 });
@@ -20,27 +20,31 @@ export class Sparkline {
   }
 
   /**
-   * Add the age of now, a second after the one before.
+   * Add the age of now; of two within a second the later one counts.
    * @param {number} age in seconds
    */
   add(age) {
-    this._ages.push(age);
-    if (this._ages.length > MOST_POINTS) this._ages.shift();
+    const at = performance.now() / 1000;
+    if (this._points.length && at - this._points[this._points.length - 1].at < 0.9) this._points.pop();
+    this._points.push({ at, age });
+    if (this._points.length > MOST_POINTS) this._points.shift();
     this._draw();
   }
 
   _draw() {
-    const ages = this._ages;
-    const highest = Math.max(...ages);
-    const x = linear([0, Math.max(1, ages.length - 1)], [2, WIDTH - 4]);
+    const first = this._points[0];
+    const last = this._points[this._points.length - 1];
+    const highest = Math.max(...this._points.map(({ age }) => age));
+    const x = linear([first.at, last.at], [2, WIDTH - 4]);
     const y = linear([0, highest || 1], [HEIGHT - 2, 4]);
-    const line = ages.map((age, at) => `${at ? "L" : "M"}${x(at).toFixed(1)} ${y(age).toFixed(1)}`).join("");
-    const last = ages.length - 1;
+    const line = this._points
+      .map(({ at, age }, index) => `${index ? "L" : "M"}${x(at).toFixed(1)} ${y(age).toFixed(1)}`)
+      .join("");
     this._path.setAttribute("d", line);
-    this._area.setAttribute("d", `${line}L${x(last).toFixed(1)} ${HEIGHT}L2 ${HEIGHT}Z`);
-    this._dot.setAttribute("cx", x(last).toFixed(1));
-    this._dot.setAttribute("cy", y(ages[last]).toFixed(1));
-    const told = `age over ${ago(ages.length)}: at most ${ago(highest)}, now ${ago(ages[last])}`;
+    this._area.setAttribute("d", `${line}L${x(last.at).toFixed(1)} ${HEIGHT}L${x(first.at).toFixed(1)} ${HEIGHT}Z`);
+    this._dot.setAttribute("cx", x(last.at).toFixed(1));
+    this._dot.setAttribute("cy", y(last.age).toFixed(1));
+    const told = `age over ${ago(last.at - first.at)}: at most ${ago(highest)}, now ${ago(last.age)}`;
     this.element.setAttribute("aria-label", told);
   }
 }

@@ -9,6 +9,7 @@ import { Editor } from "./editor.mjs";
 import { fillFields, readFields } from "./fields.mjs";
 import { count, milliseconds } from "./figures.mjs";
 import { showParameters } from "./parameter-fields.mjs";
+import { hashOf } from "./place.mjs";
 import { problemView, spotIn } from "./problem-view.mjs";
 import { sqlBody } from "./request.mjs";
 import { runView } from "./run-view.mjs";
@@ -17,7 +18,7 @@ import { tableView } from "./table-view.mjs";
 /** The tab with the editor. */
 export class SqlView {
   /**
-   * @param {import("./app.mjs").Desk} desk
+   * @param {import("./desk.mjs").Desk} desk
    */
   constructor(desk) {
     this._desk = desk;
@@ -26,6 +27,7 @@ export class SqlView {
     this._found = byId("sql-found");
     this._editor = new Editor(byId("statement"), () => showParameters(byId("sql-parameters"), byId("statement").value));
     this._under = new AbortController();
+    this._shown = "";
     this._form.addEventListener("submit", (event) => {
       event.preventDefault();
       void this._run();
@@ -40,6 +42,8 @@ export class SqlView {
    * @param {import("./request.mjs").Fields} fields
    */
   async show(fields) {
+    if (hashOf({ tab: "sql", fields }) === this._shown) return;
+    this._shown = hashOf({ tab: "sql", fields });
     fillFields(this._form, fields);
     this._editor.text = fields.sql ?? "";
     showParameters(byId("sql-parameters"), this._editor.text, fields);
@@ -47,14 +51,16 @@ export class SqlView {
     this._found.replaceChildren();
   }
 
-  /** Leave the tab: nothing runs on. */
-  hide() {}
+  /** Leave the tab; what was typed stays for the way back. */
+  hide() {
+    this._desk.remember({ tab: "sql", fields: readFields(this._form) });
+  }
 
   async _run() {
     this._under.abort();
     this._under = new AbortController();
     const fields = readFields(this._form);
-    this._desk.visit({ tab: "sql", fields });
+    this._shown = this._desk.visit({ tab: "sql", fields });
     const body = sqlBody(fields);
     const sent = request("v1/sql", body);
     this._editor.mark(null);
@@ -78,7 +84,9 @@ export class SqlView {
     const download = el("button", { type: "button", class: "quiet", click: () => save(answer) }, "Download as CSV");
     this._found.replaceChildren(
       runView(called),
-      answer.truncated ? el("p", { class: "note" }, "There are more rows: a statement without LIMIT gets the first ones.") : "",
+      answer.truncated
+        ? el("p", { class: "note" }, "There are more rows: a statement without LIMIT gets the first ones.")
+        : "",
       answer.masked.length ? el("p", { class: "note" }, `Masked for you: ${answer.masked.join(", ")}.`) : "",
       chartView(answer) ?? "",
       tableView(answer),
@@ -88,7 +96,10 @@ export class SqlView {
 }
 
 function save({ columns, rows }) {
-  const text = csvOf(columns.map((column) => column.name), rows);
+  const text = csvOf(
+    columns.map((column) => column.name),
+    rows,
+  );
   const href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
   el("a", { href, download: "rows.csv" }).click();
   URL.revokeObjectURL(href);

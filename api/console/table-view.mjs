@@ -26,7 +26,12 @@ export function tableView({ columns, rows, masked }) {
     el("th", { scope: "col", class: side(column) }, column.name, el("small", {}, column.type)),
   );
   const table = el("table", { class: "rows" }, el("thead", {}, el("tr", {}, heads)), body);
-  return el("div", {}, el("div", { class: "scrolling", tabindex: "0", role: "region", "aria-label": "rows" }, table), more);
+  return el(
+    "div",
+    {},
+    el("div", { class: "scrolling", tabindex: "0", role: "region", "aria-label": "rows" }, table),
+    more,
+  );
 }
 
 function line(row, columns, masked) {

@@ -16,7 +16,8 @@ export function valueView(value, isMasked = false) {
   if (value === null || value === undefined) return el("span", { class: "null" }, "NULL");
   const text = typeof value === "object" ? JSON.stringify(value) : String(value);
   if (isMasked && HASH.test(text)) {
-    return el("span", { class: "masked", title: `masked; the keyed hash is ${text}` }, `masked ${text.slice(0, 10)}…`);
+    const title = `masked; the keyed hash is ${text}`;
+    return el("span", { class: "masked", title }, `masked ${text.slice(0, 10)}…`);
   }
   return text.length > FOLDED_CHARACTERS ? folded(text) : el("span", {}, text);
 }

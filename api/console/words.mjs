@@ -2,11 +2,10 @@
 
 const WORD = /[\p{L}\p{N}][\p{L}\p{N}\p{M}]*/gu;
 const ENDINGS = ["ingly", "edly", "ings", "ing", "ied", "ies", "ers", "er", "ed", "es", "ly", "s"];
-const STOP_WORDS = new Set(
-  "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was will with".split(
-    " ",
-  ),
-);
+const STOP_WORDS = new Set([
+  ..."a an and are as at be but by for if in into is it no not of on or such that the their then there".split(" "),
+  ..."these they this to was will with".split(" "),
+]);
 
 /**
  * @typedef {{text: string, marked: boolean}} Piece
@@ -35,9 +34,7 @@ export function markedPieces(text, query, language = "none") {
 
 function wordsOf(query, language) {
   const words = Array.from(query.matchAll(WORD), (found) => found[0].toLowerCase());
-  return words
-    .filter((word) => language !== "english" || !STOP_WORDS.has(word))
-    .map((word) => folded(word, language));
+  return words.filter((word) => language !== "english" || !STOP_WORDS.has(word)).map((word) => folded(word, language));
 }
 
 function folded(word, language) {
