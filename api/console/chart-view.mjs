@@ -4,7 +4,8 @@ import { el, svg } from "./dom.mjs";
 import { count } from "./figures.mjs";
 import { linear, seriesOf, ticks } from "./scale.mjs";
 
-const WIDTH = 640;
+const WIDEST = 680;
+const PADDING = 40;
 const LABEL_WIDTH = 7.5;
 const VALUES = 70;
 const BAR = 24;
@@ -14,23 +15,25 @@ const LABEL_CHARACTERS = 22;
 /**
  * Return the chart of an answer, null if it has none.
  * @param {{columns: {name: string, type: string}[], rows: any[][]}} answer
+ * @param {number} room how wide the page is where the chart goes
  * @returns {HTMLElement | null}
  */
-export function chartView({ columns, rows }) {
+export function chartView({ columns, rows }, room) {
   const series = seriesOf(columns, rows);
   if (!series) return null;
-  const drawn = series.kind === "bars" ? bars(series) : line(series);
+  const width = Math.min(WIDEST, room - PADDING);
+  const drawn = series.kind === "bars" ? bars(series, width) : line(series, width);
   const left = series.left ? `; ${count(series.left)} more rows are not drawn` : "";
   return el("figure", { class: "chart" }, drawn, el("figcaption", {}, `${series.value} by ${series.label}${left}`));
 }
 
-function bars({ points, label, value }) {
+function bars({ points, label, value }, width) {
   const values = points.map((point) => point.value);
   const longest = Math.max(...points.map((point) => short(point.label).length));
   const labels = 16 + longest * LABEL_WIDTH;
-  const x = linear([Math.min(0, ...values), Math.max(0, ...values)], [labels, WIDTH - VALUES]);
+  const x = linear([Math.min(0, ...values), Math.max(0, ...values)], [labels, width - VALUES]);
   const drawn = points.map((point, at) => bar(point, at * BAR, x, labels));
-  return picture(points.length * BAR, `bars of ${value} by ${label}`, drawn);
+  return picture(width, points.length * BAR, `bars of ${value} by ${label}`, drawn);
 }
 
 function bar(point, top, x, labels) {
@@ -47,10 +50,10 @@ function bar(point, top, x, labels) {
   );
 }
 
-function line({ points, label, value }) {
+function line({ points, label, value }, width) {
   const values = points.map((point) => point.value);
   const [low, high] = [Math.min(0, ...values), Math.max(...values, 0)];
-  const x = linear([points[0].at, points[points.length - 1].at], [VALUES, WIDTH - 24]);
+  const x = linear([points[0].at, points[points.length - 1].at], [VALUES, width - 24]);
   const y = linear([low, high], [HEIGHT - 28, 14]);
   const path = points
     .map((point, at) => `${at ? "L" : "M"}${x(point.at).toFixed(1)} ${y(point.value).toFixed(1)}`)
@@ -59,25 +62,29 @@ function line({ points, label, value }) {
     svg("circle", { cx: x(point.at), cy: y(point.value), r: 3 }, svg("title", {}, `${point.label}: ${point.value}`)),
   );
   const ends = [points[0], points[points.length - 1]].slice(0, points.length);
-  return picture(HEIGHT, `line of ${value} by ${label}`, [
-    ticks(low, high, 4).map((tick) => rule(tick, y(tick))),
+  return picture(width, HEIGHT, `line of ${value} by ${label}`, [
+    ticks(low, high, 4).map((tick) => rule(tick, y(tick), width)),
     svg("path", { d: path, class: "line" }),
     points.length <= 100 ? marks : [],
     ends.map((end, at) => svg("text", { x: x(end.at), y: HEIGHT - 8, class: at ? "end" : "" }, day(end.label))),
   ]);
 }
 
-function rule(tick, at) {
+function rule(tick, at, width) {
   return svg(
     "g",
     {},
-    svg("line", { x1: VALUES, x2: WIDTH - 24, y1: at, y2: at, class: "rule" }),
+    svg("line", { x1: VALUES, x2: width - 24, y1: at, y2: at, class: "rule" }),
     svg("text", { x: VALUES - 8, y: at, class: "end value" }, readable(tick)),
   );
 }
 
-function picture(height, label, ...children) {
-  return svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": label }, children.flat(2));
+function picture(width, height, label, ...children) {
+  return svg(
+    "svg",
+    { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label },
+    children.flat(2),
+  );
 }
 
 function readable(number) {

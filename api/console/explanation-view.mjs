@@ -77,7 +77,9 @@ function legsTable({ legs, fused }) {
 }
 
 function stageItem(stage) {
-  return el("li", {}, el("b", {}, stage.name), ` ${stageSentence(stage, score)}`);
+  const value = stage.numbers.score ?? stage.numbers.mmr;
+  const bar = stackedBar([{ name: stage.name, value, shown: score(value) }], `${stage.name}: ${score(value)} of 1`, 1);
+  return el("li", {}, el("b", {}, stage.name), ` ${stageSentence(stage, score)}`, bar);
 }
 
 function partOf(leg) {

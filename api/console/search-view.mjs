@@ -69,6 +69,8 @@ export class SearchView {
     const fields = { ...readFields(this._form), collection: this._collection.value };
     this._shown = this._desk.visit({ tab: "search", fields });
     await this._run(fields);
+    // On a narrow screen the answers are below all that can be asked.
+    if (this._said.getBoundingClientRect().top > innerHeight * 0.8) this._said.scrollIntoView();
   }
 
   async _run(fields) {

@@ -88,7 +88,7 @@ export class SqlView {
         ? el("p", { class: "note" }, "There are more rows: a statement without LIMIT gets the first ones.")
         : "",
       answer.masked.length ? el("p", { class: "note" }, `Masked for you: ${answer.masked.join(", ")}.`) : "",
-      chartView(answer) ?? "",
+      chartView(answer, this._found.clientWidth) ?? "",
       tableView(answer),
       requestView(called.sent, download),
     );

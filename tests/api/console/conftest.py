@@ -90,6 +90,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         waiting = Library(root, "waiting")
         waiting.commit(7, [book(number) for number in range(10)], at=datetime.now(UTC) - timedelta(hours=2))
         waiting.hold("mass_delete", 8, deletes=8, rows=10)
+        waiting.beat(7, datetime.now(UTC) - timedelta(hours=2), retention_seconds=3 * 3600.0)
         url = address()
         until(lambda: _open_collections(url) == 4)
         yield Served(url, books, {})
