@@ -4,7 +4,7 @@ import { el, svg } from "./dom.mjs";
 import { count } from "./figures.mjs";
 import { linear, seriesOf, ticks } from "./scale.mjs";
 
-const WIDEST = 680;
+const WIDEST = { bars: 680, line: 1100 };
 const PADDING = 40;
 const LABEL_WIDTH = 7.5;
 const VALUES = 70;
@@ -21,7 +21,7 @@ const LABEL_CHARACTERS = 22;
 export function chartView({ columns, rows }, room) {
   const series = seriesOf(columns, rows);
   if (!series) return null;
-  const width = Math.min(WIDEST, room - PADDING);
+  const width = Math.min(WIDEST[series.kind], room - PADDING);
   const drawn = series.kind === "bars" ? bars(series, width) : line(series, width);
   const left = series.left ? `; ${count(series.left)} more rows are not drawn` : "";
   return el("figure", { class: "chart" }, drawn, el("figcaption", {}, `${series.value} by ${series.label}${left}`));
