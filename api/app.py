@@ -19,6 +19,7 @@ from api.models.answers import ProblemAnswer
 from api.models.requests import SearchBody, SqlBody
 from api.operations import Operations, problem_response
 from api.problems import Problem
+from api.routes_console import console_router
 from api.service import Service
 from api.settings import ServeSettings
 from api.tracing import telemetry
@@ -60,6 +61,8 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
     app.state.service = service
     for router in (routes_search.router, routes_sql.router, routes_collections.router, routes_health.router):
         app.include_router(router)
+    if settings.console:
+        app.include_router(console_router())
     app.add_middleware(
         Operations,
         log=service.log,

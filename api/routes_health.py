@@ -1,4 +1,4 @@
-"""Operations' own calls: health, metrics, version, what a problem means, and a page that says what is here."""
+"""Operations' own calls: health, metrics, version and what a problem means."""
 
 from __future__ import annotations
 
@@ -83,25 +83,6 @@ async def problem(_: Request, code: str) -> Response:
         raise Problem(NO_SUCH_ROUTE, "there is no problem of that code")
     body = f"<h1>{escape(kind.title)}</h1><p>Status {kind.status}, code <code>{kind.code}</code>.</p>"
     return HTMLResponse(_PAGE.format(body=f"{body}<p>{escape(kind.remedy)}</p>"))
-
-
-@router.get("/", response_class=HTMLResponse, include_in_schema=False)
-async def index(request: Request) -> Response:
-    """What is here."""
-    service = service_of(request)
-    names = [] if service.identity.is_configured else [watcher.name for watcher in service.collections.all()]
-    items = "".join(f'<li><a href="/v1/collections/{name}/status">{escape(name)}</a></li>' for name in names)
-    nothing = "<li>none yet: <code>grebe apply</code>, then <code>grebe sync</code></li>"
-    if service.identity.is_configured:
-        nothing = "<li>those that a key may use: <code>GET /v1/collections</code></li>"
-    body = f"""<h1>Grebe</h1>
-<p>Hybrid search over lakehouse tables. <code>POST /v1/collections/{{name}}/search</code> with
-<code>{{"query": "…"}}</code>, as described in <a href="/openapi.json">openapi.json</a>.</p>
-<h2>Collections</h2><ul>{items or nothing}</ul>
-<h2>Operations</h2><p><a href="/v1/collections">collections</a>, <a href="/readyz">readyz</a>,
-<a href="/livez">livez</a>, <a href="/startupz">startupz</a>, <a href="/metrics">metrics</a>,
-<a href="/version">version</a></p>"""
-    return HTMLResponse(_PAGE.format(body=body))
 
 
 def _unready(service: Service) -> list[str]:

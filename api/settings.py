@@ -100,9 +100,9 @@ class ServeSettings(BaseSettings):
     machine's own where no other is served, because a page of another site may have its name point here (DNS rebinding);
     elsewhere any is answered, because every caller brings credentials, which no such page has. ``trusted_proxies`` are
     the addresses and networks from which ``X-Forwarded-For`` is believed. ``quota`` is what one
-    caller may ask of this server, such as ``600/minute``. After SIGTERM the server
-    answers for ``drain_seconds`` more while ``/readyz`` says 503, then takes no connection and gives requests under way
-    ``shutdown_seconds``.
+    caller may ask of this server, such as ``600/minute``. ``console`` says whether ``/`` is a page for people. After
+    SIGTERM the server answers for ``drain_seconds`` more while ``/readyz`` says 503, then takes no connection and gives
+    requests under way ``shutdown_seconds``.
     """
 
     model_config = SettingsConfigDict(
@@ -121,6 +121,7 @@ class ServeSettings(BaseSettings):
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     poll_interval_ms: int = Field(default=DEFAULT_POLL_INTERVAL_MS, ge=10, le=600_000)
     max_body_bytes: int = Field(default=DEFAULT_MAX_BODY_BYTES, ge=1024)
+    console: bool = True
     drain_seconds: float = Field(default=1.0, ge=0, le=600)
     shutdown_seconds: int = Field(default=30, ge=0, le=600)
     search: SearchSettings = SearchSettings()

@@ -236,9 +236,19 @@ def curl_lines(url: str) -> tuple[str, str, str]:
     )
 
 
+def console_link(url: str) -> str:
+    """Return the address of the console of the server at ``url``, with a search of the collection.
+
+    >>> console_link("http://127.0.0.1:8080")
+    'http://127.0.0.1:8080/#search?collection=stdlib&query=parse+a+date'
+    """
+    return f"{url}/#search?collection={NAME}&query=parse+a+date"
+
+
 def _serve(screen: Console, client: Client, table: DemoTable, follower: threading.Thread) -> None:
     screen.print(Rule("Now it is yours", align="left"))
-    screen.print(f"Serving on {client.url}, following {table.source.table}. Ctrl-C ends it.\n", soft_wrap=True)
+    screen.print(f"Serving on {client.url}, following {table.source.table}. Ctrl-C ends it.", soft_wrap=True)
+    screen.print(f"Look at it in a browser: {console_link(client.url)}\n", soft_wrap=True)
     for line in curl_lines(client.url):
         screen.print(escape(line), style="cyan", soft_wrap=True)
     try:

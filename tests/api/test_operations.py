@@ -29,13 +29,6 @@ def test_the_version_is_told(client: httpx.Client) -> None:
     assert client.get("/version").json().keys() == {"version", "format_version", "python"}
 
 
-def test_the_first_page_says_what_is_here(client: httpx.Client) -> None:
-    page = client.get("/")
-    assert page.headers["content-type"].startswith("text/html")
-    for link in ("/openapi.json", "/v1/collections/books/status", "/metrics"):
-        assert f'href="{link}"' in page.text
-
-
 def test_a_request_id_is_made(client: httpx.Client) -> None:
     ids = {client.get("/version").headers["x-request-id"] for _ in range(3)}
     assert len(ids) == 3

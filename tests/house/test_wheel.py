@@ -41,6 +41,13 @@ def test_every_module_of_the_rooms_is_in_the_wheel(wheel: Path) -> None:
     assert packed == {str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*.py")}
 
 
+def test_every_file_of_the_console_is_in_the_wheel(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("api/console/")}
+    assert packed == {f"api/console/{path.name}" for path in (ROOT / "api" / "console").iterdir()}
+    assert "api/console/index.html" in packed
+
+
 def test_in_a_clean_environment_the_names_belong_to_grebe_alone(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path, with_pip=True)
     python = str(tmp_path / "bin" / "python")

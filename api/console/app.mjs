@@ -1,0 +1,57 @@
+// The page: its tabs and its address.
+
+import { call, request } from "./calls.mjs";
+import { CollectionsView } from "./collections-view.mjs";
+import { Desk } from "./desk.mjs";
+import { byId } from "./dom.mjs";
+import { KeyView } from "./key-view.mjs";
+import { TABS, placeOf } from "./place.mjs";
+import { RowsView } from "./rows-view.mjs";
+import { SearchView } from "./search-view.mjs";
+import { SqlView } from "./sql-view.mjs";
+
+/**
+ * @typedef {{show: (fields: Record<string, string>) => Promise<void>, hide: () => void}} View
+ */
+
+const desk = new Desk();
+/** @type {Record<string, View>} */
+const views = {
+  collections: new CollectionsView(desk),
+  search: new SearchView(desk),
+  sql: new SqlView(desk),
+  rows: new RowsView(desk),
+};
+
+let shown = "";
+
+async function show() {
+  const place = placeOf(location.hash);
+  if (shown && shown !== place.tab) views[shown].hide();
+  shown = place.tab;
+  desk.remember(place);
+  for (const tab of TABS) {
+    byId(tab).hidden = tab !== place.tab;
+    byId(`to-${tab}`).setAttribute("aria-current", tab === place.tab ? "page" : "false");
+  }
+  document.title = `Grebe: ${byId(`to-${place.tab}`).textContent.toLowerCase()}`;
+  await views[place.tab].show(place.fields);
+}
+
+async function start() {
+  await desk.collections().catch(() => []); // the tab that is shown says why there are none
+  await show();
+}
+
+async function tellVersion() {
+  const { answer } = await call(request("version"));
+  byId("version").textContent = `Grebe ${answer.version}, Python ${answer.python}`;
+}
+
+if (matchMedia("(min-width: 60rem)").matches) {
+  for (const group of document.querySelectorAll("details[data-open-wide]")) group.open = true;
+}
+new KeyView(() => location.reload()); // nothing stays of what another caller was shown
+addEventListener("hashchange", () => void show());
+void start();
+tellVersion().catch(() => {}); // the page is whole without it

@@ -1,0 +1,28 @@
+// A value of a row, shown.
+
+import { el } from "./dom.mjs";
+
+const FOLDED_CHARACTERS = 160;
+const HASH = /^[0-9a-f]{64}$/;
+
+/**
+ * Return a value as text; NULL and what is masked say so.
+ * @param {any} value
+ * @param {boolean} [isMasked] whether the caller does not get the value, or as a hash
+ * @returns {HTMLElement}
+ */
+export function valueView(value, isMasked = false) {
+  if (isMasked && (value === null || value === undefined)) return el("span", { class: "masked" }, "masked");
+  if (value === null || value === undefined) return el("span", { class: "null" }, "NULL");
+  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  if (isMasked && HASH.test(text)) {
+    const title = `masked; the keyed hash is ${text}`;
+    return el("span", { class: "masked", title }, `masked ${text.slice(0, 10)}…`);
+  }
+  return text.length > FOLDED_CHARACTERS ? folded(text) : el("span", {}, text);
+}
+
+function folded(text) {
+  const start = `${text.slice(0, FOLDED_CHARACTERS)}…`;
+  return el("details", { class: "folded" }, el("summary", {}, start), el("p", {}, text));
+}
