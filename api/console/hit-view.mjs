@@ -5,6 +5,7 @@ import { explanationView, legsBar } from "./explanation-view.mjs";
 import { explainedParts } from "./explanation.mjs";
 import { score } from "./figures.mjs";
 import { hashOf } from "./place.mjs";
+import { keyText } from "./request.mjs";
 import { valueView } from "./value-view.mjs";
 import { markedPieces } from "./words.mjs";
 
@@ -44,7 +45,12 @@ export function hitView(hit, rank, setting) {
     ),
     passageView(hit.text, setting),
     fieldsView(hit.fields, setting),
-    el("a", { class: "whole", href: rowLink(setting.collection, keys) }, "Whole row"),
+    el(
+      "nav",
+      { class: "onward", "aria-label": `Onward from ${keys.join(" · ")}` },
+      el("a", { href: likeLink(setting.collection, keys) }, "More like this"),
+      el("a", { href: rowLink(setting.collection, keys) }, "Whole row"),
+    ),
     hit.explanation ? whyView(hit) : null,
   );
 }
@@ -73,6 +79,10 @@ function whyView(hit) {
     el("summary", {}, "Why this score"),
     explanationView(hit.explanation, hit.score),
   );
+}
+
+function likeLink(collection, keys) {
+  return hashOf({ tab: "search", fields: { collection, like: keyText(keys) } });
 }
 
 function rowLink(collection, keys) {

@@ -17,6 +17,7 @@ export const PARAMETER = "param.";
 export function searchBody(fields) {
   const body = {};
   if (fields.query?.trim()) body.query = fields.query;
+  if (fields.like?.trim()) body.like = keyRead(fields.like.trim());
   if (fields.mode) body.mode = fields.mode;
   if (fields.k) body.k = numberOf(fields.k);
   if (fields.filter?.trim()) {
@@ -51,6 +52,21 @@ export function sqlBody(fields) {
  */
 export function rowPath(collection, values) {
   return `v1/collections/${encodeURIComponent(collection)}/rows/${values.map(encodeURIComponent).join(",")}`;
+}
+
+/**
+ * Return the text of a key that `like` takes: of a composite one a JSON list.
+ * @param {(string | number | boolean)[]} values
+ * @returns {string}
+ */
+export function keyText(values) {
+  const [only] = values.map(String);
+  return values.length === 1 && !only.startsWith("[") ? only : JSON.stringify(values.map(String));
+}
+
+function keyRead(text) {
+  const value = text.startsWith("[") ? typedValue(text) : text;
+  return Array.isArray(value) ? value : text;
 }
 
 function parametersOf(text, fields) {

@@ -55,8 +55,8 @@ export class SearchView {
       group.open ||= Array.from(group.querySelectorAll("[name]")).some((control) => control.name in fields);
     }
     await this._describe(fields.decay);
-    const { query, filter } = searchBody(fields);
-    if (query || filter) await this._run({ ...fields, collection: this._collection.value });
+    const { query, filter, like } = searchBody(fields);
+    if (query || filter || like) await this._run({ ...fields, collection: this._collection.value });
     else this._clear();
   }
 
@@ -150,9 +150,10 @@ export class SearchView {
     const hasQuery = byId("query").value.trim() !== "";
     const isHybrid = mode === "hybrid" || (mode === "" && (!spec || spec.vector.model !== null));
     byId("fusion-group").disabled = !isHybrid || !hasQuery;
-    byId("stages-group").disabled = !hasQuery;
-    byId("rerank").disabled = spec !== undefined && !spec.rerank;
-    byId("rerank-note").hidden = !byId("rerank").disabled;
+    byId("stages-group").disabled = !hasQuery && byId("like").value.trim() === "";
+    const noReranker = spec !== undefined && !spec.rerank;
+    byId("rerank").disabled = noReranker || !hasQuery;
+    byId("rerank-note").hidden = !noReranker;
     byId("rerank-more").hidden = !byId("rerank").checked;
     byId("decay-more").hidden = byId("decay").value === "";
     byId("diversify-more").hidden = !byId("diversify").checked;

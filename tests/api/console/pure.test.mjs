@@ -11,7 +11,7 @@ import { ago, count, milliseconds, moment, score, size } from "../../../api/cons
 import { readJson, typedValue, writeJson } from "../../../api/console/json.mjs";
 import { parameterNames } from "../../../api/console/parameters.mjs";
 import { hashOf, placeOf } from "../../../api/console/place.mjs";
-import { rowPath, searchBody, sqlBody } from "../../../api/console/request.mjs";
+import { keyText, rowPath, searchBody, sqlBody } from "../../../api/console/request.mjs";
 import { MOST_BARS, linear, seriesOf, shares, ticks } from "../../../api/console/scale.mjs";
 import { excerpt, spotOf } from "../../../api/console/spot.mjs";
 import { markedPieces } from "../../../api/console/words.mjs";
@@ -123,6 +123,13 @@ test("a search's body leaves out what is at its default", () => {
     filter: "a > :b AND :c",
     params: { b: 1 },
   });
+});
+
+test("a key is written and read back, composite or not", () => {
+  for (const values of [["CVE-1"], ["7"], ["[a"], ["plain", "2"]]) {
+    const { like } = searchBody({ like: keyText(values) });
+    assert.deepEqual(Array.isArray(like) ? like : [like], values);
+  }
 });
 
 test("a search's body has all that a form can say", () => {

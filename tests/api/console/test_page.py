@@ -184,6 +184,15 @@ def test_a_row_is_looked_up_by_each_part_of_its_key_and_from_a_hit(page: Page, s
     expect(row.locator("h3")).to_have_text("a/b, c · 1")
 
 
+def test_rows_like_a_hit_are_one_link_away(page: Page, served: Served) -> None:
+    page.goto(place(served, "search", collection="pairs", query="heron", mode="keyword"))
+    page.get_by_role("link", name="More like this").first.click()
+    expect(page.get_by_role("textbox", name="Like the row of this key")).to_have_value('["a/b, c","1"]')
+    expect(page.locator("#search-said")).to_contain_text("hits in")
+    expect(page.locator(".hit h3").first).to_be_visible()
+    assert "a/b, c · 1" not in page.locator(".hit h3").all_text_contents()
+
+
 def test_a_key_is_asked_for_kept_in_the_tab_alone_and_shows_what_its_caller_may_see(
     page: Page, context: BrowserContext, governed: Served
 ) -> None:
