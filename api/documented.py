@@ -7,12 +7,35 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.models.answers import ProblemAnswer
-from api.problems import AUDIT_UNAVAILABLE, IDENTITY_UNAVAILABLE, MEDIA_TYPE, QUOTA, UNAUTHENTICATED, Kind
+from api.problems import (
+    AUDIT_UNAVAILABLE,
+    COLLECTION_NOT_FOUND,
+    DEADLINE,
+    FORBIDDEN,
+    IDENTITY_UNAVAILABLE,
+    INVALID,
+    MEDIA_TYPE,
+    MODEL_UNAVAILABLE,
+    NOT_JSON,
+    NOT_JSON_TYPE,
+    NOT_READY,
+    OVERLOADED,
+    QUOTA,
+    TOO_LARGE,
+    TOO_OLD,
+    UNAUTHENTICATED,
+    Kind,
+)
 
 
 def problems_of_callers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
     """Return :func:`problems` for ``kinds`` and for those of every call that asks who the caller is."""
     return problems(UNAUTHENTICATED, *kinds, QUOTA, IDENTITY_UNAVAILABLE, AUDIT_UNAVAILABLE)
+
+
+def problems_of_questions(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """Return :func:`problems_of_callers` for ``kinds`` and for those of every question with a body."""
+    return problems_of_callers(*QUESTIONS, *kinds)
 
 
 def body_described(model: type[BaseModel]) -> dict[str, Any]:
@@ -34,6 +57,19 @@ def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
+QUESTIONS = (
+    NOT_JSON,
+    FORBIDDEN,
+    COLLECTION_NOT_FOUND,
+    TOO_OLD,
+    TOO_LARGE,
+    NOT_JSON_TYPE,
+    INVALID,
+    OVERLOADED,
+    NOT_READY,
+    MODEL_UNAVAILABLE,
+    DEADLINE,
+)
 _SCHEMA = {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"}
 ANY_PROBLEM = {"description": "Any other problem", "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
 

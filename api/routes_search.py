@@ -11,26 +11,12 @@ from fastapi.responses import Response
 from api.auditing import facts_of
 from api.bodies import read_json_bytes
 from api.direct import DirectRoute
-from api.documented import body_described, problems_of_callers
+from api.documented import body_described, problems_of_questions
 from api.mistakes import body_of
 from api.models.answers import SearchAnswer
 from api.models.requests import SearchBody
 from api.operation import operation_of
-from api.problems import (
-    COLLECTION_NOT_FOUND,
-    DEADLINE,
-    FILTER,
-    FORBIDDEN,
-    INVALID,
-    MODEL_UNAVAILABLE,
-    NOT_JSON,
-    NOT_JSON_TYPE,
-    NOT_READY,
-    OVERLOADED,
-    RERANKER_UNAVAILABLE,
-    TOO_LARGE,
-    TOO_OLD,
-)
+from api.problems import FILTER, RERANKER_UNAVAILABLE
 from api.running import answered
 from api.searching import search_in_time
 from api.service import service_of
@@ -41,21 +27,7 @@ router = APIRouter(prefix="/v1/collections", tags=["search"], route_class=Direct
 @router.post(
     "/{name}/search",
     response_model=SearchAnswer,
-    responses=problems_of_callers(
-        NOT_JSON,
-        FORBIDDEN,
-        COLLECTION_NOT_FOUND,
-        TOO_OLD,
-        TOO_LARGE,
-        NOT_JSON_TYPE,
-        INVALID,
-        FILTER,
-        OVERLOADED,
-        NOT_READY,
-        MODEL_UNAVAILABLE,
-        RERANKER_UNAVAILABLE,
-        DEADLINE,
-    ),
+    responses=problems_of_questions(FILTER, RERANKER_UNAVAILABLE),
     openapi_extra=body_described(SearchBody),
     summary="Search a collection",
 )

@@ -11,25 +11,12 @@ from fastapi.responses import Response
 from api.auditing import sql_facts
 from api.bodies import read_json_bytes
 from api.direct import DirectRoute
-from api.documented import body_described, problems_of_callers
+from api.documented import body_described, problems_of_questions
 from api.mistakes import body_of
 from api.models.answers import SqlAnswerBody
 from api.models.requests import SqlBody
 from api.operation import operation_of
-from api.problems import (
-    COLLECTION_NOT_FOUND,
-    DEADLINE,
-    FORBIDDEN,
-    INVALID,
-    MODEL_UNAVAILABLE,
-    NOT_JSON,
-    NOT_JSON_TYPE,
-    NOT_READY,
-    OVERLOADED,
-    SQL,
-    TOO_LARGE,
-    TOO_OLD,
-)
+from api.problems import SQL
 from api.running import answered
 from api.selecting import select_in_time, statement_of
 from api.service import service_of
@@ -40,20 +27,7 @@ router = APIRouter(prefix="/v1", tags=["sql"], route_class=DirectRoute)
 @router.post(
     "/sql",
     response_model=SqlAnswerBody,
-    responses=problems_of_callers(
-        NOT_JSON,
-        FORBIDDEN,
-        COLLECTION_NOT_FOUND,
-        TOO_OLD,
-        TOO_LARGE,
-        NOT_JSON_TYPE,
-        INVALID,
-        SQL,
-        OVERLOADED,
-        NOT_READY,
-        MODEL_UNAVAILABLE,
-        DEADLINE,
-    ),
+    responses=problems_of_questions(SQL),
     openapi_extra=body_described(SqlBody),
     summary="Run a SELECT over a collection",
 )

@@ -36,6 +36,7 @@ from api.service import Service
 from api.waiting import new_enough, snapshot_of, wait_for
 from api.watcher import View, Watcher
 from indexer.errors import EmbeddingError, RerankError
+from indexer.spec import CollectionSpec
 from retrieval.errors import DeadlineExceeded, FilterError, RequestError, SnapshotClosed
 from retrieval.policies import Caller
 from retrieval.refine.rerank import Reranker
@@ -74,77 +75,80 @@ Work = Callable[[View, Snapshot, Caller, Models], Found]
 """Answers a caller from a pinned snapshot."""
 
 
-async def answer_in_time(
-    service: Service,
-    watcher: Watcher,
-    access: Access,
-    action: Action,
-    work: Work,
-    *,
-    body: FreshBody,
-    request: SearchRequest | None,
-    deadline: float,
-) -> Found:
-    """Return what ``work`` makes of the newest snapshot that is as new as ``body`` wants, by ``deadline``.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """What a caller of ``access`` asks of what ``watcher`` serves, for which it needs ``action``.
 
-    The text of ``request`` is embedded meanwhile, if it searches by meaning, and its reranking model is at hand.
-    ``deadline`` is on the clock of ``time.monotonic()``. Raises :class:`Problem`, and what ``work`` raises.
+    ``body`` says how new the answer must be, ``request`` what is searched for, if anything is, ``deadline`` by when
+    (time.monotonic()).
     """
+
+    watcher: Watcher
+    access: Access
+    action: Action
+    body: FreshBody
+    request: SearchRequest | None
+    deadline: float
+
+    @property
+    def seconds_left(self) -> float:
+        """The time until the deadline."""
+        return self.deadline - time.monotonic()
+
+
+async def answer_in_time(service: Service, question: Question, work: Work) -> Found:
+    """Return what ``work`` makes of the newest snapshot that is new enough for ``question``.
+
+    The text that is searched for is embedded meanwhile, if it is searched by meaning, and the reranking model is at
+    hand. Raises :class:`Problem`, and what ``work`` raises.
+    """
+    body = question.body
     while True:
         if body.min_version is not None or body.max_staleness_seconds is not None:
             with service.waiter():
-                await wait_for(watcher, body, deadline=deadline)
-        found = await _answer_once(
-            service, watcher, access, action, work, body=body, request=request, deadline=deadline
-        )
+                await wait_for(question.watcher, body, deadline=question.deadline)
+        found = await _answer_once(service, question, work)
         if found is not None:
             return found
 
 
-async def _answer_once(
-    service: Service,
-    watcher: Watcher,
-    access: Access,
-    action: Action,
-    work: Work,
-    *,
-    body: FreshBody,
-    request: SearchRequest | None,
-    deadline: float,
-) -> Found | None:
+async def _answer_once(service: Service, question: Question, work: Work) -> Found | None:
     """Answer from the newest snapshot, pinned once a thread is free.
 
     None where that is of other models by then, or is not new enough, or no longer is at the answer: begin again.
     """
+    watcher, body = question.watcher, question.body
     spec = snapshot_of(watcher.view).spec
-    asked: AskedQuery | None = None
-    reranker: Reranker | None = None
-    if request is not None and request.stages.rerank is not None and spec.rerank is not None:
-        reranker = await service.rerankers.of(spec.rerank, timeout_seconds=deadline - time.monotonic())
-    if _is_embedded(request, has_model=spec.vector.model is not None):
-        batches = await service.embedders.of(spec.vector, timeout_seconds=deadline - time.monotonic())
-        asked = batches.ask((request and request.text) or "")
+    models = await _models(service, question, spec)
 
     def once(view: View, snapshot: Snapshot) -> Found | None:
         if (snapshot.spec.vector, snapshot.spec.rerank) != (spec.vector, spec.rerank):
             return None
         if not new_enough(view, body, datetime.now(UTC)):
             return None
-        models = Models(embedder=asked, reranker=reranker)
-        found = work(view, snapshot, service.renewed(access, watcher.name, action).caller, models)
+        caller = service.renewed(question.access, watcher.name, question.action).caller
+        found = work(view, snapshot, caller, models)
         return found if new_enough(view, body, datetime.now(UTC)) else None
 
     try:
-        return await service.pool.run(lambda: on_newest(watcher, once), timeout_seconds=deadline - time.monotonic())
+        return await service.pool.run(lambda: on_newest(watcher, once), timeout_seconds=question.seconds_left)
     finally:
-        if asked:
-            asked.cancel()
+        if models.embedder:
+            models.embedder.cancel()
 
 
-def _is_embedded(request: SearchRequest | None, *, has_model: bool) -> bool:
-    if request is None or request.brings_vector:
-        return False
-    return request.resolved_mode(has_model=has_model) in _NEEDS_MODEL
+async def _models(service: Service, question: Question, spec: CollectionSpec) -> Models:
+    """Return the models that the question's search needs, its text put down to be embedded."""
+    request, reranker = question.request, None
+    if request is None:
+        return Models(embedder=None, reranker=None)
+    if request.stages.rerank is not None and spec.rerank is not None:
+        reranker = await service.rerankers.of(spec.rerank, timeout_seconds=question.seconds_left)
+    mode = request.resolved_mode(has_model=spec.vector.model is not None)
+    if request.brings_vector or mode not in _NEEDS_MODEL:
+        return Models(embedder=None, reranker=reranker)
+    batches = await service.embedders.of(spec.vector, timeout_seconds=question.seconds_left)
+    return Models(embedder=batches.ask(request.text or ""), reranker=reranker)
 
 
 def on_newest(watcher: Watcher, work: Callable[[View, Snapshot], T]) -> T:

@@ -16,7 +16,7 @@ from api.identity.access import Access
 from api.mistakes import invalid
 from api.models.requests import SearchBody
 from api.problems import ROW_NOT_FOUND, Mistake, Problem
-from api.running import Found, Models, answer_in_time, as_problems, on_newest
+from api.running import Found, Models, Question, answer_in_time, as_problems, on_newest
 from api.service import Service
 from api.watcher import View, Watcher
 from indexer.format.keys import parse_key
@@ -39,10 +39,10 @@ async def search_in_time(
     """
     with as_problems(service):
         request = search_request(body, deadline)
-        work = partial(_search, service, request)
-        return await answer_in_time(
-            service, watcher, access, "search", work, body=body, request=request, deadline=deadline
+        question = Question(
+            watcher=watcher, access=access, action="search", body=body, request=request, deadline=deadline
         )
+        return await answer_in_time(service, question, partial(_search, service, request))
 
 
 async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: Access) -> Found:

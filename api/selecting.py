@@ -13,7 +13,7 @@ from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
 from api.models.requests import SqlBody
-from api.running import Found, Models, answer_in_time, as_problems
+from api.running import Found, Models, Question, answer_in_time, as_problems
 from api.searching import key_answer, rounded
 from api.service import Service
 from api.watcher import View, Watcher
@@ -44,10 +44,8 @@ async def select_in_time(
     with as_problems(service, "sql"):
         searched = searched_by(statement, body.params)
         request = SearchRequest(query=searched.query, mode=searched.mode) if searched else None
-        work = partial(_select, service, body, statement, deadline)
-        return await answer_in_time(
-            service, watcher, access, "sql", work, body=body, request=request, deadline=deadline
-        )
+        question = Question(watcher=watcher, access=access, action="sql", body=body, request=request, deadline=deadline)
+        return await answer_in_time(service, question, partial(_select, service, body, statement, deadline))
 
 
 def _select(

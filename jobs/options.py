@@ -5,12 +5,36 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from retrieval.refine.stages import Decay, Stages
+
+
+class Dialect(StrEnum):
+    """Whose SQL a filter is written in."""
+
+    DATABRICKS = "databricks"
+    SNOWFLAKE = "snowflake"
+    DUCKDB = "duckdb"
+    POSTGRES = "postgres"
+
+
+ParamOption = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter's value: JSON, or text."),
+]
+RoleOption = Annotated[
+    list[str] | None,
+    typer.Option("--role", "-r", help="Ask as a caller with this role; may be repeated.  [default: see all]"),
+]
+ClaimOption = Annotated[
+    list[str] | None,
+    typer.Option("--claim", "-c", metavar="NAME=VALUE", help="A claim of that caller's: JSON, or text."),
+]
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 

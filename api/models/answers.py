@@ -41,16 +41,21 @@ Masked = Annotated[
 ]
 
 
-class SearchAnswer(Answer):
-    """What a search returns, all of it from one catalog version and of rows that the caller may see."""
+class VersionedAnswer(Answer):
+    """Base of what is all of one catalog version, and of rows that the caller may see."""
 
-    results: list[HitAnswer]
     masked: Masked
     version: int = Field(description="The catalog's version.")
     source: SourceAnswer | None = Field(description="null before the first load.")
     age_seconds: float | None = Field(
         description="How long ago the index was last known to hold everything that the source had."
     )
+
+
+class SearchAnswer(VersionedAnswer):
+    """What a search returns, all of it from one catalog version and of rows that the caller may see."""
+
+    results: list[HitAnswer]
     plan: dict[str, Any] = Field(description="How each leg ran.")
     took_ms: dict[str, float] = Field(description="Milliseconds per stage.")
 
@@ -62,18 +67,12 @@ class SqlColumnAnswer(Answer):
     type: str = Field(description="BIGINT, DOUBLE, DECIMAL(p, s), STRING, BOOLEAN, DATE, TIMESTAMP, ARRAY<...>, ...")
 
 
-class SqlAnswerBody(Answer):
+class SqlAnswerBody(VersionedAnswer):
     """The rows of a statement, all of one catalog version and of rows that the caller may see."""
 
     columns: list[SqlColumnAnswer]
     rows: list[list[Any]] = Field(description="Values in the order of the columns; decimals are strings.")
     truncated: bool = Field(description="Whether there are more rows, which a statement without LIMIT does not get.")
-    masked: Masked
-    version: int = Field(description="The catalog's version.")
-    source: SourceAnswer | None = Field(description="null before the first load.")
-    age_seconds: float | None = Field(
-        description="How long ago the index was last known to hold everything that the source had."
-    )
     plan: dict[str, Any] = Field(description="How many rows the statement was about, and how a search found them.")
     took_ms: dict[str, float] = Field(description="Milliseconds per stage.")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.options import key_parts, parameters, stages
+from jobs.options import ClaimOption, Dialect, ParamOption, RoleOption, key_parts, parameters, stages
 from jobs.output import Format, Output, StoreOption, note, print_json, stdout
 from jobs.settings import Settings
 
@@ -18,15 +18,6 @@ class Mode(StrEnum):
     HYBRID = "hybrid"
     VECTOR = "vector"
     KEYWORD = "keyword"
-
-
-class Dialect(StrEnum):
-    """Whose SQL a filter is written in."""
-
-    DATABRICKS = "databricks"
-    SNOWFLAKE = "snowflake"
-    DUCKDB = "duckdb"
-    POSTGRES = "postgres"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,10 +37,7 @@ def search(
     where: Annotated[
         str | None, typer.Option("--filter", "-f", help="A WHERE condition in SQL; ':name' is a parameter.")
     ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter's value: JSON, or text."),
-    ] = None,
+    param: ParamOption = None,
     mode: Annotated[Mode | None, typer.Option("--mode", "-m", help="Which legs to search.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many rows at most.")] = 10,
     rerank: Annotated[
@@ -68,14 +56,8 @@ def search(
         typer.Option("--diversify", metavar="DIVERSITY", help="Avoid rows that are alike: from 0 (not) to 1."),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what made each score.")] = False,
-    role: Annotated[
-        list[str] | None,
-        typer.Option("--role", "-r", help="Search as a caller with this role; may be repeated.  [default: see all]"),
-    ] = None,
-    claim: Annotated[
-        list[str] | None,
-        typer.Option("--claim", "-c", metavar="NAME=VALUE", help="A claim of that caller's: JSON, or text."),
-    ] = None,
+    role: RoleOption = None,
+    claim: ClaimOption = None,
     dialect: Annotated[Dialect, typer.Option("--dialect", help="The filter's SQL.")] = Dialect.DATABRICKS,
     store: StoreOption = None,
     output: Output = Format.TABLE,

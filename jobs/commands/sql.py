@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.commands.search import Dialect
-from jobs.options import parameters
+from jobs.options import ClaimOption, Dialect, ParamOption, RoleOption, parameters
 from jobs.output import StoreOption, note, print_json, stdout, table
 from jobs.settings import Settings
 
@@ -31,19 +30,10 @@ def add_to(app: typer.Typer) -> None:
 
 def sql(
     statement: Annotated[str, typer.Argument(help="A SELECT over one collection, named in FROM; '-' reads stdin.")],
-    param: Annotated[
-        list[str] | None,
-        typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter's value: JSON, or text."),
-    ] = None,
+    param: ParamOption = None,
     dialect: Annotated[Dialect, typer.Option("--dialect", help="The statement's SQL.")] = Dialect.DATABRICKS,
-    role: Annotated[
-        list[str] | None,
-        typer.Option("--role", "-r", help="Ask as a caller with this role; may be repeated.  [default: see all]"),
-    ] = None,
-    claim: Annotated[
-        list[str] | None,
-        typer.Option("--claim", "-c", metavar="NAME=VALUE", help="A claim of that caller's: JSON, or text."),
-    ] = None,
+    role: RoleOption = None,
+    claim: ClaimOption = None,
     store: StoreOption = None,
     output: Annotated[
         SqlFormat, typer.Option("--output", "-o", help="A table to read, or JSON or CSV for a script.")
