@@ -216,8 +216,8 @@ def table(
 def printable(text: str) -> str:
     """Return ``text`` with what would steer a terminal written out.
 
-    >>> printable("a\x1b[2Jb\tc")
-    'a\\x1b[2Jb\tc'
+    >>> print(printable("red: \\x1b[31m"))
+    red: \\x1b[31m
     """
     return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
