@@ -85,6 +85,7 @@ class Operations:
         headers = dict(scope["headers"])
         operation = Operation(_request_id(headers), tracing.ids_of_span() or _trace(headers))
         scope["grebe.operation"] = operation
+        tracing.begin(scope)
         request_id = (b"x-request-id", operation.request_id.encode("ascii"))
 
         async def send_marked(message: Message) -> None:

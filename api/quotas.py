@@ -51,5 +51,5 @@ class Quotas:
         }
         if not allowed:
             detail = f"more than {self._item} were asked by this caller"
-            raise Problem(QUOTA, detail, headers=headers | {"Retry-After": str(seconds)})
+            raise Problem(QUOTA, detail, headers=headers | {"Retry-After": str(seconds)}, denied=True)
         return headers

@@ -22,6 +22,8 @@ TOLD = ("collection", "version", "mode", "k", "results")
 """Facts of an operation that its span has too."""
 
 NAMESPACE = "grebe"
+EXPORT_SECONDS = "2"
+"""How long sending a batch may take, as text: the exit waits for two, and a collector may hang."""
 
 
 def telemetry() -> TelemetryConfig:
@@ -29,6 +31,7 @@ def telemetry() -> TelemetryConfig:
     asked = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     if asked:
         os.environ.setdefault("OTEL_SERVICE_NAME", NAMESPACE)
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", EXPORT_SECONDS)
     return {
         "tracing": bool(asked),
         "metrics": False,  # /metrics has them
@@ -47,8 +50,17 @@ def ids_of_span() -> dict[str, str]:
     return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
 
 
+def begin(scope: Scope) -> None:
+    """Take what may hold a key or a value off the request's span, before anything can end it."""
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attribute("url.path", "")
+        if scope.get("query_string"):
+            span.set_attribute("url.query", "")
+
+
 def describe(scope: Scope, operation: Operation) -> None:
-    """Let the request's span say what the log line says of it, and the path no more than its pattern."""
+    """Let the request's span say what the log line says of it, and of the path its pattern."""
     span = trace.get_current_span()
     if not span.is_recording():
         return

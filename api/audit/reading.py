@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -41,16 +42,14 @@ class Chain:
 class Wanted:
     """Which records are wanted: those that fit all that is given.
 
-    ``operation`` is as in ``api.operation``. ``keys`` are ways to write the key of a row that was returned (composite
-    ones are lists), ``hashes`` HMACs of which a record has one among its facts.
+    ``operation`` is as in ``api.operation``. ``requests`` are the ids of requests, see :func:`requests_of`.
     """
 
     since_ms: int | None = None
     collection: str | None = None
     actor: str | None = None
     operation: str | None = None
-    keys: tuple[object, ...] = ()
-    hashes: frozenset[str] = frozenset()
+    requests: frozenset[str] | None = None
 
     def fits(self, record: Record) -> bool:
         """Say whether ``record`` is wanted."""
@@ -60,9 +59,36 @@ class Wanted:
             and self.collection in (None, found.collection)
             and self.actor in (None, found.actor)
             and self.operation in (None, found.operation)
-            and (not self.keys or any(key in self.keys for key in record["unmapped"].get("keys") or ()))
-            and (not self.hashes or not self.hashes.isdisjoint(map(str, record["unmapped"].values())))
+            and (self.requests is None or request_of(record) in self.requests)
         )
+
+
+def request_of(record: Record) -> str:
+    """Return the id of the request that ``record`` is of; its intent and its outcome have the same."""
+    uid: str = record["metadata"]["uid"]
+    return uid.partition("/")[0]
+
+
+def requests_of(
+    found: Iterable[Record], *, keys: tuple[object, ...] = (), hashes: frozenset[str] = frozenset()
+) -> frozenset[str]:
+    """Return the requests, among those ``found``, that returned a row of one of ``keys`` and asked one of ``hashes``.
+
+    ``keys`` are ways to write one key (composite ones are lists), ``hashes`` HMACs of one text. What is not given is
+    not asked for. Keys are in outcomes and hashes in intents, so all records of a request are looked at together.
+    """
+    written = {json.dumps(key) for key in keys}
+    with_key: set[str] = set()
+    with_hash: set[str] = set()
+    for record in found:
+        facts = record["unmapped"]
+        if written and any(json.dumps(key) in written for key in facts.get("keys") or ()):
+            with_key.add(request_of(record))
+        if not hashes.isdisjoint(value for value in facts.values() if isinstance(value, str)):
+            with_hash.add(request_of(record))
+    if keys and hashes:
+        return frozenset(with_key & with_hash)
+    return frozenset(with_key if keys else with_hash)
 
 
 @contextmanager

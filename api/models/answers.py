@@ -64,6 +64,7 @@ class SqlColumnAnswer(Answer):
     """A column of an answer in SQL."""
 
     name: str
+    masked: bool = Field(description="Whether the caller does not get its values, or as a keyed hash.")
     type: str = Field(description="BIGINT, DOUBLE, DECIMAL(p, s), STRING, BOOLEAN, DATE, TIMESTAMP, ARRAY<...>, ...")
 
 

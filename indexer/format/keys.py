@@ -185,11 +185,24 @@ def key_of_json(values: Sequence[object], fields: Iterable[pa.Field]) -> tuple[o
 def _from_json(value: object, field: pa.Field) -> object:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if not isinstance(value, str):
+        if not isinstance(value, _python_types(kind)) or (isinstance(value, bool) and not pa.types.is_boolean(kind)):
+            raise ValueError(f"key component {field.name!r}: {value!r} is not of type {kind}")
         return value
     try:
         return b64decode(value, validate=True) if _is_binary(kind) else _parser(kind)(value)
     except (ValueError, ArithmeticError) as error:
         raise ValueError(f"key component {field.name!r}: {value!r} is not of type {kind}") from error
+
+
+def _python_types(kind: pa.DataType) -> tuple[type, ...]:
+    """Return the types, beside text, of which a value for ``kind`` may be."""
+    if pa.types.is_boolean(kind):
+        return (bool,)
+    if pa.types.is_integer(kind):
+        return (int,)
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return (int, float, Decimal)
+    return (bytes,) if _is_binary(kind) else (date, time)  # a datetime is a date
 
 
 def _parse_one(part: str, field: pa.Field) -> object:

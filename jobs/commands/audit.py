@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -113,27 +114,28 @@ def list_records(
     grebe audit list --since 24h --actor key:0123456789ab
     grebe audit list --collection advisories --row CVE-2024-3094
     """
-    from api.audit.reading import Wanted, records
+    from api.audit.reading import Wanted, records, requests_of
     from indexer.format.store import Store
 
     back = lifetime(since, "--since")
     since_ms = int((datetime.now(UTC) - back).timestamp() * 1000) if back else None
-    wanted = Wanted(
-        since_ms=since_ms,
-        collection=collection,
-        actor=actor,
-        keys=() if row is None else keys_given(row),
-        hashes=_hashes(asked, signing_key),
-    )
-    found = records(Store.at(Settings.read(store=store).store), _there(folder), wanted)
+    keys, hashes = () if row is None else keys_given(row), _hashes(asked, signing_key)
+    log = Store.at(Settings.read(store=store).store)
+    wanted = Wanted(since_ms=since_ms, collection=collection, actor=actor)
+    if keys or hashes:
+        meant = requests_of(records(log, _there(folder), wanted), keys=keys, hashes=hashes)
+        wanted = replace(wanted, requests=meant)
+    found = records(log, _there(folder), wanted)
     shown = list(islice((record for record in found if record["class_uid"]), limit))
     if output is Format.JSON:
         print_json({"records": shown})
     elif shown:
         stdout().print(table(RECORD_COLUMNS, [_line(record) for record in shown]))
     else:
-        more = "" if folder else "; what a server has not shipped yet is in its audit.folder: --folder"
-        note(f"There is no such record in {Store.at(Settings.read(store=store).store).url}{more}")
+        more = f" or {folder}" if folder else "; what a server has not shipped yet is in its audit.folder: --folder"
+        note(f"There is no such record in {log.url}{more}")
+    if keys:
+        note("Statements that made groups of more than 1,000 rows name none of these, and are not among them.")
 
 
 def _hashes(asked: str | None, signing_key: Path | None) -> frozenset[str]:

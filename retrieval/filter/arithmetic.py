@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,6 +20,7 @@ from retrieval.filter.sqltypes import (
     FLOAT,
     INTEGER,
     INTERVAL,
+    NULL,
     STRING,
     TIMESTAMP,
     Kind,
@@ -300,7 +301,62 @@ def _day_of(text: str) -> object:
     return parse_date(text.strip()[:10])
 
 
+TRUNCATES = {
+    "YEAR": "1y", "QUARTER": "1q", "MONTH": "1mo", "WEEK": "1w", "DAY": "1d",
+    "HOUR": "1h", "MINUTE": "1m", "SECOND": "1s",
+}  # fmt: skip
+"""What date_trunc cuts to, as polars has it; weeks begin on Monday, as in all four dialects."""
+
+PARTS = ("YEAR", "QUARTER", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND")
+_OF_DAYS = frozenset({"YEAR", "QUARTER", "MONTH", "WEEK", "DAY"})
+
+
+def _truncate(check: Checker, node: exp.Expr) -> Node:
+    """`date_trunc('month', x)`: the beginning of the month, of the type of `x`."""
+    check.only(node, "this", "unit", "input_type_preserved")
+    unit = node.args.get("unit")
+    name = unit.name.upper() if isinstance(unit, exp.Var | exp.Literal) else ""
+    value = _temporal(check, node, node.this, name, TRUNCATES)
+    return Call("truncate", (value,), value.type, (TRUNCATES[name],))
+
+
+def _part(name: str | None = None) -> Callable[[Checker, exp.Expr], Node]:
+    """`year(x)` and the like, or `extract(year FROM x)`: a whole number."""
+
+    def part(check: Checker, node: exp.Expr) -> Node:
+        check.only(node, "this", "expression")
+        asked = name or node.this.name.upper()
+        inside = node.this if name else node.expression
+        inside = inside.this if isinstance(inside, exp.TsOrDsToDate) else inside
+        return Call("part", (_temporal(check, node, inside, asked, PARTS),), INTEGER, (asked.lower(),))
+
+    return part
+
+
+def _temporal(check: Checker, node: exp.Expr, inside: exp.Expr, unit: str, known: Collection[str]) -> Node:
+    value = check.value(inside)
+    if unit not in known:
+        message = f"{check.parsed.snippet(node)}: there is no {unit or 'such unit'} here"
+        raise check.error(node, "filter_value", message, f"known are {', '.join(known).lower()}")
+    if value.type == NULL:
+        return check.coerce(inside, value, TIMESTAMP)
+    if not value.type.is_temporal:
+        message = f"{check.parsed.snippet(inside)} is {a(value.type)}, and no date or timestamp"
+        raise check.error(inside, "filter_type", message, f"write CAST({check.parsed.snippet(inside)} AS TIMESTAMP)")
+    if value.type == DATE and unit not in _OF_DAYS:
+        raise check.error(node, "filter_type", f"{check.parsed.snippet(inside)} is a DATE and has no {unit.lower()}")
+    return value
+
+
 HANDLERS: dict[type[exp.Expr], Callable[[Checker, exp.Expr], Node]] = {
+    exp.TimestampTrunc: _truncate,
+    exp.DateTrunc: _truncate,
+    exp.Extract: _part(),
+    exp.Year: _part("YEAR"),
+    exp.Quarter: _part("QUARTER"),
+    exp.Month: _part("MONTH"),
+    exp.Day: _part("DAY"),
+    exp.Hour: _part("HOUR"),
     exp.Add: _binary,
     exp.Sub: _binary,
     exp.Mul: _binary,

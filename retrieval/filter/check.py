@@ -14,7 +14,7 @@ from retrieval.errors import FilterError
 from retrieval.filter.dialects import DialectRules
 from retrieval.filter.parse import Parsed
 from retrieval.filter.sqltypes import BOOLEAN, NULL, FilterSchema, Kind, SqlType, type_of_column, unify
-from retrieval.filter.tree import Call, Column, Constant, Node, Parameter
+from retrieval.filter.tree import Call, Column, Constant, Node, Parameter, Place
 from retrieval.filter.values import can_widen, widen
 
 _HARMLESS = {
@@ -40,7 +40,13 @@ _SPOKEN: dict[type[exp.Expr], str] = {
 }
 """How messages name constructs whose class name says little."""
 
-FUNCTIONS = "lower, upper, length, coalesce, array_contains, cast and current_date/_timestamp"
+_NO_CALLS = (exp.Connector, exp.Case, exp.Cast)
+"""What sqlglot takes for functions and nobody writes as a call by name."""
+
+FUNCTIONS = (
+    "lower, upper, length, coalesce, array_contains, cast, current_date/_timestamp, date_trunc, extract, year, "
+    "quarter, month, day and hour"
+)
 
 Operand = tuple[exp.Expr, Node]
 
@@ -196,24 +202,28 @@ class Checker:
             return f"write '{text}' in quotes, or CAST({self.parsed.snippet(fixed[0])} AS {other[1].type})"
         if isinstance(other[0], exp.Literal) and fixed[1].type.is_numeric:
             return f"write a number without quotes, or CAST({self.parsed.snippet(fixed[0])} AS STRING)"
+        if isinstance(other[1], Parameter) and fixed[1].type.kind is Kind.DECIMAL:
+            return f"give :{other[1].name} as a number, or write CAST({text} AS {fixed[1].type})"
         if isinstance(other[1], Parameter):
             return f"give :{other[1].name} as {a(fixed[1].type)}"
         return f"write CAST({text} AS {fixed[1].type})"
 
     def not_allowed(self, node: exp.Expr) -> FilterError:
         """Say that a construct is not part of what may stand here."""
-        name, called, _ = self.parsed.snippet(node).partition("(")
-        if isinstance(node, exp.Func) and called and name.strip().isidentifier():
-            name = name.strip()
-            hint = f"allowed are {self.functions}"
-            return self.error(node, "filter_not_allowed", f"the function {name} is not allowed here", hint)
+        place = self.parsed.called(node) if isinstance(node, exp.Func) and not isinstance(node, _NO_CALLS) else None
+        if place is not None:
+            name = self.parsed.text[place.start :].partition("(")[0].strip()
+            message, hint = f"the function {name} is not allowed here", f"allowed are {self.functions}"
+            return self._error_at(place, "filter_not_allowed", message, hint)
         what = _SPOKEN.get(type(node)) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(node).__name__).lower()
         message = f"{self.parsed.snippet(node)} ({what}) is not allowed here"
         return self.error(node, "filter_not_allowed", message)
 
     def error(self, node: exp.Expr, code: str, message: str, hint: str = "") -> FilterError:
         """Return a FilterError at a construct's place."""
-        place = self.parsed.place(node)
+        return self._error_at(self.parsed.place(node), code, message, hint)
+
+    def _error_at(self, place: Place, code: str, message: str, hint: str) -> FilterError:
         return FilterError(message, code=code, text=self.parsed.text, start=place.start, length=place.length, hint=hint)
 
 

@@ -294,6 +294,19 @@ def _cast(node: Call, bound: Bindings) -> pl.Expr:
     return cast(value, node.args[0].type, node.type, rounding=str(rounding), bits=bits)
 
 
+def _truncate(node: Call, bound: Bindings) -> pl.Expr:
+    (value,) = _arguments(node, bound)
+    (every,) = node.options
+    return value.cast(working_dtype(node.type)).dt.truncate(str(every))
+
+
+def _part(node: Call, bound: Bindings) -> pl.Expr:
+    (value,) = _arguments(node, bound)
+    (part,) = node.options
+    taken: pl.Expr = getattr(value.cast(working_dtype(node.args[0].type)).dt, str(part))()
+    return taken.cast(pl.Int64)
+
+
 def _unary(apply: Callable[[pl.Expr], pl.Expr]) -> Callable[[Call, Bindings], pl.Expr]:
     return lambda node, bound: apply(build(node.args[0], bound))
 
@@ -322,6 +335,8 @@ _OPERATIONS: dict[str, Callable[[Call, Bindings], pl.Expr]] = {
     "%": _remainder,
     "negate": _negate,
     "shift": _shift,
+    "truncate": _truncate,
+    "part": _part,
     "array_contains": _array_contains,
     "case": _case,
     "coalesce": _coalesce,

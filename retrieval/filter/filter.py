@@ -25,13 +25,16 @@ from retrieval.filter.check import Checker
 from retrieval.filter.compile import Bindings, build
 from retrieval.filter.constructs import HANDLERS
 from retrieval.filter.dialects import rules_of
-from retrieval.filter.parse import parse
-from retrieval.filter.sqltypes import DATE, FilterSchema, SqlType, schema_of
-from retrieval.filter.tree import Call, Column, Node, Now, Parameter, canonical
+from retrieval.filter.parse import KEPT_CHARACTERS, parse
+from retrieval.filter.sqltypes import BOOLEAN, DATE, STRING, FilterSchema, SqlType, schema_of
+from retrieval.filter.tree import NOWHERE, Call, Column, Constant, Node, Now, Parameter, Place, canonical
 from retrieval.filter.values import type_of_value
 
 MAX_BOUND_ITEMS = 10_000
 """Most items of a list given as a parameter."""
+
+MAX_COMPUTED_CHARACTERS = 200
+"""Longest text of a filter or parameter that is computed with, as CASE, coalesce and upper do: each row gets a copy."""
 
 PLAIN_ITEMS = 32
 """Longer lists are in cache keys as their SHA-256."""
@@ -93,7 +96,8 @@ def compile_filter(
     """
     params = params or {}
     types = tuple(types_of(text, params).items())
-    return _filter(_template(text, dialect, schema_of(schema), types), text, params, now)
+    made = _template if len(text) <= KEPT_CHARACTERS else _template.__wrapped__
+    return _filter(made(text, dialect, schema_of(schema), types), text, params, now)
 
 
 def types_of(text: str, params: Mapping[str, object]) -> dict[str, SqlType]:
@@ -103,12 +107,17 @@ def types_of(text: str, params: Mapping[str, object]) -> dict[str, SqlType]:
 
 def filter_of(tree: Node, *, text: str, params: Mapping[str, object], now: datetime) -> CompiledFilter:
     """Return the filter of a checked condition in ``text``; raises FilterError where a value does not fit."""
-    return _filter(_template_of(tree), text, params, now)
+    return _filter(_template_of(tree, text), text, params, now)
 
 
-def expression_of(tree: Node, *, text: str, params: Mapping[str, object], now: datetime) -> pl.Expr:
-    """Return the polars expression of a checked value in ``text``; raises FilterError where a value does not fit."""
-    return build(tree, _bindings(_template_of(tree), text, params, now))
+def expression_of(
+    tree: Node, *, text: str, params: Mapping[str, object], now: datetime, is_computed: bool = True
+) -> pl.Expr:
+    """Return the polars expression of a checked value in ``text``; raises FilterError where a value does not fit.
+
+    ``is_computed`` says whether a constant that is all of it is computed with, as when rows are ordered by it.
+    """
+    return build(tree, _bindings(_template_of(tree, text, is_computed=is_computed), text, params, now))
 
 
 @lru_cache(maxsize=1024)
@@ -148,6 +157,8 @@ class _Template:
     uses_timestamp: bool
     key: str
     expression: pl.Expr | None
+    computed: frozenset[int]
+    """The slots of parameters whose text is computed with."""
 
 
 @lru_cache(maxsize=1024)
@@ -159,7 +170,7 @@ def _template(text: str, dialect: str, schema: FilterSchema, types: tuple[tuple[
     unused = sorted(set(check.given) - check.used)
     if unused:
         raise unused_parameter(unused[0], text)
-    return _template_of(tree)
+    return _template_of(tree, text)
 
 
 def unused_parameter(name: str, text: str) -> FilterError:
@@ -168,8 +179,12 @@ def unused_parameter(name: str, text: str) -> FilterError:
     return FilterError(message, code="filter_parameter", text=text, hint="give only values that it names")
 
 
-def _template_of(tree: Node) -> _Template:
+def _template_of(tree: Node, text: str, *, is_computed: bool = False) -> _Template:
     leaves = _leaves(tree)
+    computed = _computed(tree, is_computed)
+    for leaf in computed:
+        if isinstance(leaf, Constant):
+            _refuse_long(leaf.value, text)
     parameters = sorted((leaf for leaf in leaves if isinstance(leaf, Parameter)), key=lambda leaf: leaf.slot)
     times = [leaf.type for leaf in leaves if isinstance(leaf, Now)]
     return _Template(
@@ -180,7 +195,23 @@ def _template_of(tree: Node) -> _Template:
         uses_timestamp=any(time != DATE for time in times),
         key=canonical(tree),
         expression=None if parameters or times else build(tree, Bindings((), _EPOCH)),
+        computed=frozenset(leaf.slot for leaf in computed if isinstance(leaf, Parameter)),
     )
+
+
+def _computed(node: Node, inside: bool) -> list[Constant | Parameter]:
+    """Return the texts that are computed with, and not only compared: those in calls that give no truth value."""
+    if isinstance(node, Constant | Parameter):
+        return [node] if inside and node.type == STRING else []
+    if not isinstance(node, Call):
+        return []
+    return [leaf for argument in node.args for leaf in _computed(argument, node.type != BOOLEAN)]
+
+
+def _refuse_long(value: object, text: str, place: Place = NOWHERE) -> None:
+    if isinstance(value, str) and len(value) > MAX_COMPUTED_CHARACTERS:
+        message = f"a text of {len(value):,} characters cannot be computed with; at most {MAX_COMPUTED_CHARACTERS} can"
+        raise FilterError(message, code="filter_limit", text=text, start=place.start, length=place.length)
 
 
 def _filter(template: _Template, text: str, params: Mapping[str, object], now: datetime | None) -> CompiledFilter:
@@ -202,6 +233,9 @@ def _filter(template: _Template, text: str, params: Mapping[str, object], now: d
 
 def _bindings(template: _Template, text: str, params: Mapping[str, object], now: datetime | None) -> Bindings:
     values = tuple(_converted(text, parameter, params[parameter.name]) for parameter in template.parameters)
+    for parameter, value in zip(template.parameters, values, strict=True):
+        if parameter.slot in template.computed:
+            _refuse_long(value, text, parameter.place)
     return Bindings(values, _moment(now))
 
 

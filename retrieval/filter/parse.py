@@ -25,6 +25,9 @@ from retrieval.filter.tree import Place
 MAX_TEXT_CHARACTERS = 32_768
 """Longest text. Long lists belong into parameters, which cost nothing to parse."""
 
+KEPT_CHARACTERS = 1_000
+"""Longest text whose tree is kept for the next time: that of a long one takes megabytes."""
+
 MAX_TOKENS = 4_000
 """Most words and signs in a text: a bound on parsing time (about 20 microseconds a token)."""
 
@@ -94,6 +97,18 @@ class Parsed:
         text = " ".join(self.text[place.start : place.start + place.length].split())
         return text if len(text) <= limit else text[: limit - 3] + "..."
 
+    def called(self, node: exp.Expr) -> Place | None:
+        """Return where the call stands that ``node`` is, from its name to its closing parenthesis, if it is one."""
+        start, end = self._span(node)
+        inside = [at for at, token in enumerate(self.tokens) if start <= token.start <= end]
+        first, last = (inside[0], inside[-1]) if inside else (0, 0)
+        for name in range(first, -1, -1):
+            if self._type(name + 1) is TokenType.L_PAREN and re.fullmatch(r"\w+", self.tokens[name].text):
+                _, close = self._balanced(name, name + 1)
+                if close >= last:
+                    return Place(self.tokens[name].start, self.tokens[close].end - self.tokens[name].start + 1)
+        return None
+
     def listed(self) -> list[str]:
         """Return the texts between the commas of SELECT's list."""
         depth, texts, start = 0, [], None
@@ -155,9 +170,13 @@ class Parsed:
         return self.tokens[at].token_type if 0 <= at < len(self.tokens) else None
 
 
-@lru_cache(maxsize=256)
 def parse(text: str, dialect: str) -> Parsed:
     """Parse a filter's text; FilterError (`filter_syntax`, `filter_not_allowed` or `filter_limit`) names the place."""
+    return (_parse if len(text) <= KEPT_CHARACTERS else _parse.__wrapped__)(text, dialect)
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str, dialect: str) -> Parsed:
     tokens = _tokens(text, dialect)
     _refuse_statements(text, tokens)
     return _parsed(text, tokens, dialect, exp.Condition)
@@ -167,6 +186,9 @@ def parse_select(text: str, dialect: str) -> Parsed:
     """Parse a SELECT statement, or raise FilterError as :func:`parse` does."""
     if not text.strip():
         raise FilterError("the SQL is empty", code="filter_syntax", hint=_SELECT)
+    first = re.match(r"\s*(\w+)", text)
+    if first and first[1].upper() != "SELECT":  # before it is read: EXPLAIN makes one word of all that follows
+        raise _at(text, first.start(1), len(first[1]), "filter_not_allowed", "only SELECT is allowed", _SELECT)
     tokens = _tokens(text, dialect)
     if tokens[-1].token_type is TokenType.SEMICOLON:
         tokens = tokens[:-1]

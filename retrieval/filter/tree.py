@@ -19,6 +19,10 @@ class Place:
     length: int
 
 
+NOWHERE = Place(0, 0)
+"""The place of what no single stretch is to blame for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column's value; `dtype` is how the frame stores it, `type` how the filter reads it."""

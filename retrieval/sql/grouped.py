@@ -137,6 +137,11 @@ class _Planner:
                 name = self._add_aggregate(part)
             if name is not None:
                 return self._scope.parsed.in_place_of(part, exp.column(exp.to_identifier(name, quoted=True)))
+            if isinstance(part, exp.Filter):
+                hint = "write sum(CASE WHEN ... THEN 1 ELSE 0 END)"
+                raise refused(self._scope.parsed, part, "FILTER is not allowed", hint)
+            if isinstance(part, exp.Window):
+                raise refused(self._scope.parsed, part, "window functions are not allowed")
             if isinstance(part, exp.Column) or function_name(part) == "score":
                 message = f"{part.name} is neither grouped by nor in an aggregate"
                 hint = "add it to GROUP BY, or take min, max or another aggregate of it"

@@ -48,17 +48,18 @@ class _Planner:
             return Output(name=entry.name, type=Kind.STRING.value, reading="passage")
         if isinstance(entry.node, exp.Column):
             return self._column(entry.name, entry.node.name)
-        kind, expression = self.value(entry.node)
+        kind, expression = self.value(entry.node, is_computed=False)
         return Output.of_value(entry.name, kind, expression)
 
-    def value(self, node: exp.Expr) -> tuple[SqlType, pl.Expr]:
+    def value(self, node: exp.Expr, *, is_computed: bool = True) -> tuple[SqlType, pl.Expr]:
         self._scope.refuse_unreadable(node)
         tree = self._scope.value(node, self._columns)
         self.read |= columns_of(tree)
-        return tree.type, self._scope.expression(tree)
+        return tree.type, self._scope.expression(tree, is_computed=is_computed)
 
     def _column(self, name: str, column: str) -> Output:
         dtype = self._scope.schema.by_name[column]
-        shown = Kind.STRING.value if column in self._scope.sight.masks else str(type_of_column(dtype) or dtype)
+        is_hash = self._scope.sight.masks.get(column) == "hash"
+        shown = Kind.STRING.value if is_hash else str(type_of_column(dtype) or dtype)
         self.read.add(column)
         return Output(name=name, type=shown, reading="column", source=column)

@@ -14,7 +14,7 @@ import polars as pl
 
 from indexer.embedding import QueryEmbedder
 from retrieval.bitmap import Positions
-from retrieval.errors import DeadlineExceeded
+from retrieval.errors import DeadlineExceeded, FilterError
 from retrieval.policies import ANYONE, Caller, Sight
 from retrieval.request import SearchRequest
 from retrieval.response import Plan
@@ -45,10 +45,11 @@ NO_PARAMS: Mapping[str, object] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SqlColumn:
-    """A column of an answer, and the name of its type."""
+    """A column of an answer, the name of its type, and whether its values are masked for the caller."""
 
     name: str
     type: str
+    masked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +103,10 @@ def run_statement(
     shown, keys, truncated = run.groups(rows, select) if isinstance(select, GroupPlan) else run.rows(rows, select)
     watch.lap("select")
     return SqlAnswer(
-        columns=tuple(SqlColumn(name=output.name, type=output.type) for output in select.outputs),
+        columns=tuple(
+            SqlColumn(name=output.name, type=output.type, masked=output.source in sight.masks)
+            for output in select.outputs
+        ),
         rows=list(zip(*shown, strict=True)),
         keys=keys,
         truncated=truncated,
@@ -237,7 +241,10 @@ class _Run:
 
     def _sized(self, column: pl.Series, budget: Budget) -> list[Any]:
         budget.spend(size_of(column))
-        return column.to_list()
+        try:
+            return column.to_list()
+        except (OverflowError, ValueError) as error:
+            raise FilterError("a date or time is not in the years 1 to 9999", code="filter_failed") from error
 
     def check_time(self) -> None:
         """Raise DeadlineExceeded if it has passed."""

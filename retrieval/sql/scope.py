@@ -118,9 +118,14 @@ class Scope:
         """Return the filter of a checked condition over the stored columns."""
         return filter_of(condition, text=self.parsed.text, params=self.parameters.values, now=self._now)
 
-    def expression(self, tree: Node) -> pl.Expr:
-        """Return the polars expression of a checked value, in the working type of its own."""
-        made = expression_of(tree, text=self.parsed.text, params=self.parameters.values, now=self._now)
+    def expression(self, tree: Node, *, is_computed: bool = True) -> pl.Expr:
+        """Return the polars expression of a checked value, in the working type of its own.
+
+        ``is_computed`` is False for what is only shown.
+        """
+        made = expression_of(
+            tree, text=self.parsed.text, params=self.parameters.values, now=self._now, is_computed=is_computed
+        )
         return made.cast(working_dtype(tree.type))
 
     def _checker(self, schema: FilterSchema) -> Checker:

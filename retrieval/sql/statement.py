@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from retrieval.errors import FilterError
 from retrieval.filter.dialects import DialectRules, rules_of
-from retrieval.filter.parse import Parsed, parse_select
+from retrieval.filter.parse import KEPT_CHARACTERS, Parsed, parse_select
 
 _PARTS = ("expressions", "from_", "where", "group", "having", "order", "limit", "offset", "distinct")
 _REFUSED = {
@@ -80,13 +80,17 @@ class Statement:
     distinct: bool
 
 
-@lru_cache(maxsize=256)
 def parse_statement(text: str, dialect: str) -> Statement:
     """Take a SELECT statement apart; raises FilterError, with the place, for what is none or asks for what is not here.
 
     >>> parse_statement("SELECT id FROM books WHERE search('birds') LIMIT 3", "duckdb").collection
     'books'
     """
+    return (_parse if len(text) <= KEPT_CHARACTERS else _parse.__wrapped__)(text, dialect)
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str, dialect: str) -> Statement:
     rules = rules_of(dialect)
     parsed = parse_select(text, dialect)
     tree = parsed.tree

@@ -40,9 +40,9 @@ def test_an_answer_has_columns_rows_version_source_age_plan_and_times(client: ht
     )
 
     assert found["columns"] == [
-        {"name": "shelf", "type": "STRING"},
-        {"name": "n", "type": "BIGINT"},
-        {"name": "avg(pages)", "type": "DOUBLE"},
+        {"name": "shelf", "type": "STRING", "masked": False},
+        {"name": "n", "type": "BIGINT", "masked": False},
+        {"name": "avg(pages)", "type": "DOUBLE", "masked": False},
     ]
     assert found["rows"] == [["plain", 3, 20.0], ["a/b, c", 2, 20.0]]
     assert (found["truncated"], found["masked"]) == (False, [])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -76,14 +78,15 @@ def test_a_request_and_its_stages_are_spans_of_the_callers_trace_without_what_wa
         )
         replica.client.post("/v1/sql", json={"sql": "SELECT 'private' FROM books LIMIT 3"}, headers=headers)
         replica.client.post("/v1/sql", json={"sql": "SELECT private FROM books"}, headers=headers)
-        replica.client.get("/v1/collections/books/rows/13", headers=headers)
+        replica.client.get("/v1/collections/books/rows/13?api_key=private", headers=headers)
+        replica.client.get("/private/path?q=private", headers=headers)
     finally:
         replica.stop()  # ends the batch under way
         replica.close()
 
     mine = [span for span in collector.spans if span.trace_id.hex() == TRACE]
     assert len(mine) == len([span for span in collector.spans if span.parent_span_id])  # no probe left a span
-    searched, selected, refused, row = (span for span in mine if span.parent_span_id.hex() == PARENT)
+    searched, selected, refused, row, nowhere = (span for span in mine if span.parent_span_id.hex() == PARENT)
     told = attributes(searched)
     assert searched.name == "POST /v1/collections/{name}/search"
     assert (
@@ -103,9 +106,28 @@ def test_a_request_and_its_stages_are_spans_of_the_callers_trace_without_what_wa
     assert searched.start_time_unix_nano <= stages[0].start_time_unix_nano
     assert [span.name for span in mine if span.parent_span_id == selected.span_id] == ["plan", "find", "select"]
     assert attributes(refused)["grebe.code"] == "invalid-sql"
-    assert attributes(row)["url.path"] == "/v1/collections/{name}/rows/{key:path}"
+    assert attributes(row).items() >= {"url.path": "/v1/collections/{name}/rows/{key:path}", "url.query": ""}.items()
+    assert attributes(nowhere)["url.path"] == "unmatched"
     assert collector.services == {"grebe"}
     assert "private" not in str(collector.spans)
     log = [json.loads(line) for line in (tmp_path / "replica" / "log").read_text().splitlines() if line[:1] == "{"]
     line = next(line for line in log if line.get("request_id") == found.headers["X-Request-ID"])
     assert (line["trace_id"], line["span_id"]) == (TRACE, searched.span_id.hex())
+
+
+def test_a_collector_that_hangs_holds_up_neither_a_request_nor_the_exit(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.commit(1, [book(1)])
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        replica = Replica(tmp_path / "replica", str(library.root), settings={"drain_seconds": "0"})
+        replica.start()
+        try:
+            wait_until(lambda: replica.ready, "ready")
+            assert replica.client.get("/v1/collections").elapsed.total_seconds() < 2
+            began = time.monotonic()
+        finally:
+            replica.stop()
+            replica.close()
+        assert time.monotonic() - began < 12

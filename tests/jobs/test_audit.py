@@ -137,7 +137,8 @@ def test_who_was_given_a_row_is_found_by_its_key(grebe: Grebe, store: Store, tmp
     found = grebe("audit", "list", "--row", key, "-o", "json").json["records"]
 
     assert [(record["unmapped"]["collection"], record["unmapped"]["phase"]) for record in found] == [
-        ("films", "outcome")
+        ("films", "outcome"),
+        ("films", "intent"),
     ]
     assert grebe("audit", "list", "--row", "CVE-7", "-o", "json").json == {"records": []}
 
@@ -148,7 +149,11 @@ def test_who_asked_a_text_is_found_by_whoever_has_the_servers_key(grebe: Grebe, 
 
     found = grebe("audit", "list", "--asked", "otters", "--signing-key", key, "-o", "json").json["records"]
 
-    assert [record["unmapped"]["phase"] for record in found] == ["intent"]
+    assert [record["unmapped"]["phase"] for record in found] == ["outcome", "intent"]
+    both = ("audit", "list", "--asked", "otters", "--signing-key", key, "-o", "json", "--row")
+    assert len(grebe(*both, "0").json["records"]) == 2
+    assert grebe(*both, "1").json == {"records": []}
+    assert grebe("audit", "list", "--row", "false", "-o", "json").json == {"records": []}  # 0 is no truth value
     assert grebe("audit", "list", "--asked", "owls", "--signing-key", key, "-o", "json").json == {"records": []}
     assert "give --signing-key" in grebe("audit", "list", "--asked", "otters").err
 

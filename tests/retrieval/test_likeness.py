@@ -108,6 +108,22 @@ def test_a_row_that_is_not_seen_is_not_there_and_a_vector_of_hidden_text_is_none
         assert [key for key, _ in found(snapshot, untitled, like=[1])] == [2]
 
 
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_lengths_count_under_dot_and_not_under_cosine(tmp_path: Path, metric: str) -> None:
+    library = Library(tmp_path, spec_of(vector={"column": "embedding", "dim": 8, "metric": metric}))
+    near, far, long = unit(1), unit(1, 1), unit(1, 2) * 5
+    if metric == "cosine":
+        long = unit(1, 2)
+    library.add(Doc(id=1, vectors=(near * (3 if metric == "dot" else 1),)))
+    library.add(Doc(id=2, vectors=(far,)), Doc(id=3, vectors=(long,)))
+    with library.open() as snapshot:
+        hits = found(snapshot, like=[1])
+
+    vector = near * 3 if metric == "dot" else near
+    assert dict(hits) == pytest.approx({2: float(far @ vector), 3: float(long @ vector)}, abs=1e-6)
+    assert [key for key, _ in hits] == ([3, 2] if metric == "dot" else [2, 3])
+
+
 def test_without_rows_there_is_none_to_be_like(tmp_path: Path) -> None:
     with Library(tmp_path).open() as snapshot, pytest.raises(RequestError, match="has no row of that key"):
         found(snapshot, like=[1])

@@ -150,6 +150,22 @@ def test_a_key_in_json_that_does_not_fit_says_which_part() -> None:
         key_of_json([1], [pa.field("a", pa.int64()), pa.field("b", pa.int64())])
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (1.999, pa.int64()),
+        (True, pa.int64()),
+        (1, pa.string()),
+        (20000, pa.date32()),
+        (1.5, pa.timestamp("us")),
+        (1, pa.bool_()),
+    ],
+)
+def test_a_value_of_another_type_is_no_key(value: object, kind: pa.DataType) -> None:
+    with pytest.raises(ValueError, match="is not of type"):
+        key_of_json([value], [pa.field("k", kind)])
+
+
 def test_the_url_form_is_percent_encoded_and_joined_by_commas() -> None:
     assert format_key(["a,b/ü%", 7, "", True, b"\x00z"]) == "a%2Cb%2F%C3%BC%25,7,,true,%00z"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from retrieval.errors import FilterError
 from tests.retrieval.filter.conftest import Passing
 from tests.retrieval.filter.naive import DIALECTS
 
@@ -186,3 +187,61 @@ def test_construct_follows_its_dialect(text: str, dialect: str, rows: list[int],
 def test_long_chains_of_and_and_or_are_allowed(passing: Passing) -> None:
     assert passing(" AND ".join(["id > 0"] * 800)) == [0, 1, 2]
     assert passing(" OR ".join(["id = 7"] * 799 + ["id = 1"])) == [0]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("date_trunc('month', published) = DATE '2024-03-01'", [1]),
+        ("date_trunc('year', published) = DATE '2024-01-01'", [0, 1]),
+        ("date_trunc('quarter', seen) = TIMESTAMP '2024-01-01 00:00:00'", [0, 1]),
+        ("date_trunc('week', published) = DATE '2024-03-25'", [1]),
+        ("date_trunc('hour', seen) = TIMESTAMP '2024-01-01 12:00:00'", [0]),
+        ("date_trunc('day', seen) IS NULL", [2]),
+        ("year(published) = 2024 AND month(published) = 3", [1]),
+        ("extract(day FROM published) = 31", [1]),
+        ("extract(quarter FROM seen) = 1", [0, 1, 3]),
+        ("hour(seen) = 12", [0]),
+        ("year(published) + 1 = 2026", [3]),
+    ],
+)
+def test_dates_are_cut_and_taken_apart(passing: Passing, dialect: str, text: str, rows: list[int]) -> None:
+    assert passing(text, dialect) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("date_trunc('hour', published) = published", "published is a DATE and has no hour"),
+        ("date_trunc('fortnight', published) = published", "there is no FORTNIGHT here"),
+        ("month(id) = 1", "id is a BIGINT, and no date or timestamp"),
+        ("extract(epoch FROM seen) = 1", "there is no EPOCH here"),
+    ],
+)
+def test_what_a_date_does_not_have_is_refused(passing: Passing, text: str, message: str) -> None:
+    with pytest.raises(FilterError, match=message):
+        passing(text, "duckdb")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "upper(CASE WHEN id = 1 THEN :l ELSE name END) = 'x'",
+        "lower(:l) = name",
+        "coalesce(name, :l) = 'x'",
+        "CASE WHEN upper(coalesce(name, :l)) = 'A' THEN TRUE ELSE FALSE END",
+    ],
+)
+def test_a_long_text_is_compared_and_not_computed_with(passing: Passing, text: str) -> None:
+    long = "x" * 201
+    with pytest.raises(
+        FilterError, match="a text of 201 characters cannot be computed with; at most 200 can"
+    ) as caught:
+        passing(text, l=long)
+    assert caught.value.text[caught.value.start :].startswith(":l")
+    with pytest.raises(FilterError, match="cannot be computed with"):
+        passing(text.replace(":l", f"'{long}'"))
+
+    assert passing(text, l="x" * 200) is not None
+    assert passing("name = :l OR name IN (:l, 'a') OR name LIKE :l", l=long) == [0]

@@ -137,6 +137,28 @@ def test_values_in_memory_are_counted_before_they_are_there(
     assert "values are allowed" in refusal(shelf.snapshot, text).message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT id FROM docs ORDER BY :l",
+        "SELECT id FROM docs ORDER BY CASE WHEN id > 0 THEN :l END",
+        "SELECT count(*) FROM docs GROUP BY CASE WHEN id > 0 THEN :l END",
+        "SELECT count(DISTINCT coalesce(colour, :l)) FROM docs",
+        "SELECT id, upper(:l) FROM docs",
+    ],
+)
+def test_no_row_gets_a_copy_of_a_long_text(shelf: Shelf, text: str) -> None:
+    assert "cannot be computed with" in refusal(shelf.snapshot, text, l="x" * 201).message
+    assert ask(shelf.snapshot, "SELECT :l FROM docs LIMIT 1", l="x" * 201).rows == [("x" * 201,)]
+
+
+def test_what_is_long_is_not_kept(shelf: Shelf) -> None:
+    short, long = "SELECT id FROM docs", f"SELECT id{' ' * 1000} FROM docs"
+
+    assert parse_statement(short, "duckdb") is parse_statement(short, "duckdb")
+    assert parse_statement(long, "duckdb") is not parse_statement(long, "duckdb")
+
+
 def test_many_aggregates_are_planned_in_no_time(shelf: Shelf) -> None:
     text = f"SELECT {', '.join(f'sum(size + {n})' for n in range(300))} FROM docs"
 

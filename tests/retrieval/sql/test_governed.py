@@ -95,7 +95,24 @@ def test_masked_values_are_shown_masked(governed: tuple[Snapshot, Snapshot]) -> 
     assert (shown["colour"], shown["title"], len(shown["size"])) == (None, None, 64)
     assert str(doc.title) not in shown["why"].split()
     assert answer.masked == ("colour", "size", "title")
-    assert [column.type for column in answer.columns if column.name in answer.masked] == ["STRING"] * 3
+    assert {column.name: column.type for column in answer.columns if column.masked} == {
+        "colour": "STRING",
+        "size": "STRING",  # a hash
+        "title": "STRING",
+    }
+    aliased = ask(governed[0], "SELECT size AS a, id AS size FROM docs LIMIT 1", caller=WHO_IS_MASKED)
+    assert [column.masked for column in aliased.columns] == [True, False]
+
+
+def test_a_redacted_column_keeps_its_type(tmp_path_factory: pytest.TempPathFactory) -> None:
+    library = Library(
+        tmp_path_factory.mktemp("typed"), spec_of(policies=[{"role": "masked", "masks": {"size": "redact"}}])
+    )
+    library.add(Doc(id=1, size=7))
+    with library.open() as snapshot:
+        answer = ask(snapshot, "SELECT size FROM docs", caller=WHO_IS_MASKED)
+
+    assert (answer.columns[0].type, answer.rows) == ("BIGINT", [(None,)])
 
 
 def test_masked_text_is_not_searched(tmp_path_factory: pytest.TempPathFactory) -> None:

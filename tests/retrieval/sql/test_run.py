@@ -361,3 +361,41 @@ def test_one_look_at_what_the_caller_sees_holds_for_all_of_a_statement(
         text = "SELECT id, title FROM docs WHERE search('solar', mode => 'keyword')"
 
         assert ask(snapshot, text, caller=caller).rows == [(1, "open")]
+
+
+@pytest.mark.parametrize(
+    "value", ["DATE '9999-12-31' + INTERVAL 100000 DAYS", "max(TIMESTAMP '9999-12-31 23:59:59' + INTERVAL 3 DAYS)"]
+)
+def test_a_date_that_python_does_not_have_is_a_mistake_and_no_failure(shelf: Shelf, value: str) -> None:
+    assert refusal(shelf.snapshot, f"SELECT {value} FROM docs").message == (
+        "a date or time is not in the years 1 to 9999"
+    )
+
+
+def test_rows_are_counted_by_month(typed: Snapshot) -> None:
+    answer = ask(
+        typed, "SELECT date_trunc('month', at) AS m, count(*) FROM docs WHERE at IS NOT NULL GROUP BY m ORDER BY m"
+    )
+
+    assert answer.rows == [(NOON.replace(hour=0), 1), (NOON.replace(year=2025, hour=0), 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "message"),
+    [
+        (
+            "SELECT substr(CAST(id AS STRING), 1, 7) FROM docs",
+            "substr(CAST(id AS STRING), 1, 7)",
+            "the function substr",
+        ),
+        ("SELECT trim(colour) FROM docs", "trim(colour)", "the function trim is not allowed here"),
+        ("SELECT count(*) FILTER (WHERE size > 1) FROM docs", "FILTER", "FILTER is not allowed"),
+        ("EXPLAIN SELECT 1", "EXPLAIN", "only SELECT is allowed"),
+        ("SELECT count(*) OVER () FROM docs", "OVER", "window functions are not allowed"),
+    ],
+)
+def test_what_is_not_there_is_called_by_its_name(shelf: Shelf, text: str, at: str, message: str) -> None:
+    error = refusal(shelf.snapshot, text)
+
+    assert message in error.message
+    assert at in place(error)
