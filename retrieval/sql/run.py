@@ -171,7 +171,7 @@ class _Run:
 
     def _ordered(self, rows: FoundRows, plan: RowPlan) -> Positions:
         """Return the numbers of the rows in the order that is asked for; without one, best first or by key."""
-        if rows.scores is not None and not plan.order:
+        if len(rows) < 2 or (rows.scores is not None and not plan.order):
             return np.arange(len(rows))[self._cut]
         keys = self._snapshot.spec.key
         refuse_too_many(len(rows), len(plan.order) + len(plan.orders))
