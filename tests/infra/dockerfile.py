@@ -41,6 +41,12 @@ class Stage:
         return self.all(word)[-1]
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The variables that this stage itself sets."""
+        pairs = [pair.partition("=") for found in self.all("ENV") for pair in found.text.split()]
+        return {name: value for name, _, value in pairs}
+
+    @property
     def sources(self) -> list[str]:
         """What is copied from the build's context."""
         copies = [found.text.split() for found in self.all("COPY") if not found.text.startswith("--from=")]

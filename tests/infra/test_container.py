@@ -17,6 +17,7 @@ from threading import Thread
 
 import pytest
 
+from api.settings import ServeSettings
 from benchmarks.replicas import until
 from tests.api.library import Library, book
 from tests.infra.dockerfile import ROOT, stages
@@ -89,6 +90,18 @@ def test_an_image_runs_as_a_numbered_user_and_gets_signals_itself(name: str) -> 
     assert [word for word in command if word.startswith("--") and word not in help_text] == []
 
 
+def test_where_it_listens_is_the_environments_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = STAGES["serve"]
+    assert [word for word in stage.last("CMD").listed if word.startswith("-")] == []
+    for name, value in stage.environment.items():
+        monkeypatch.setenv(name, value)
+    assert (ServeSettings.load().host, str(ServeSettings.load().port)) == ("0.0.0.0", stage.last("EXPOSE").text)
+
+    monkeypatch.setenv("GREBE_PORT", "9000")
+
+    assert ServeSettings.load().port == 9000
+
+
 def test_the_last_stage_and_so_the_default_one_serves() -> None:
     assert list(STAGES)[-1] == "serve"
     assert "jdk" not in " ".join(run.text for run in STAGES["serve"].all("RUN") + STAGES["runtime"].all("RUN"))
@@ -137,8 +150,10 @@ def test_the_health_check_fails_where_livez_does(status: int, code: int) -> None
             """Say nothing."""
 
     with listening(Answers) as port:
-        script = command[2].replace(":8080", f":{port}")
-        done = subprocess.run([sys.executable, *command[1:2], script], capture_output=True, timeout=60, check=False)
+        environment = STAGES["serve"].environment | {"GREBE_PORT": str(port)}
+        done = subprocess.run(
+            [sys.executable, *command[1:]], env=environment, capture_output=True, timeout=60, check=False
+        )
     assert (done.returncode, asked) == (code, ["/livez"])
     assert command[0] == "python"
     assert "--interval=" in text

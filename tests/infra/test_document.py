@@ -15,7 +15,7 @@ TEXT = (ROOT / "docs" / "kubernetes.md").read_text()
 
 
 def test_files_that_it_names_are_there() -> None:
-    named = set(re.findall(r"\binfra/[\w./-]+\w", TEXT)) - {"infra/kubernetes/production"}
+    named = set(re.findall(r"\b(?:tests/)?infra/[\w./-]+\w", TEXT)) - {"infra/kubernetes/production"}
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
 
@@ -64,6 +64,16 @@ def test_the_numbers_that_it_gives_are_the_manifests() -> None:
     assert f"answers for {serve['drain_seconds']} seconds more" in TEXT
     assert f"under way {serve['shutdown_seconds']} seconds" in " ".join(TEXT.split())
     assert f"`identity.trust_seconds`, {serve['identity']['trust_seconds']} here" in TEXT
+    deployment = yaml.safe_load((ROOT / "infra" / "kubernetes" / "base" / "deployment.yaml").read_text())
+    pod = deployment["spec"]["template"]["spec"]
+    disk = pod["containers"][0]["resources"]["requests"]["ephemeral-storage"]
+    assert f"{disk.removesuffix('Gi')} GiB of the node's disk" in TEXT
+    rest = pod["terminationGracePeriodSeconds"] - serve["drain_seconds"] - serve["shutdown_seconds"]
+    assert f"draining, shutting down and {rest} seconds" in TEXT
+    assert f"shutdown_seconds, and {rest} seconds" in (ROOT / "infra/kubernetes/base/deployment.yaml").read_text()
     rules = (ROOT / "infra" / "prometheus-rules.yaml").read_text()
     assert "> bool 900" in rules
+    tried = yaml.safe_load((ROOT / "tests" / "infra" / "alerts.yaml").read_text())["tests"]
+    fired = {alert["alertname"] for one in tried for alert in one["alert_rule_test"] if alert["exp_alerts"]}
+    assert (len(fired), "six of them fired" in TEXT) == (6, True)
     assert "the one line that says 900" in " ".join(TEXT.split())

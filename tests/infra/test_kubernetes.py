@@ -15,7 +15,10 @@ import yaml
 from fastapi import FastAPI
 from starlette.routing import Route
 
+from api import collections
 from api.app import create_app
+from api.audit import shipping
+from api.identity import identity
 from api.settings import ServeSettings
 from tests.api.conftest import settings_for
 from tests.infra.dockerfile import ROOT, stages
@@ -25,8 +28,12 @@ OLDEST = "1.35"
 """The first in which ``trafficDistribution: PreferSameZone`` needs no gate; docs/kubernetes.md says so."""
 MANIFESTS = sorted(path for path in FOLDER.rglob("*.yaml") if path.name not in ("kustomization.yaml", "serve.yaml"))
 UNITS = {"Mi": 1 << 20, "Gi": 1 << 30}
-SLACK_SECONDS = 20
-"""For threads that are joined and the audit log, which is shipped within ten seconds or left."""
+TRACES_SECONDS = 5
+"""For which a server that ends waits for a collector of traces that hangs, at most."""
+SLACK_SECONDS = collections.STOP_SECONDS * 2 + identity.STOP_SECONDS + shipping.STOP_SECONDS + TRACES_SECONDS
+"""For threads that may hang with the bucket: the one that lists collections and theirs, the keys', the audit log's."""
+LOG_BYTES = 512 << 20
+"""What the node keeps of a container's log at most, with plenty to spare: by default five files of 10 MiB."""
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
@@ -62,7 +69,9 @@ def size(text: str) -> int:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServeSettings:
-    """The ConfigMaps' settings, as the server reads them."""
+    """The ConfigMaps' settings, as the server in the image reads them."""
+    for name, value in stages((ROOT / "infra" / "Dockerfile").read_text())["serve"].environment.items():
+        monkeypatch.setenv(name, value)
     for line in (FOLDER / "base" / "store.env").read_text().splitlines():
         name, _, value = line.partition("=")
         monkeypatch.setenv(name, value)
@@ -103,7 +112,9 @@ def test_every_file_is_part_of_an_installation_and_every_part_is_a_file() -> Non
 
 def test_the_settings_are_the_servers_and_fit_what_the_pod_has(settings: ServeSettings) -> None:
     assert settings.store.startswith("s3://")
-    assert settings.port == SERVER["ports"][0]["containerPort"]
+    assert (settings.host, settings.port) == ("0.0.0.0", SERVER["ports"][0]["containerPort"])
+    # In the file they would do nothing, because the image's environment wins.
+    assert not {"host", "port"} & yaml.safe_load((FOLDER / "base" / "serve.yaml").read_text()).keys()
     assert str(settings.search.threads) == SERVER["resources"]["requests"]["cpu"]
     assert settings.identity.required
     mounts = {mount["mountPath"]: mount["name"] for mount in SERVER["volumeMounts"]}
@@ -126,11 +137,12 @@ def test_records_are_in_the_bucket_before_a_call_is_answered_where_the_folder_go
     assert settings.audit.durability == "remote"
 
 
-def test_what_no_volume_lasts_for_is_within_what_the_pod_asks_for() -> None:
+def test_volumes_that_go_with_the_pod_and_its_log_are_within_what_it_asks_for() -> None:
     for found in WORKLOADS.values():
         limits = [volume["emptyDir"]["sizeLimit"] for volume in pod(found)["volumes"] if "emptyDir" in volume]
         (container,) = pod(found)["containers"]
-        assert sum(map(size, limits)) <= size(container["resources"]["requests"]["ephemeral-storage"])
+        for asked in ("requests", "limits"):
+            assert sum(map(size, limits)) + LOG_BYTES <= size(container["resources"][asked]["ephemeral-storage"])
 
 
 def test_probes_ask_what_the_server_answers(app: FastAPI) -> None:
@@ -150,6 +162,46 @@ def test_the_ports_of_service_policy_and_image_are_the_servers() -> None:
     assert manifest("base/service.yaml")["spec"]["ports"][0]["targetPort"] == name
     assert manifest("base/network-policy.yaml")["spec"]["ingress"][0]["ports"][0]["port"] == name
     assert stages((ROOT / "infra" / "Dockerfile").read_text())["serve"].last("EXPOSE").text == str(number)
+
+
+def opened(policy: Mapping[str, Any]) -> set[tuple[str, int]]:
+    """Return the addresses outside of the cluster to which a policy lets out, with the ports."""
+    return {
+        (to["ipBlock"]["cidr"], port["port"])
+        for rule in policy["spec"]["egress"]
+        for to in rule.get("to", [{"ipBlock": {"cidr": "anywhere"}}])
+        for port in rule["ports"]
+        if "ipBlock" in to
+    }
+
+
+def test_serving_gets_the_clouds_role_from_the_nodes_own_addresses_and_nothing_else_over_http() -> None:
+    ways = opened(manifest("base/network-policy.yaml"))
+    assert {address for address, port in ways if port == 80} == {
+        "169.254.169.254/32",
+        "fd00:ec2::254/128",
+        "169.254.170.23/32",
+        "fd00:ec2::23/128",
+    }
+    assert ("anywhere", 443) in ways
+    for sync in ("sync-scheduled", "sync-continuous"):  # Spark reads tables from wherever they are
+        assert manifest(f"{sync}/network-policy.yaml")["spec"]["policyTypes"] == ["Ingress"]
+
+
+@pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
+def test_the_example_shows_how_to_open_more(version: str) -> None:
+    policy = manifest("base/network-policy.yaml")
+    patches = [
+        yaml.safe_load(patch["patch"])
+        for patch in manifest("example/kustomization.yaml")["patches"]
+        if patch["target"] == {"kind": policy["kind"], "name": policy["metadata"]["name"]}
+    ]
+    steps = [step for patch in patches for step in patch]
+    assert {(step["op"], step["path"]) for step in steps} == {("add", "/spec/egress/-")}
+    policy["spec"]["egress"] += [step["value"] for step in steps]
+    kubernetes_validate.validate(policy, version, strict=True)
+    assert ("169.254.20.10/32", 53) in opened(policy)
+    assert 9000 in {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
 
 
 def test_a_pod_that_ends_drains_for_longer_than_it_takes_to_be_known_and_has_time_for_all_of_it(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +23,7 @@ from tests.infra.dockerfile import ROOT
 
 RULES = yaml.safe_load((ROOT / "infra" / "prometheus-rules.yaml").read_text())
 BOARD = json.loads((ROOT / "infra" / "grafana-dashboard.json").read_text())
+PROMTOOL = shutil.which("promtool")
 ALL_RULES: list[dict[str, Any]] = [rule for group in RULES["groups"] for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in ALL_RULES if "alert" in rule}
 RECORDED = {rule["record"]: rule["expr"] for rule in ALL_RULES if "record" in rule}
@@ -121,10 +124,33 @@ def test_an_alert_says_how_bad_it_is_what_is_wrong_and_what_to_do() -> None:
 def test_annotations_use_labels_that_their_alert_has() -> None:
     for alert in ALERTS.values():
         used = set(re.findall(r"\$labels\.(\w+)", "".join(alert["annotations"].values())))
-        grouped = {label for found in re.findall(r"by \(([^)]*)\)", alert["expr"]) for label in found.split(", ")}
+        recorded = [expression for name, expression in RECORDED.items() if name in alert["expr"]]
+        by = [found for text in (alert["expr"], *recorded) for found in re.findall(r"by \(([^)]*)\)", text)]
+        grouped = {label for found in by for label in found.split(", ")}
         if "grebe:" in alert["expr"] or "group_right" in alert["expr"]:
             grouped |= {"collection", "instance"}
         assert used <= grouped, alert["alert"]
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="there is no promtool: it comes with Prometheus")
+def test_alerts_fire_when_they_should_and_not_before() -> None:
+    assert PROMTOOL is not None
+    command = [PROMTOOL, "test", "rules", str(ROOT / "tests" / "infra" / "alerts.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alerts_that_are_tried_on_made_up_series_are_those_there_are() -> None:
+    tried = yaml.safe_load((ROOT / "tests" / "infra" / "alerts.yaml").read_text())["tests"]
+    assert {alert["alertname"] for one in tried for alert in one["alert_rule_test"]} <= ALERTS.keys()
+
+
+def test_no_caller_can_page_by_asking_for_too_little_time_and_silence_is_an_alert() -> None:
+    pages = [alert["expr"] for alert in ALERTS.values() if alert["labels"]["severity"] == "page"]
+    failing = [found for expression in pages for found in re.findall(r"{[^}]*5\.\.[^}]*}", expression)]
+    assert failing
+    assert [found for found in failing if 'status!="504"' not in found] == []
+    assert any(expression.startswith("absent(up{") for expression in pages)
 
 
 def test_every_metric_that_the_document_lists_is_watched() -> None:

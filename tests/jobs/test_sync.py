@@ -90,10 +90,23 @@ def test_a_single_collection_that_fails_is_an_object_too(grebe: Grebe) -> None:
     assert said.err.strip() == f"error: {said.json['error']}"
 
 
-def test_a_store_without_collections_is_an_error(grebe: Grebe) -> None:
+def test_a_schedule_may_begin_before_there_is_a_collection(grebe: Grebe) -> None:
     said = grebe("sync", "--all")
 
+    assert (said.code, said.out) == (0, "")
+    assert "has no collection: make one with grebe apply" in said.err
+    assert "error" not in said.err
+
+    said = grebe("sync", "--all", "-o", "json")
+
+    assert (said.code, said.json) == (0, {"collections": [], "failed": []})
+
+
+def test_a_store_without_collections_is_an_error_where_they_are_to_be_followed(grebe: Grebe) -> None:
+    said = grebe("sync", "--all", "--continuous")
+
     assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("error: ")
     assert "has no collection: make one with grebe apply" in said.err
 
 
