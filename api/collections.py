@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from api.logs import Logger
@@ -56,13 +57,14 @@ class Collections:
         self._thread.start()
 
     def stop(self) -> None:
-        """End every thread."""
+        """End every thread, within ``STOP_SECONDS`` for the one that finds collections and as many for all others."""
         self._stopping.set()
         self._thread.join(STOP_SECONDS)
-        for watcher in self.all():
+        watchers, end = self.all(), time.monotonic() + STOP_SECONDS
+        for watcher in watchers:
             watcher.stop()
-        for watcher in self.all():
-            watcher.join(STOP_SECONDS)
+        for watcher in watchers:
+            watcher.join(max(0.0, end - time.monotonic()))
 
     @property
     def alive(self) -> bool:

@@ -151,8 +151,8 @@ def measure(arguments: argparse.Namespace) -> Report:
         under = answering(POLICY.format(" WHERE size < 500"))
         add_row(report, "under a policy", asking(POLICY.format(""), READER), under, None if arguments.quick else 0.5)
     report.notes.append(
-        "Grebe keeps the trees of short texts and what filters say of a segment, as it does between requests; DuckDB knows "
-        "the range of each block of ids. Rows without a goal are of what only one side keeps, or of no work at all."
+        "Grebe keeps the trees of short texts and what filters say of a segment, as it does between requests; DuckDB "
+        "knows the range of each block of ids. Rows without a goal are of what one side keeps, or of no work at all."
     )
     return report
 
