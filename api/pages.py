@@ -1,4 +1,8 @@
-"""The console's files: read once from the package, each with the tag by which a browser asks whether it has changed."""
+"""The console's files: read once from the package, each with the tag by which a browser asks whether it has changed.
+
+The first page names the others with their version on the way: during an update, when servers of two versions answer
+under one address, a browser never runs modules of both.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ MEDIA_TYPES: Mapping[str, str] = {
     "svg": "image/svg+xml",
 }
 FIRST = "index.html"
+PLACE = b'"console/'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,13 +40,35 @@ class Page:
         return bool(tags & {self.etag, "*"})
 
 
-def read_pages() -> dict[str, Page]:
-    """Return the files of ``api/console`` by name."""
-    pages = {}
-    for file in files("api").joinpath("console").iterdir():
-        media_type = MEDIA_TYPES.get(file.name.rpartition(".")[2])
-        if media_type:
-            content = file.read_bytes()
-            etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-            pages[file.name] = Page(content=content, media_type=media_type, etag=etag)
-    return pages
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pages:
+    """The page that people open, and the files by name that it names under ``console/VERSION/``.
+
+    ``version`` is a hash of what is in all of them.
+    """
+
+    version: str
+    first: Page
+    others: Mapping[str, Page]
+
+
+def read_pages() -> Pages:
+    """Return the files of ``api/console``."""
+    found = {file.name: file.read_bytes() for file in files("api").joinpath("console").iterdir() if _type(file.name)}
+    version = _hash(b"".join(name.encode() + b"\0" + _hash(found[name]).encode() for name in sorted(found)))[:16]
+    first = found.pop(FIRST).replace(PLACE, PLACE + version.encode() + b"/")
+    others = {name: _page(name, content) for name, content in found.items()}
+    return Pages(version=version, first=_page(FIRST, first), others=others)
+
+
+def _page(name: str, content: bytes) -> Page:
+    return Page(content=content, media_type=MEDIA_TYPES[_type(name)], etag=f'"{_hash(content)[:32]}"')
+
+
+def _type(name: str) -> str:
+    suffix = name.rpartition(".")[2]
+    return suffix if suffix in MEDIA_TYPES else ""
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from api.direct import DirectRoute
-from api.pages import FIRST, Page, read_pages
+from api.pages import Page, read_pages
 from api.problems import NO_SUCH_ROUTE, Problem
 
 POLICY = "; ".join(
@@ -28,8 +28,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # asked for each time, and answered by 304 until the server is another version
 }
+NO_CACHE = "no-cache"  # asked for each time, and answered by 304 until the server is another version
+FOR_EVER = "public, max-age=31536000, immutable"  # what has its version in its address
 
 
 def console_router() -> APIRouter:
@@ -39,20 +40,20 @@ def console_router() -> APIRouter:
 
     @router.get("/")
     async def first(request: Request) -> Response:
-        return _sent(request, pages[FIRST])
+        return _sent(request, pages.first, NO_CACHE)
 
-    @router.get("/console/{name}")
-    async def file(request: Request, name: str) -> Response:
-        page = pages.get(name)
+    @router.get("/console/{version}/{name}")
+    async def file(request: Request, version: str, name: str) -> Response:
+        page = pages.others.get(name) if version == pages.version else None
         if page is None:
             raise Problem(NO_SUCH_ROUTE, f"there is nothing at {request.url.path}")
-        return _sent(request, page)
+        return _sent(request, page, FOR_EVER)
 
     return router
 
 
-def _sent(request: Request, page: Page) -> Response:
-    headers = {**HEADERS, "ETag": page.etag}
+def _sent(request: Request, page: Page, caching: str) -> Response:
+    headers = {**HEADERS, "Cache-Control": caching, "ETag": page.etag}
     if page.is_known(request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     return Response(page.content, media_type=page.media_type, headers=headers)

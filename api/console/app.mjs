@@ -14,6 +14,8 @@ import { SqlView } from "./sql-view.mjs";
  * @typedef {{show: (fields: Record<string, string>) => Promise<void>, hide: () => void}} View
  */
 
+byId("late").hidden = true; // it is for those whom a server of another version did not give this module
+
 const desk = new Desk();
 /** @type {Record<string, View>} */
 const views = {
@@ -38,11 +40,6 @@ async function show() {
   await views[place.tab].show(place.fields);
 }
 
-async function start() {
-  await desk.collections().catch(() => []); // the tab that is shown says why there are none
-  await show();
-}
-
 async function tellVersion() {
   const { answer } = await call(request("version"));
   byId("version").textContent = `Grebe ${answer.version}, Python ${answer.python}`;
@@ -52,6 +49,11 @@ if (matchMedia("(min-width: 60rem)").matches) {
   for (const group of document.querySelectorAll("details[data-open-wide]")) group.open = true;
 }
 new KeyView(() => location.reload()); // nothing stays of what another caller was shown
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // its target would be taken for a tab
+  byId("main").focus();
+});
 addEventListener("hashchange", () => void show());
-void start();
+void show();
+desk.collections().catch(() => {}); // the tab that lists them says why there are none
 tellVersion().catch(() => {}); // the page is whole without it

@@ -2,6 +2,7 @@
 
 import { readJson, writeJson } from "./json.mjs";
 import { key } from "./key.mjs";
+import { secondsToWait } from "./retry.mjs";
 
 /**
  * @typedef {import("./curl.mjs").Sent} Sent
@@ -10,23 +11,54 @@ import { key } from "./key.mjs";
  * @typedef {{answer: any, sent: Sent, tookMs: number}} Called
  */
 
-/** What the server answered instead (RFC 9457), or that it did not answer. */
+const MISTAKE = {
+  message: "string",
+  code: "string",
+  field: "string",
+  hint: "string",
+  line: "number",
+  column: "number",
+  length: "number",
+};
+
+/** What was answered instead (RFC 9457), or that nothing was. A proxy may have said it: what is odd is left out. */
 export class Problem extends Error {
   /**
    * @param {Partial<{status: number, title: string, detail: string, code: string, request_id: string,
    *   errors: Mistake[]}>} body
-   * @param {string | null} retryAfter seconds
+   * @param {number | null} retryAfter seconds
    */
   constructor(body, retryAfter = null) {
-    super(body.detail ?? body.title ?? "");
+    super(textOf(body.detail) || textOf(body.title));
     this.status = body.status ?? 0;
-    this.title = body.title ?? "The server said something that is no problem as it describes them";
-    this.detail = body.detail ?? "";
-    this.code = body.code ?? "";
-    this.requestId = body.request_id ?? "";
-    this.errors = body.errors ?? [];
+    this.title = textOf(body.title) || "The server said something that is no problem as it describes them";
+    this.detail = textOf(body.detail);
+    this.code = textOf(body.code);
+    this.requestId = textOf(body.request_id);
+    this.errors = mistakesOf(body.errors);
     this.retryAfter = retryAfter;
   }
+}
+
+/**
+ * Return an error as a problem. What is none came from reading an answer that has not what the page expects in it.
+ * @param {unknown} error
+ * @returns {Problem}
+ */
+export function asProblem(error) {
+  if (error instanceof Problem) return error;
+  const detail = "It is not as this page expects it. If the server was just updated, reload the page.";
+  return new Problem({ title: "The answer cannot be shown", detail, errors: [{ message: String(error) }] });
+}
+
+function textOf(value) {
+  return typeof value === "string" ? value : "";
+}
+
+function mistakesOf(errors) {
+  const known = (mistake) => Object.entries(mistake).filter(([name, value]) => typeof value === MISTAKE[name]);
+  const said = Array.isArray(errors) ? errors.filter((mistake) => textOf(mistake?.message)) : [];
+  return said.map((mistake) => Object.fromEntries(known(mistake)));
 }
 
 /** Tells of answers that want to know who is asking. */
@@ -66,7 +98,7 @@ export async function call(sent, signal) {
   const answer = jsonOrNull(text);
   if (!response.ok || answer === null) {
     if (response.status === 401) doorbell.dispatchEvent(new Event("unauthenticated"));
-    throw new Problem({ status: response.status, ...answer }, response.headers.get("Retry-After"));
+    throw new Problem({ ...answer, status: response.status }, secondsToWait(response.headers.get("Retry-After")));
   }
   return { answer, sent, tookMs };
 }

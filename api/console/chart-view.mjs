@@ -1,13 +1,13 @@
 // A chart of two columns, drawn as SVG: bars for texts, a line for dates.
 
 import { el, svg } from "./dom.mjs";
-import { count } from "./figures.mjs";
+import { about, count } from "./figures.mjs";
 import { linear, seriesOf, ticks } from "./scale.mjs";
 
 const WIDEST = { bars: 680, line: 1100 };
 const PADDING = 40;
 const LABEL_WIDTH = 7.5;
-const VALUES = 70;
+const SHORTEST_BARS = 60;
 const BAR = 24;
 const HEIGHT = 220;
 const LABEL_CHARACTERS = 22;
@@ -31,9 +31,11 @@ function bars({ points, label, value }, width) {
   const values = points.map((point) => point.value);
   const longest = Math.max(...points.map((point) => short(point.label).length));
   const labels = 16 + longest * LABEL_WIDTH;
-  const x = linear([Math.min(0, ...values), Math.max(0, ...values)], [labels, width - VALUES]);
+  const room = roomFor(points.map((point) => point.exact));
+  const wide = Math.max(width, labels + SHORTEST_BARS + room); // what is too wide for the page is drawn smaller
+  const x = linear([Math.min(0, ...values), Math.max(0, ...values)], [labels, wide - room]);
   const drawn = points.map((point, at) => bar(point, at * BAR, x, labels));
-  return picture(width, points.length * BAR, `bars of ${value} by ${label}`, drawn);
+  return picture(wide, points.length * BAR, `bars of ${value} by ${label}`, drawn);
 }
 
 function bar(point, top, x, labels) {
@@ -43,39 +45,41 @@ function bar(point, top, x, labels) {
   return svg(
     "g",
     {},
-    svg("title", {}, `${point.label}: ${point.value}`),
+    svg("title", {}, `${point.label}: ${point.exact}`),
     svg("text", { x: labels - 8, y: middle, class: "end" }, short(point.label)),
     svg("rect", { x: from, y: top + 4, width: Math.max(1, to - from), height: BAR - 8, rx: 2 }),
-    svg("text", { x: to + 6, y: middle, class: "value" }, readable(point.value)),
+    svg("text", { x: to + 6, y: middle, class: "value" }, about(point.exact)),
   );
 }
 
 function line({ points, label, value }, width) {
   const values = points.map((point) => point.value);
   const [low, high] = [Math.min(0, ...values), Math.max(...values, 0)];
-  const x = linear([points[0].at, points[points.length - 1].at], [VALUES, width - 24]);
+  const rules = ticks(low, high, 4);
+  const room = roomFor(rules.map(String));
+  const x = linear([points[0].at, points[points.length - 1].at], [room, width - 24]);
   const y = linear([low, high], [HEIGHT - 28, 14]);
   const path = points
     .map((point, at) => `${at ? "L" : "M"}${x(point.at).toFixed(1)} ${y(point.value).toFixed(1)}`)
     .join("");
   const marks = points.map((point) =>
-    svg("circle", { cx: x(point.at), cy: y(point.value), r: 3 }, svg("title", {}, `${point.label}: ${point.value}`)),
+    svg("circle", { cx: x(point.at), cy: y(point.value), r: 3 }, svg("title", {}, `${point.label}: ${point.exact}`)),
   );
   const ends = [points[0], points[points.length - 1]].slice(0, points.length);
   return picture(width, HEIGHT, `line of ${value} by ${label}`, [
-    ticks(low, high, 4).map((tick) => rule(tick, y(tick), width)),
+    rules.map((tick) => rule(tick, y(tick), room, width)),
     svg("path", { d: path, class: "line" }),
     points.length <= 100 ? marks : [],
     ends.map((end, at) => svg("text", { x: x(end.at), y: HEIGHT - 8, class: at ? "end" : "" }, day(end.label))),
   ]);
 }
 
-function rule(tick, at, width) {
+function rule(tick, at, left, width) {
   return svg(
     "g",
     {},
-    svg("line", { x1: VALUES, x2: width - 24, y1: at, y2: at, class: "rule" }),
-    svg("text", { x: VALUES - 8, y: at, class: "end value" }, readable(tick)),
+    svg("line", { x1: left, x2: width - 24, y1: at, y2: at, class: "rule" }),
+    svg("text", { x: left - 8, y: at, class: "end value" }, about(String(tick))),
   );
 }
 
@@ -87,8 +91,8 @@ function picture(width, height, label, ...children) {
   );
 }
 
-function readable(number) {
-  return Number(number.toPrecision(6)).toLocaleString("en");
+function roomFor(values) {
+  return 16 + Math.max(0, ...values.map((digits) => about(digits).length)) * LABEL_WIDTH;
 }
 
 function short(text) {

@@ -1,6 +1,6 @@
 // The collections and how they are, looked at again every few seconds while somebody sees them.
 
-import { call, request } from "./calls.mjs";
+import { asProblem, call, request } from "./calls.mjs";
 import { CollectionCard } from "./collection-card.mjs";
 import { byId } from "./dom.mjs";
 import { count } from "./figures.mjs";
@@ -50,16 +50,15 @@ export class CollectionsView {
       const lines = await this._desk.collections();
       this._trouble.replaceChildren();
       this._arrange(lines);
-      for (const line of lines) await this._status(line.name);
+      for (const line of lines) wait = Math.max(wait, await this._status(line.name));
     } catch (error) {
-      this._arrange([]);
-      this._said.textContent = "";
       this._trouble.replaceChildren(problemView(error));
+      this._arrange([]);
       if (error.status === 401) return;
-      wait = Number(error.retryAfter) * 1000;
+      wait = error.retryAfter ?? 0;
     }
     clearTimeout(this._look);
-    wait = Math.max(LOOK_MS, LOOK_MS_EACH * this._cards.size, wait);
+    wait = Math.max(LOOK_MS, LOOK_MS_EACH * this._cards.size, wait * 1000);
     if (this._isSeen()) this._look = setTimeout(() => void this._refresh(), wait);
   }
 
@@ -68,17 +67,22 @@ export class CollectionsView {
     if (names.join("\n") !== [...this._cards.keys()].join("\n")) {
       this._cards = new Map(names.map((name) => [name, this._cards.get(name) ?? new CollectionCard(name)]));
       this._list.replaceChildren(...Array.from(this._cards.values(), (card) => card.element));
-      this._said.textContent = names.length === 1 ? "1 collection" : `${count(names.length)} collections`;
     }
+    const said = names.length === 1 ? "1 collection" : names.length ? `${count(names.length)} collections` : "";
+    if (this._said.textContent !== said) this._said.textContent = said;
     byId("collections-none").hidden = names.length > 0 || this._trouble.hasChildNodes();
     for (const line of lines) this._cards.get(line.name).list(line);
   }
 
+  // The seconds that the server wants to be left alone for.
   async _status(name) {
-    const found = call(request(`v1/collections/${encodeURIComponent(name)}/status`));
-    const problem = await found
-      .then(({ answer }) => void this._cards.get(name)?.update(answer))
-      .catch((error) => error);
-    if (problem) this._cards.get(name)?.fail(problem);
+    try {
+      const { answer } = await call(request(`v1/collections/${encodeURIComponent(name)}/status`));
+      this._cards.get(name)?.update(answer);
+      return 0;
+    } catch (error) {
+      this._cards.get(name)?.fail(asProblem(error));
+      return error.retryAfter ?? 0;
+    }
   }
 }

@@ -5,11 +5,15 @@ import { byId } from "./dom.mjs";
 import { offer } from "./fields.mjs";
 import { TABS, hashOf } from "./place.mjs";
 
+const CHOICES = ["search-collection", "rows-collection"];
+
 /** One for the page. */
 export class Desk {
   constructor() {
     this._last = Object.fromEntries(TABS.map((tab) => [tab, { tab, fields: {} }]));
     this._collection = "";
+    /** Settles when the server has said for the first time which collections there are, or that it does not. */
+    this.listed = new Promise((settle) => (this._settle = settle));
   }
 
   /**
@@ -43,23 +47,31 @@ export class Desk {
    * @returns {Promise<{name: string, state: string, version: number | null}[]>}
    */
   async collections() {
-    const { collections } = (await call(request("v1/collections"))).answer;
-    const names = collections.map((line) => line.name);
-    for (const id of ["search-collection", "rows-collection"]) {
-      offer(byId(id), names);
-      if (!byId(id).value && names.length) byId(id).value = names[0];
+    try {
+      const { collections } = (await call(request("v1/collections"))).answer;
+      const names = collections.map((line) => line.name);
+      for (const id of CHOICES) {
+        offer(byId(id), names);
+        if (!byId(id).value && names.length) byId(id).value = names[0];
+      }
+      return collections;
+    } catch (error) {
+      for (const id of CHOICES) byId(id).querySelector("[data-asking]")?.remove();
+      throw error;
+    } finally {
+      this._settle();
     }
-    return collections;
   }
 
   /**
    * Return a collection's spec and columns; null where the server does not say.
    * @param {string} name
+   * @param {AbortSignal} signal after which it is null too
    * @returns {Promise<any>}
    */
-  async described(name) {
+  async described(name, signal) {
     try {
-      return (await call(request(`v1/collections/${encodeURIComponent(name)}`))).answer;
+      return (await call(request(`v1/collections/${encodeURIComponent(name)}`), signal)).answer;
     } catch {
       return null; // whatever is asked next says why
     }

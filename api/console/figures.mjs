@@ -28,6 +28,20 @@ export function count(number) {
   return String(number).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
+const WIDE = 12;
+
+/**
+ * Return a number's digits; of many of them, about how much they are (`≈ 9.0072e+15`).
+ * @param {string} digits
+ * @returns {string}
+ */
+export function about(digits) {
+  if (digits.length <= WIDE) return digits;
+  const rounded = Number(Number(digits).toPrecision(5)); // which is none where it is rounded up beyond all numbers
+  const isShort = Number.isFinite(rounded) && String(rounded).length < WIDE;
+  return `≈ ${isShort ? rounded : Number(digits).toExponential(4)}`;
+}
+
 /**
  * Return a score with four digits that count.
  * @param {number | null | undefined} score

@@ -39,7 +39,7 @@ export function hitView(hit, rank, setting) {
       "header",
       {},
       el("span", { class: "rank" }, String(rank)),
-      el("h3", {}, keys.join(" · ")),
+      el("h3", { dir: "auto" }, keys.join(" · ")),
       hit.explanation ? legsBar(hit.explanation, setting.best) : null,
       el("span", { class: "score", title: String(hit.score) }, score(hit.score)),
     ),
@@ -60,7 +60,7 @@ function passageView(text, { query, language }) {
   const pieces = markedPieces(text, query, language);
   return el(
     "p",
-    { class: "passage" },
+    { class: "passage", dir: "auto" },
     pieces.map((piece) => (piece.marked ? el("mark", {}, piece.text) : piece.text)),
   );
 }
@@ -68,7 +68,7 @@ function passageView(text, { query, language }) {
 function fieldsView(fields, { key, masked }) {
   const others = Object.entries(fields).filter(([name]) => !key.includes(name));
   const pair = ([name, value]) =>
-    el("div", {}, el("dt", {}, name), el("dd", {}, valueView(value, masked.includes(name))));
+    el("div", {}, el("dt", {}, name), el("dd", { dir: "auto" }, valueView(value, masked.includes(name))));
   return el("dl", { class: "fields" }, others.map(pair));
 }
 

@@ -40,15 +40,24 @@ function isWide(token) {
 }
 
 /**
- * Read what a person typed for a parameter: JSON is what JSON says, anything else is text (as `grebe search --param`).
+ * Read what a person typed for a parameter: JSON is what JSON says, anything else is text (as `grebe search --param`),
+ * and so is JSON with a number in it that is larger than any (`1e400`).
  * @param {string} text
- * @returns {any}
+ * @returns {any} in which a whole number that would lose digits is a bigint
  */
 export function typedValue(text) {
-  if (isWide(text.trim())) return BigInt(text.trim());
   try {
-    return JSON.parse(text);
+    return exact(JSON.parse(text), readJson(text));
   } catch {
     return text;
   }
+}
+
+// `kept` is the same with texts for the numbers that lose digits.
+function exact(value, kept) {
+  if (typeof value === "number" && typeof kept === "string") return BigInt(kept);
+  if (typeof value === "number" && !Number.isFinite(value)) throw new RangeError("larger than any number");
+  if (value === null || typeof value !== "object") return value;
+  if (Array.isArray(value)) return value.map((item, at) => exact(item, kept[at]));
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, exact(item, kept[name])]));
 }

@@ -1,17 +1,19 @@
 // A problem, shown: its sentence, each mistake with its hint, and the place in the text.
 
-import { Problem } from "./calls.mjs";
+import { Problem, asProblem } from "./calls.mjs";
 import { el, withCode } from "./dom.mjs";
+import { retrySentence } from "./retry.mjs";
 import { excerpt, spotOf } from "./spot.mjs";
 
 /**
- * Return what is to be shown of an error. `texts` are the texts in SQL that were sent, by the field they went in.
- * @param {unknown} error
+ * Return what is to be shown of an error, whatever it is. `texts` are the texts in SQL that were sent, by the field
+ * they went in.
+ * @param {unknown} thrown
  * @param {Record<string, string>} [texts]
  * @returns {HTMLElement}
  */
-export function problemView(error, texts = {}) {
-  if (!(error instanceof Problem)) throw error;
+export function problemView(thrown, texts = {}) {
+  const error = asProblem(thrown);
   const first = error.errors[0];
   const detail = first && error.errors.length === 1 && error.detail.endsWith(first.message) ? null : error.detail;
   return el(
@@ -26,7 +28,7 @@ export function problemView(error, texts = {}) {
           error.errors.map((mistake) => mistakeView(mistake, texts)),
         )
       : null,
-    error.retryAfter ? el("p", {}, `Try again in ${error.retryAfter} s.`) : null,
+    error.retryAfter ? el("p", {}, retrySentence(error.retryAfter)) : null,
     error.code ? el("p", { class: "small" }, meaning(error.code), ` Request ${error.requestId}.`) : null,
   );
 }

@@ -20,6 +20,8 @@ export class RowsView {
     this._collection = byId("rows-collection");
     this._keys = byId("rows-keys");
     this._found = byId("rows-found");
+    this._describing = new AbortController();
+    this._under = new AbortController();
     this._form.addEventListener("submit", (event) => {
       event.preventDefault();
       void this._submit();
@@ -33,21 +35,30 @@ export class RowsView {
    */
   async show(fields) {
     if (fields.collection) select(this._collection, fields.collection);
+    this._under.abort();
+    const { _under: before } = this;
     this._found.replaceChildren();
-    await this._describe(fields);
-    if ("key.0" in fields) await this._run();
+    const isCurrent = await this._describe(fields);
+    if (isCurrent && this._under === before && "key.0" in fields) await this._run();
   }
 
   /** Leave the tab. */
   hide() {}
 
   // A field for each part of the key; where the collection does not say which, as many as the address has.
+  // False if meanwhile another collection or address was to be described.
   async _describe(given) {
+    this._describing.abort();
+    this._describing = new AbortController();
+    const { signal } = this._describing;
+    if (!this._collection.value) await this._desk.listed;
     const name = this._collection.value;
-    const described = name ? await this._desk.described(name) : null;
+    const described = name ? await this._desk.described(name, signal) : null;
+    if (signal.aborted) return false;
     const asked = Object.keys(given).filter((field) => field.startsWith("key.")).length;
     const names = described?.spec.key ?? Array.from({ length: asked || 1 }, (_, at) => (at ? `key ${at + 1}` : "key"));
     this._keys.replaceChildren(...names.map((part, at) => field(part, at, given[`key.${at}`] ?? "")));
+    return true;
   }
 
   async _submit() {
@@ -57,11 +68,19 @@ export class RowsView {
   }
 
   async _run() {
+    this._under.abort();
+    this._under = new AbortController();
+    const { signal } = this._under;
+    if (!this._collection.value) {
+      this._found.replaceChildren(el("p", { class: "note" }, "Choose a collection first."));
+      return;
+    }
     const sent = request(rowPath(this._collection.value, this._parts()));
     try {
-      const { answer } = await call(sent);
+      const { answer } = await call(sent, signal);
       this._found.replaceChildren(rowView(answer), requestView(sent));
     } catch (error) {
+      if (error.name === "AbortError") return;
       this._found.replaceChildren(problemView(error), requestView(sent));
     }
   }
@@ -81,7 +100,7 @@ function rowView(row) {
   const key = Array.isArray(row.key) ? row.key.join(" · ") : String(row.key);
   const pairs = Object.entries(row.fields).map(([name, value]) => [
     el("dt", {}, name),
-    el("dd", {}, valueView(value, row.masked.includes(name))),
+    el("dd", { dir: "auto" }, valueView(value, row.masked.includes(name))),
   ]);
   const chunks = row.chunks === null ? [] : [`${count(row.chunks)} ${row.chunks === 1 ? "chunk" : "chunks"}`];
   const told = [
@@ -93,7 +112,7 @@ function rowView(row) {
   return el(
     "article",
     { class: "card row" },
-    el("h3", {}, key),
+    el("h3", { dir: "auto" }, key),
     el(
       "p",
       { class: "run" },

@@ -1,8 +1,9 @@
 // The arithmetic of charts.
 
 /**
- * @typedef {{kind: "bars" | "line", label: string, value: string, points: {label: string, at: number, value: number}[],
- *   left: number}} Series `left` rows of the answer are in no point
+ * @typedef {{kind: "bars" | "line", label: string, value: string, points: Point[], left: number}} Series `left` rows of
+ *   the answer are in no point
+ * @typedef {{label: string, at: number, value: number, exact: string}} Point `exact` is the value with all its digits
  */
 
 export const MOST_BARS = 30;
@@ -27,6 +28,7 @@ export function seriesOf(columns, rows) {
     label: String(row[x] ?? "NULL"),
     at: isTime ? Date.parse(row[x]) : 0,
     value: Number(row[y]),
+    exact: String(row[y]),
   }));
   if (isTime) points.sort((one, other) => one.at - other.at);
   else points = points.slice(0, MOST_BARS);
@@ -42,7 +44,8 @@ export function seriesOf(columns, rows) {
  * @returns {(value: number) => number}
  */
 export function linear([low, high], [from, to]) {
-  return high === low ? () => (from + to) / 2 : (value) => from + ((value - low) / (high - low)) * (to - from);
+  const half = high / 2 - low / 2; // of halves: the difference itself may be larger than any number
+  return half === 0 ? () => (from + to) / 2 : (value) => from + ((value / 2 - low / 2) / half) * (to - from);
 }
 
 /**
@@ -53,7 +56,7 @@ export function linear([low, high], [from, to]) {
  * @returns {number[]}
  */
 export function ticks(low, high, most = 5) {
-  const rough = (high - low) / most;
+  const rough = high / most - low / most;
   if (!(rough > 0)) return [low];
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);

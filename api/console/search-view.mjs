@@ -30,6 +30,7 @@ export class SearchView {
     this._described = null;
     this._shown = "";
     this._under = new AbortController();
+    this._describing = new AbortController();
     this._form.addEventListener("submit", (event) => {
       event.preventDefault();
       void this._submit();
@@ -46,15 +47,19 @@ export class SearchView {
    * @param {import("./request.mjs").Fields} fields
    */
   async show(fields) {
-    if (hashOf({ tab: "search", fields }) === this._shown) return;
-    this._shown = hashOf({ tab: "search", fields });
+    const shown = hashOf({ tab: "search", fields });
+    if (shown === this._shown) return;
+    this._shown = shown;
+    this._under.abort();
+    this._busy(false);
     fillFields(this._form, { collection: this._collection.value, ...fields });
     this._filter.text = fields.filter ?? "";
     showParameters(byId("filter-parameters"), this._filter.text, fields);
     for (const group of this._form.querySelectorAll("details")) {
       group.open ||= Array.from(group.querySelectorAll("[name]")).some((control) => control.name in fields);
     }
-    await this._describe(fields.decay);
+    const isCurrent = await this._describe(fields.decay);
+    if (!isCurrent || this._shown !== shown) return;
     const { query, filter, like } = searchBody(fields);
     if (query || filter || like) await this._run({ ...fields, collection: this._collection.value });
     else this._clear();
@@ -78,6 +83,7 @@ export class SearchView {
     this._under = new AbortController();
     const { signal } = this._under;
     if (!fields.collection) {
+      this._busy(false);
       this._said.textContent = "Choose a collection first.";
       return;
     }
@@ -86,8 +92,7 @@ export class SearchView {
     this._filter.mark(null);
     this._busy(true);
     try {
-      const called = await call(sent, signal);
-      this._answered(called, fields, body);
+      this._answered(await call(sent, signal), fields, body);
     } catch (error) {
       if (error.name === "AbortError") return;
       this._said.textContent = "";
@@ -133,15 +138,23 @@ export class SearchView {
     this._found.replaceChildren(byId("search-hint").content.cloneNode(true));
   }
 
-  // What the collection has decides what can be asked for.
+  // What the collection has decides what can be asked for. False if meanwhile another one was to be described.
   async _describe(decay = "") {
+    this._describing.abort();
+    this._describing = new AbortController();
+    const { signal } = this._describing;
+    this._described = null;
+    if (!this._collection.value) await this._desk.listed;
     const name = this._collection.value;
-    this._described = name ? await this._desk.described(name) : null;
+    const described = name ? await this._desk.described(name, signal) : null;
+    if (signal.aborted) return false;
+    this._described = described;
     const columns = Object.entries(this._described?.columns ?? {});
     const offered = columns.filter(([, type]) => DECAYS.test(type)).map(([column]) => column);
     byId("decay").value = decay;
     offer(byId("decay"), offered, [new Option("no decay", "")]);
     this._fit();
+    return true;
   }
 
   _fit() {

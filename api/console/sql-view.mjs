@@ -44,6 +44,8 @@ export class SqlView {
   async show(fields) {
     if (hashOf({ tab: "sql", fields }) === this._shown) return;
     this._shown = hashOf({ tab: "sql", fields });
+    this._under.abort();
+    this._found.setAttribute("aria-busy", "false");
     fillFields(this._form, fields);
     this._editor.text = fields.sql ?? "";
     showParameters(byId("sql-parameters"), this._editor.text, fields);

@@ -8,16 +8,20 @@ const PAGE = 200;
 const RIGHT = /^(BIGINT|DOUBLE|DECIMAL)/;
 
 /**
+ * @typedef {{name: string, type: string, masked: boolean}} Column
+ */
+
+/**
  * Return the table of an answer in SQL; its rows come in pages, so that ten thousand do not stop the browser.
- * @param {{columns: {name: string, type: string}[], rows: any[][], masked: string[]}} answer
+ * @param {{columns: Column[], rows: any[][]}} answer
  * @returns {HTMLElement}
  */
-export function tableView({ columns, rows, masked }) {
+export function tableView({ columns, rows }) {
   const body = el("tbody");
   const more = el("button", { type: "button", class: "quiet", click: page });
   function page() {
     const start = body.rows.length;
-    body.append(...rows.slice(start, start + PAGE).map((row) => line(row, columns, masked)));
+    body.append(...rows.slice(start, start + PAGE).map((row) => line(row, columns)));
     more.hidden = body.rows.length >= rows.length;
     more.textContent = `Show more (${count(rows.length - body.rows.length)} are left)`;
   }
@@ -34,11 +38,12 @@ export function tableView({ columns, rows, masked }) {
   );
 }
 
-function line(row, columns, masked) {
+function line(row, columns) {
+  const cell = (value, column) => el("td", { class: side(column), dir: "auto" }, valueView(value, column.masked));
   return el(
     "tr",
     {},
-    row.map((value, at) => el("td", { class: side(columns[at]) }, valueView(value, masked.includes(columns[at].name)))),
+    row.map((value, at) => cell(value, columns[at])),
   );
 }
 

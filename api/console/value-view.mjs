@@ -6,7 +6,7 @@ const FOLDED_CHARACTERS = 160;
 const HASH = /^[0-9a-f]{64}$/;
 
 /**
- * Return a value as text; NULL and what is masked say so.
+ * Return a value as text, for an element whose `dir` is `auto`; NULL and what is masked say so.
  * @param {any} value
  * @param {boolean} [isMasked] whether the caller does not get the value, or as a hash
  * @returns {HTMLElement}
@@ -24,5 +24,5 @@ export function valueView(value, isMasked = false) {
 
 function folded(text) {
   const start = `${text.slice(0, FOLDED_CHARACTERS)}…`;
-  return el("details", { class: "folded" }, el("summary", {}, start), el("p", {}, text));
+  return el("details", { class: "folded" }, el("summary", { dir: "auto" }, start), el("p", { dir: "auto" }, text));
 }

@@ -4,14 +4,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { adviceOf } from "../../../api/console/advice.mjs";
+import { Problem, asProblem } from "../../../api/console/calls.mjs";
 import { csvOf } from "../../../api/console/csv.mjs";
 import { curlLine } from "../../../api/console/curl.mjs";
 import { explainedParts, stageSentence } from "../../../api/console/explanation.mjs";
-import { ago, count, milliseconds, moment, score, size } from "../../../api/console/figures.mjs";
+import { about, ago, count, milliseconds, moment, score, size } from "../../../api/console/figures.mjs";
 import { readJson, typedValue, writeJson } from "../../../api/console/json.mjs";
 import { parameterNames } from "../../../api/console/parameters.mjs";
 import { hashOf, placeOf } from "../../../api/console/place.mjs";
 import { keyText, rowPath, searchBody, sqlBody } from "../../../api/console/request.mjs";
+import { retrySentence, secondsToWait } from "../../../api/console/retry.mjs";
 import { MOST_BARS, linear, seriesOf, shares, ticks } from "../../../api/console/scale.mjs";
 import { excerpt, spotOf } from "../../../api/console/spot.mjs";
 import { markedPieces } from "../../../api/console/words.mjs";
@@ -117,6 +119,52 @@ test("what is typed for a parameter is JSON or else text", () => {
   assert.deepEqual(["7", "pillow", '["a"]', '"7"', "null", ""].map(typedValue), [7, "pillow", ["a"], "7", null, ""]);
 });
 
+test("what is typed for a parameter keeps its digits inside lists and objects", () => {
+  assert.deepEqual(typedValue("[9007199254740993, 9223372036854775807, 1]"), [
+    9007199254740993n,
+    9223372036854775807n,
+    1,
+  ]);
+  assert.equal(
+    writeJson(typedValue(' {"a": [-9223372036854775808, "9223372036854775807"], "1234567890123456789": null} ')),
+    '{"a": [-9223372036854775808, "9223372036854775807"], "1234567890123456789": null}',
+  );
+});
+
+test("what is no JSON is text, and so is a number larger than any", () => {
+  for (const text of ["00012345678901234567890", "1e400", "[1, -1e400]", "NaN", "[9223372036854775807"])
+    assert.equal(typedValue(text), text);
+});
+
+test("an answer that is odd is a problem without what is odd in it", () => {
+  for (const odd of ["boom", null, undefined, 7, {}, [null, "boom", 7, {}, { message: 7 }]]) {
+    const problem = new Problem({ status: 502, title: 7, detail: { a: 1 }, code: null, errors: odd });
+    assert.deepEqual([problem.errors, problem.detail, problem.code, problem.status], [[], "", "", 502]);
+    assert.match(problem.title, /^The server said/);
+  }
+  const { errors } = new Problem({ errors: [{ message: "m", field: 1, hint: [], line: "2", column: 3, code: "c" }] });
+  assert.deepEqual(errors, [{ message: "m", column: 3, code: "c" }]);
+  const known = new Problem({ title: "t" });
+  assert.equal(asProblem(known), known);
+  assert.equal(asProblem(new TypeError("x is undefined")).errors[0].message, "TypeError: x is undefined");
+});
+
+test("when to try again is in seconds or a date, and within five minutes", () => {
+  const now = Date.parse("2026-10-21T07:28:00Z");
+  const said = ["7", "0", "1.2", "99999", "Wed, 21 Oct 2026 07:28:30 GMT", "Wed, 21 Oct 2015 07:28:00 GMT"];
+  assert.deepEqual(
+    said.map((header) => secondsToWait(header, now)),
+    [7, 1, 2, 300, 30, 1],
+  );
+  for (const none of [null, "", "soon", "-5", "1e9", "Wed, 99 Oct 2026 GMT"]) assert.equal(secondsToWait(none), null);
+  assert.deepEqual([1, 30, 91, 300].map(retrySentence), [
+    "Try again in 1 second.",
+    "Try again in 30 seconds.",
+    "Try again in 2 minutes.",
+    "Try again in 5 minutes.",
+  ]);
+});
+
 test("a search's body leaves out what is at its default", () => {
   assert.deepEqual(searchBody({ collection: "books", query: "otter" }), { query: "otter", explain: true });
   assert.deepEqual(searchBody({ filter: "a > :b AND :c", "param.b": "1", "param.x": "2", explain: "no" }), {
@@ -217,6 +265,14 @@ test("figures read well", () => {
   assert.deepEqual([moment("2026-01-02T03:04:05.678Z"), moment(null)], ["2026-01-02 03:04:05 UTC", "–"]);
 });
 
+test("a number is written as it is, or said to be about as much", () => {
+  assert.deepEqual(["1234567", "-12345678.5", "0.1", "1e-7"].map(about), ["1234567", "-12345678.5", "0.1", "1e-7"]);
+  assert.deepEqual(
+    ["9007199254740993", "0.30000000000000004", "-1.7976931348623157e+308", "123456789.00000"].map(about),
+    ["≈ 9.0072e+15", "≈ 0.3", "≈ -1.7977e+308", "≈ 123460000"],
+  );
+});
+
 test("one column of texts and one of numbers are bars, in the order of the rows", () => {
   const columns = [
     { name: "n", type: "BIGINT" },
@@ -234,8 +290,8 @@ test("one column of texts and one of numbers are bars, in the order of the rows"
       value: "n",
       left: 1,
       points: [
-        { label: "a", at: 0, value: 3 },
-        { label: "NULL", at: 0, value: 4 },
+        { label: "a", at: 0, value: 3, exact: "3" },
+        { label: "NULL", at: 0, value: 4, exact: "4" },
       ],
     },
   );
@@ -271,6 +327,9 @@ test("other answers have no chart", () => {
 test("scales, ticks and shares", () => {
   assert.deepEqual([0, 5, 10].map(linear([0, 10], [100, 0])), [100, 50, 0]);
   assert.equal(linear([3, 3], [0, 10])(3), 5);
+  assert.deepEqual([-1.7e308, 0, 1.7e308].map(linear([-1.7e308, 1.7e308], [0, 10])), [0, 5, 10]);
+  assert.equal(linear([0, 5e-324], [0, 10])(5e-324), 5);
+  assert.deepEqual(ticks(-1.7e308, 1.7e308, 4), [-1e308, 0, 1e308]);
   assert.deepEqual(ticks(0, 1, 5), [0, 0.2, 0.4, 0.6, 0.8, 1]);
   assert.deepEqual(ticks(-30, 70, 4), [0, 50]);
   assert.deepEqual(ticks(2, 2), [2]);

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -17,7 +19,11 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from collections.abc import Callable
+
+    from playwright.sync_api import BrowserContext, Page, Route
+
+A_MOMENT_MS = 150
 
 
 def place(served: Served, tab: str, **fields: str) -> str:
@@ -29,6 +35,19 @@ def copied(page: Page, button: str) -> str:
     expect(page.get_by_role("button", name="Copied").first).to_be_visible()
     text: str = page.evaluate("navigator.clipboard.readText()")
     return text
+
+
+def answered(page: Page, columns: list[tuple[str, str, bool]], rows: str, masked: list[str] | None = None) -> None:
+    """Have statements answered with these columns, each with whether it is masked, and rows in JSON."""
+    named = [{"name": name, "type": type_, "masked": is_masked} for name, type_, is_masked in columns]
+    told = {"masked": masked or [], "version": 1, "truncated": False, "age_seconds": 1, "source": None}
+    rest = json.dumps({"columns": named, "plan": {"mode": "filter", "rows": 1}, "took_ms": {"total": 1}, **told})
+    page.route("**/v1/sql", given(body=f'{rest[:-1]}, "rows": [{rows}]}}'))
+
+
+def given(**answer: Any) -> Callable[[Route], None]:
+    """Return what answers a request so."""
+    return lambda route: route.fulfill(**answer)
 
 
 def test_collections_are_listed_with_how_they_are_and_what_to_do_and_stay_new(page: Page, served: Served) -> None:
@@ -299,6 +318,139 @@ def test_an_address_brings_back_what_was_asked_and_the_tabs_keep_what_was_typed(
     expect(page.get_by_label("Query")).to_have_value("badger & newt")
 
 
+def test_a_chart_says_its_values_as_the_table_does_and_has_room_for_them(page: Page, served: Served) -> None:
+    values = ["1234567", "9007199254740993", "1.7e308", "-1.7e308"]
+    rows = ", ".join(f'["{"wide label " * 3}{at}", {value}]' for at, value in enumerate(values))
+    answered(page, [("shelf", "STRING", False), ("n", "DOUBLE", False)], rows)
+    for width in (1280, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(place(served, "sql", sql=f"SELECT {width}"))
+        page.get_by_role("button", name="Run").click()
+        expect(page.locator(".chart .value")).to_have_text(["1234567", "≈ 9.0072e+15", "1.7e+308", "-1.7e+308"])
+        assert page.locator(".chart title").all_text_contents()[1].endswith(": 9007199254740993")
+        assert "NaN" not in page.locator(".chart").inner_html()
+        cut = """svg => [...svg.querySelectorAll('text')].map(text => text.getBBox())
+            .filter(box => box.x < 0 || box.x + box.width > svg.viewBox.baseVal.width).length"""
+        assert page.locator(".chart svg").evaluate(cut) == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_column_is_masked_where_the_answer_says_so_whatever_its_name(page: Page, served: Served) -> None:
+    columns = [("shelf", "STRING", False), ("other", "STRING", True), ("n", "BIGINT", False)]
+    answered(page, columns, "[null, null, null]", masked=["shelf"])
+    page.goto(place(served, "sql", sql="SELECT 1"))
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("table.rows td")).to_have_text(["NULL", "masked", "NULL"])
+
+
+def test_a_late_answer_to_what_was_asked_before_replaces_nothing(page: Page, served: Served) -> None:
+    held: list[Route] = []
+    page.route("**/rows/1", lambda route: held.append(route))
+    page.goto(place(served, "rows", collection="books", key__0="1"))
+    page.get_by_role("textbox", name="id").fill("2")
+    page.get_by_role("button", name="Look up").click()
+    expect(page.locator(".row h3")).to_have_text("2")
+    page.route("**/v1/collections/waiting", lambda route: held.append(route))
+    for tab, others in (("rows", "#rows-keys input"), ("search", "#decay option")):
+        page.goto(place(served, tab, collection="books"))
+        page.locator(f"#{tab}-collection").select_option("waiting")
+        page.locator(f"#{tab}-collection").select_option("pairs")
+        expect(page.locator(others)).not_to_have_count(1)
+        for route in held:
+            route.fulfill(json={"spec": {"key": ["late"], "vector": {}}, "columns": {}, "key": "late", "fields": {}})
+        held.clear()
+        page.wait_for_timeout(A_MOMENT_MS)
+        expect(page.locator(others)).not_to_have_count(1)
+
+
+def test_the_list_of_collections_is_asked_for_again_when_the_server_wants_it(page: Page, served: Served) -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    refusal = given(status=429, headers={"Retry-After": later}, json={"title": "Too many", "errors": None})
+    page.route("**/v1/collections", refusal)
+    page.goto(served.url)
+    problem = page.locator("#collections-trouble .problem")
+    expect(problem).to_contain_text(re.compile(r"Too many.*429.*Try again in \d\d seconds\."))
+    expect(page.locator("#collections-none")).to_be_hidden()
+    page.wait_for_timeout(A_MOMENT_MS)
+    assert sum(url.endswith("/v1/collections") for url in asked) == 2  # the page's list and the tab's
+
+
+def test_the_tabs_are_there_before_the_collections_are(page: Page, served: Served) -> None:
+    held: list[Route] = []
+    page.route("**/v1/collections", lambda route: held.append(route))
+    page.goto(served.url)
+    expect(page.locator("#collections-said")).to_have_text("Asking for the collections …")
+    expect(page.locator("#late")).to_be_hidden()
+    page.get_by_role("link", name="Search").click()
+    expect(page.locator("#search-collection option")).to_have_text("asking for them …")
+    page.get_by_label("Query").fill("otter")
+    for route in held:
+        route.continue_()
+    expect(page.locator("#search-collection")).to_have_value("books")
+    expect(page.locator("#decay option")).not_to_have_count(1)
+    expect(page.get_by_label("Query")).to_have_value("otter")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator(".hit").first).to_be_visible()
+
+
+def test_an_odd_answer_is_a_problem_and_the_page_goes_on(page: Page, served: Served) -> None:
+    html = "<html>Bad Gateway</html>"
+    odd = [(200, html), (200, "{}"), (200, '"boom"'), (400, html), (400, '{"errors": "boom"}')]
+    page.goto(place(served, "sql", sql="SELECT 1"))
+    problem = page.locator("#sql-found .problem")
+    for status, body in odd:
+        page.route("**/v1/**", given(status=status, body=body))
+        page.get_by_role("button", name="Run").click()
+        expect(problem.locator("h3")).to_contain_text(re.compile("The (server said|answer cannot)"))
+        expect(page.locator("#sql-found")).to_have_attribute("aria-busy", "false")
+        problem.evaluate("problem => problem.remove()")
+    for tab in ("search", "rows"):
+        page.goto(place(served, tab, collection="books", query="otter", key__0="1"))
+        expect(page.locator(f"#{tab}-found .problem")).to_be_visible()
+        assert page.locator(f"#{tab}-found").get_attribute("aria-busy") in ("false", None)
+
+
+def test_the_link_to_the_content_goes_there_and_nowhere_else(page: Page, served: Served) -> None:
+    address = place(served, "search", collection="books")
+    page.goto(address)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    expect(page.locator("#search")).to_be_visible()
+    assert page.url == address
+
+
+def test_a_page_whose_modules_the_server_does_not_have_says_so(page: Page, served: Served) -> None:
+    page.route("**/console/*/app.mjs", lambda route: route.continue_(url=f"{served.url}/console/0123abcd/app.mjs"))
+    page.goto(served.url)
+    expect(page.locator("#late")).to_be_hidden()
+    page.evaluate("document.getAnimations().forEach((animation) => animation.finish())")
+    expect(page.get_by_role("link", name="Reload it")).to_be_visible()
+
+
+def test_a_name_stays_whole_beside_a_long_value_and_each_text_has_its_own_direction(page: Page, served: Served) -> None:
+    page.set_viewport_size({"width": 360, "height": 700})
+    fields = {"shelf": "long" * 30, "title": "שלום, otter", "pages": -7, "body": "שלום " * 60}
+    told: dict[str, Any] = {"source_version": 1, "source_committed_at": None, "chunks": 1, "version": 1, "masked": []}
+    page.route("**/rows/1", given(json={"key": 1, "fields": fields, **told}))
+    page.goto(place(served, "rows", collection="books", key__0="1"))
+    directions = "dds => dds.map((dd) => getComputedStyle(dd.querySelector('p') ?? dd).direction)"
+    expect(page.locator(".row dd")).to_have_count(4)
+    assert page.locator(".row dd").evaluate_all(directions) == ["ltr", "rtl", "ltr", "rtl"]
+    assert page.locator(".row dt").evaluate_all(BROKEN) == []
+    page.goto(place(served, "search", collection="books", query=f"otter {HOSTILE}"))
+    expect(page.locator(".hit").first).to_be_visible()
+    assert page.locator(".hit dt").evaluate_all(BROKEN) == []
+    assert page.locator(".hit .passage").first.get_attribute("dir") == "auto"
+    answered(page, [("title", "STRING", False)], '["שלום, otter"]')
+    page.goto(place(served, "sql", sql="SELECT 1"))
+    page.get_by_role("button", name="Run").click()
+    assert page.locator("table.rows td").evaluate("cell => getComputedStyle(cell).direction") == "rtl"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_narrow_screen_nothing_scrolls_sideways_and_everything_can_be_read(
     context: BrowserContext, served: Served, scheme: Any
@@ -338,6 +490,7 @@ def test_every_control_has_a_name_and_the_keyboard_reaches_it_with_its_focus_sho
     assert reached[1:9] == wanted
 
 
+BROKEN = "dts => dts.filter((dt) => dt.offsetHeight > 30).map((dt) => dt.textContent)"
 CONTRASTS = """() => {
   const style = getComputedStyle(document.documentElement);
   const rgb = (name) => style.getPropertyValue(name).match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16) / 255);
