@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -14,8 +15,12 @@ from retrieval.refine.stages import STAGE_NAMES
 PASSAGE_CHARS = 220
 
 
-def hits_of_answer(answer: dict[str, Any]) -> RenderableType:
-    """Return a table of ``answer``'s results (the shape of the HTTP answer): score, key and passage."""
+def hits_of_answer(answer: dict[str, Any], key: Sequence[str] | None = None) -> RenderableType:
+    """Return a table of ``answer``'s results (the shape of the HTTP answer): score, key and passage.
+
+    Where ``key`` names the columns of the key, the others stand under the passage. Rows found by a filter alone
+    have no score.
+    """
     if not answer["results"]:
         return Text("nothing was found", style="dim")
     made = Table(box=None, header_style="bold", pad_edge=False)
@@ -23,7 +28,12 @@ def hits_of_answer(answer: dict[str, Any]) -> RenderableType:
     made.add_column("key", style="green", no_wrap=True)
     made.add_column("passage", overflow="fold")
     for hit in answer["results"]:
-        made.add_row(f"{hit['score']:.4f}", Text(printable(cell(hit["key"]))), Text(passage(hit["text"])))
+        score = "-" if answer["plan"]["mode"] in (None, "filter") else f"{hit['score']:.4f}"
+        shown = Text(passage(hit["text"]))
+        if key is not None:
+            others = (f"{name} {cell(value)}" for name, value in hit["fields"].items() if name not in key)
+            shown.append(f"\n{passage('  '.join(others))}", style="dim")
+        made.add_row(score, Text(printable(cell(hit["key"]))), shown)
     return made
 
 
@@ -43,9 +53,9 @@ def explained(hit: dict[str, Any]) -> RenderableType:
     return Group(title, *([table(("leg", *columns), rows)] if rows else []), *made)
 
 
-def answer_on_screen(answer: dict[str, Any], *, explain: bool) -> RenderableType:
+def answer_on_screen(answer: dict[str, Any], *, explain: bool, key: Sequence[str] | None = None) -> RenderableType:
     """Return the results, each one's explanation if wanted, and how and in which version they were found."""
-    parts = [hits_of_answer(answer)]
+    parts = [hits_of_answer(answer, key)]
     if explain:
         parts += [explained(hit) for hit in answer["results"]]
     source = answer["source"]

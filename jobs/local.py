@@ -47,6 +47,11 @@ class LocalCollection:
         state = self._snapshot.state
         self._complete_at = known_complete_at(state.position, state.source_committed_at, catalog.read_heartbeat())
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns of the key."""
+        return tuple(self._snapshot.spec.key)
+
     def models_for(self, request: SearchRequest) -> list[str]:
         """Return the models that have to be loaded for ``request``."""
         spec, models = self._snapshot.spec, []

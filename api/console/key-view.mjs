@@ -42,6 +42,7 @@ export class KeyView {
     byId("key-said").textContent = key()
       ? "The server does not take this key: it is not known, has expired or was revoked."
       : "The server wants to know who is asking.";
+    this._tell(key() === null ? "No key" : "Key refused");
     this._open(true);
   }
 
@@ -52,9 +53,9 @@ export class KeyView {
     if (isOpen && wasHidden) this._input.focus();
   }
 
-  _tell() {
+  _tell(said = key() === null ? "No key" : "Key in use") {
     byId("key-forget").hidden = key() === null;
-    this._button.textContent = key() === null ? "No key" : "Key in use";
+    this._button.textContent = said;
     this._button.classList.toggle("on", key() !== null);
   }
 }

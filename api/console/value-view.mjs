@@ -3,6 +3,7 @@
 import { el } from "./dom.mjs";
 
 const FOLDED_CHARACTERS = 160;
+const WHOLE_CHARACTERS = 28; // of a key, a number or a time, which nobody reads in two lines
 const HASH = /^[0-9a-f]{64}$/;
 
 /**
@@ -19,7 +20,8 @@ export function valueView(value, isMasked = false) {
     const title = `masked; the keyed hash is ${text}`;
     return el("span", { class: "masked", title }, `masked ${text.slice(0, 10)}…`);
   }
-  return text.length > FOLDED_CHARACTERS ? folded(text) : el("span", {}, text);
+  if (text.length > FOLDED_CHARACTERS) return folded(text);
+  return el("span", { class: text.length <= WHOLE_CHARACTERS ? "short" : null }, text);
 }
 
 function folded(text) {

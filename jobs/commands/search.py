@@ -105,4 +105,4 @@ def search(
     if output is Format.JSON:
         print_json(answer)
     else:
-        stdout().print(answer_on_screen(answer, explain=explain))
+        stdout().print(answer_on_screen(answer, explain=explain, key=collection.key))

@@ -83,7 +83,8 @@ def _print(answer: dict[str, Any], output: SqlFormat) -> None:
         stdout().print(table(names, answer["rows"], shown))
     more = ": there are more, LIMIT says how many are wanted" if answer["truncated"] else ""
     source = f", source version {answer['source']['version']}" if answer["source"] else ""
-    note(f"{len(answer['rows']):,} rows{source}, index version {answer['version']}{more}")
+    rows = "1 row" if len(answer["rows"]) == 1 else f"{len(answer['rows']):,} rows"
+    note(f"{rows}{source}, index version {answer['version']}{more}")
 
 
 def shown(value: object) -> str:

@@ -222,6 +222,7 @@ def test_a_key_is_asked_for_kept_in_the_tab_alone_and_shows_what_its_caller_may_
     field.fill("grebe_0123456789ab_" + "x" * 43)
     field.press("Enter")
     expect(page.locator("#key-said")).to_contain_text("does not take this key")
+    expect(page.get_by_role("button", name="Key refused")).to_be_visible()
     field.fill(governed.keys["short"])
     field.press("Enter")
     expect(page.locator("#search-found .note")).to_have_text("Masked for you: body, shelf.")
