@@ -42,9 +42,9 @@ class Plan:
     """
 
     mode: Mode | None
-    vector: Effort | None = None
-    chunks: int | None = None
-    passing: int | None = None
+    vector: Effort | None
+    chunks: int | None
+    passing: int | None
     segments: tuple[SegmentSearch, ...] = ()
     keyword: KeywordSearch | None = None
 

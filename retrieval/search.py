@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from retrieval.policies import ANYONE, Caller, Sight
 from retrieval.ranking import NOTHING, Candidates, Ranked, rank, row_ids
 from retrieval.refine.refiner import refiner_of
 from retrieval.refine.rerank import Reranker
+from retrieval.refine.stages import NO_STAGES
 from retrieval.request import FUSION_DEPTH, Mode, SearchRequest, query_vector, unknown_names
 from retrieval.response import Effort, Hits, Plan, SearchResponse
 from retrieval.rows import field_names
@@ -65,21 +66,23 @@ def search(
     sight = snapshot.sight_of(caller) if sight is None else sight
     passing = _passing(snapshot, request, sight, where)  # before the model, which may have to be loaded
     watch.lap("filter")
-    refiner = refiner_of(snapshot, request, sight, reranker) if request.stages.names else None
+    has_stages = request.stages is not NO_STAGES and request.stages.names
+    refiner = refiner_of(snapshot, request, sight, reranker) if has_stages else None
     liked = liked_row(snapshot, request.like, sight) if request.like is not None else None
     vector = _vector(snapshot, request, embedder, liked) if mode in ("hybrid", "vector") else None
     watch.lap("embed")
     explanations: list[Explanation] | None = None
     if mode is None:
-        ranked, plan = _in_key_order(snapshot, passing, request.k), Plan(mode=None)
+        ranked = _in_key_order(snapshot, passing, request.k)
         watch.lap("order")
+        plan = _plan(snapshot, request, sight, passing, None)
     else:
         legs = _Legs(snapshot, request, sight, passing, watch, liked)
-        ranked, explanations, plan = legs.run(mode, vector)
+        ranked, explanations = legs.run(mode, vector)
         watch.lap("fuse")
         if refiner is not None:
             ranked, explanations = refiner.refine(ranked, explanations, watch)
-    chunks, passed = _counts(snapshot, request, sight, passing)
+        plan = _plan(snapshot, request, sight, passing, mode, legs.segments, legs.keyword)
     return SearchResponse(
         results=Hits(snapshot.views, spec, ranked, include, sight, explanations),
         masked=tuple(sorted(sight.masks)),
@@ -88,14 +91,14 @@ def search(
         epoch=snapshot.epoch,
         source_version=snapshot.source_version,
         source_committed_at=snapshot.source_committed_at,
-        plan=replace(plan, chunks=chunks, passing=passed),
+        plan=plan,
         took_ms=watch.total(),
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Legs:
-    """The legs of one search, over what passes; ``liked`` is not found by them."""
+    """The legs of one search, over what passes, and how they ran; ``liked`` is not found by them."""
 
     snapshot: Snapshot
     request: SearchRequest
@@ -103,27 +106,20 @@ class _Legs:
     passing: Passing
     watch: Stopwatch
     liked: LikedRow | None
+    segments: Sequence[SegmentSearch] = ()
+    keyword: KeywordSearch | None = None
 
-    def run(self, mode: Mode, vector: Floats | None) -> tuple[Ranked, list[Explanation] | None, Plan]:
-        """Return the legs of ``mode`` as one list, what made its scores if wanted, and how they ran."""
+    def run(self, mode: Mode, vector: Floats | None) -> tuple[Ranked, list[Explanation] | None]:
+        """Return the legs of ``mode`` as one list and, if wanted, what made its scores."""
         depth = max(self.request.pool, FUSION_DEPTH) if mode == "hybrid" else self.request.pool
         legs: dict[str, Ranked] = {}
-        segments: Sequence[SegmentSearch] = ()
-        keyword: KeywordSearch | None = None
         if mode in ("hybrid", "vector"):
-            legs["vector"], segments = self._vector_leg(vector, depth)
+            legs["vector"], self.segments = self._vector_leg(vector, depth)
             self.watch.lap("vector")
         if mode in ("hybrid", "keyword"):
-            legs["keyword"], keyword = self._keyword_leg(depth)
+            legs["keyword"], self.keyword = self._keyword_leg(depth)
             self.watch.lap("keyword")
-        ranked, explanations = _fused(self.snapshot, self.request, legs)
-        plan = Plan(
-            mode=mode,
-            vector=None if mode == "keyword" else _least_sure(segments),
-            segments=tuple(segments) if self.sight.is_whole else (),
-            keyword=keyword if self.sight.is_whole else None,
-        )
-        return ranked, explanations, plan
+        return _fused(self.snapshot, self.request, legs)
 
     def _vector_leg(self, vector: Floats | None, depth: int) -> tuple[Ranked, Sequence[SegmentSearch]]:
         if vector is None:
@@ -194,6 +190,27 @@ def _passing(
     if compiled is not None:
         sight.refuse_masked(compiled)
     return snapshot.passing(compiled, sight)
+
+
+def _plan(
+    snapshot: Snapshot,
+    request: SearchRequest,
+    sight: Sight,
+    passing: Passing,
+    mode: Mode | None,
+    segments: Sequence[SegmentSearch] = (),
+    keyword: KeywordSearch | None = None,
+) -> Plan:
+    """Return what the caller may be told of how the search ran."""
+    chunks, passed = _counts(snapshot, request, sight, passing)
+    return Plan(
+        mode=mode,
+        vector=_least_sure(segments) if mode in ("hybrid", "vector") else None,
+        chunks=chunks,
+        passing=passed,
+        segments=tuple(segments) if sight.is_whole else (),
+        keyword=keyword if sight.is_whole else None,
+    )
 
 
 def _counts(
