@@ -15,6 +15,7 @@ from api.models.answers import FailureAnswer, SourceAnswer, StatusAnswer, SyncAn
 from api.watcher import Failure, View, Watcher
 from indexer.catalog import CatalogState, Heartbeat
 from retrieval.explanation import Explanation
+from retrieval.response import Hit
 
 
 def json_response(content: Any, status: int = 200) -> Response:
@@ -31,6 +32,19 @@ def source_answer(state: CatalogState) -> dict[str, Any] | None:
         "version": state.position.version,
         "committed_at": state.source_committed_at,
     }
+
+
+def hit_answer(hit: Hit) -> dict[str, Any]:
+    """Return a hit, whose fields are read only now."""
+    answer = {"key": key_answer(hit.key), "score": hit.score, "text": hit.text, "fields": hit.fields}
+    if hit.explanation is not None:
+        answer["explanation"] = explanation_answer(hit.explanation)
+    return answer
+
+
+def key_answer(key: tuple[Any, ...]) -> Any:
+    """Return a key as answers have it: its value, or a list of them."""
+    return key[0] if len(key) == 1 else key
 
 
 def explanation_answer(explanation: Explanation) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from api.answers import explanation_answer, source_answer
+from api.answers import hit_answer, key_answer, source_answer
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
@@ -20,7 +20,7 @@ from api.running import Found, Models, Question, answer_in_time, as_problems, on
 from api.service import Service
 from api.watcher import View, Watcher
 from indexer.format.keys import parse_key
-from retrieval.errors import DeadlineExceeded
+from retrieval.deadline import check_deadline
 from retrieval.policies import Caller
 from retrieval.refine.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
 from retrieval.request import DEFAULT_FUSION, Fusion, SearchRequest
@@ -129,17 +129,9 @@ def hits_in_time(hits: Iterable[Hit], deadline: float | None) -> list[dict[str, 
     """
     answers = []
     for hit in hits:
-        if deadline is not None and time.monotonic() > deadline:
-            raise DeadlineExceeded("the deadline passed while the hits were read")
-        answers.append(_hit(hit))
+        check_deadline(deadline, "while the hits were read")
+        answers.append(hit_answer(hit))
     return answers
-
-
-def _hit(hit: Hit) -> dict[str, Any]:
-    answer = {"key": key_answer(hit.key), "score": hit.score, "text": hit.text, "fields": hit.fields}
-    if hit.explanation is not None:
-        answer["explanation"] = explanation_answer(hit.explanation)
-    return answer
 
 
 def _plan(response: SearchResponse, *, explain: bool) -> dict[str, Any]:
@@ -179,11 +171,6 @@ def _row(snapshot: Snapshot, raw_key: str, caller: Caller) -> Found:
     }
     told = {"version": snapshot.version}
     return Found(content=encode(answer), facts=told, findings=told | {"keys": [answer["key"]], "masked": masked})
-
-
-def key_answer(key: tuple[Any, ...]) -> Any:
-    """Return a key as answers have it: its value, or a list of them."""
-    return key[0] if len(key) == 1 else key
 
 
 def rounded(seconds: float | None) -> float | None:

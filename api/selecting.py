@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from api.answers import source_answer
+from api.answers import key_answer, source_answer
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
 from api.models.requests import SqlBody
 from api.running import Found, Models, Question, answer_in_time, as_problems
-from api.searching import key_answer, rounded
+from api.searching import rounded
 from api.service import Service
 from api.watcher import View, Watcher
 from retrieval.policies import Caller

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from deltalake import write_deltalake
 
 from benchmarks.corpus import MODEL, clustered, sentences
 from benchmarks.harness import SEED, Goal, Report, run
+from benchmarks.replicas import free_port
 from connectors.contract import POLL_SECONDS
 
 if TYPE_CHECKING:
@@ -140,9 +140,7 @@ class DeltaWriter(Writer):
 @contextmanager
 def server(folder: Path) -> Iterator[httpx.Client]:
     """Serve the store in ``folder`` from a process of its own; yield a client."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "GREBE_STORE": str(folder / "store"),

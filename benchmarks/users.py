@@ -18,7 +18,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from pydantic import BaseModel
 from benchmarks.corpus import MODEL
 from benchmarks.freshness import server
 from benchmarks.harness import SEED, Goal, Report, run
+from benchmarks.replicas import free_port
 from benchmarks.search import NAME, QUERIES, QUICK_QUERIES, QUICK_ROWS, ROWS, SPEC, Corpus, build_grebe, load_corpus
 
 BUSY, USERS = 64, 1_000
@@ -160,9 +160,7 @@ def peer(corpus: Corpus, folder: Path) -> Iterator[int]:
     vectors, texts = folder / "vectors.npy", folder / "texts.json"
     np.save(vectors, corpus.vectors)
     texts.write_text(json.dumps(corpus.texts))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     program = "import sys; from benchmarks.users import serve_by_hand; serve_by_hand(int(sys.argv[1]), *sys.argv[2:])"
     command = [sys.executable, "-c", program, str(port), str(vectors), str(texts)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

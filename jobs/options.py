@@ -61,6 +61,13 @@ def parameters(given: list[str], option: str = "--param") -> dict[str, object]:
     return values
 
 
+def claims_of(given: list[str] | None, roles: list[str] | None) -> dict[str, object]:
+    """Return the claims of ``--claim``; raises BadParameter for some without a role."""
+    if given and not roles:
+        raise typer.BadParameter("claims are of a caller, who has a role: give --role too", param_hint="--claim")
+    return parameters(given or [], "--claim")
+
+
 def key_parts(text: str) -> list[object]:
     """Return the values of the key that ``text`` names: of a composite one, which is a JSON list, or itself.
 

@@ -7,7 +7,6 @@ because the statistics are always those of the whole collection.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +16,7 @@ import tantivy
 
 from indexer.format.records import POSITION_BITS
 from retrieval import bitmap
-from retrieval.errors import DeadlineExceeded
+from retrieval.deadline import check_deadline
 from retrieval.keyword_query import KeywordQueries
 from retrieval.passing import RESTRICTED_MAX, Passing
 from retrieval.ranking import Candidates, rows_of
@@ -88,8 +87,7 @@ class KeywordLeg:
             query = self._queries.among_rows(query, passing.keyword_rows(self._queries))
         limit = self._first_limit(passing, k, way)
         while True:
-            if deadline is not None and time.monotonic() > deadline:
-                raise DeadlineExceeded("the deadline passed during the keyword search; give it more time")
+            check_deadline(deadline, "during the keyword search", "give it more time")
             hits = self._fetch(query, passing, limit)
             if hits.fetched < limit or self._complete(hits, k, limit):
                 break

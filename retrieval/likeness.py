@@ -48,9 +48,7 @@ def liked_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> LikedRow:
     place, position = found
     segment = snapshot.views[place].segment
     chunks = np.array(segment.chunks_of_row(position), dtype=np.int64)
-    usable = bitmap.contains(segment.embedded, chunks)
-    if sight.hidden_text:
-        usable &= ~bitmap.contains(segment.chunks_with_text(sight.hidden_text), chunks)
+    usable = bitmap.contains(segment.comparable(sight.hidden_text), chunks)
     vector = segment.vectors[chunks[usable]].astype(np.float64).mean(axis=0) if usable.any() else np.zeros(0)
     if not vector.any():
         raise RequestError("that row has no vector to compare with", field="like", hint="give 'query' or 'vector'")

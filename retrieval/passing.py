@@ -58,9 +58,7 @@ class Selection:
     @cached_property
     def vector_plan(self) -> VectorPlan:
         """How the vector leg searches among these chunks."""
-        bits = self.bits & self.segment.embedded
-        if self._hidden_text:
-            bits = bits & ~self.segment.chunks_with_text(self._hidden_text)
+        bits = self.bits & self.segment.comparable(self._hidden_text)
         return VectorPlan.of(self.segment, bits, view_token=self._view_token)
 
     def keyword_rows(self, queries: KeywordQueries) -> tantivy.Query:

@@ -134,6 +134,10 @@ class OpenSegment:
             reader = self._readers[column] = _reader(self.chunks.column(column)) if known else _null
         return reader
 
+    def comparable(self, hidden: frozenset[str]) -> Bitmap:
+        """Return the chunks that have a vector which says nothing of the text fields ``hidden``."""
+        return self.embedded & ~self.chunks_with_text(hidden) if hidden else self.embedded
+
     def chunks_with_text(self, fields: frozenset[str]) -> Bitmap:
         """Return the chunks that hold text of any of ``fields``."""
         chunks = self._chunks_with_text.get(fields)

@@ -6,7 +6,6 @@ Every score that leaves this module is exact, computed from the stored vectors; 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from indexer.ann.device import DeviceKind
 from indexer.format.vectors import within
 from retrieval import bitmap
-from retrieval.errors import DeadlineExceeded
+from retrieval.deadline import check_deadline
 from retrieval.gpu import Asked, GpuSearch
 from retrieval.lru import ByteLru
 from retrieval.passing import Passing, SearchCaches
@@ -78,8 +77,7 @@ def search_vectors(
     searches: list[SegmentSearch] = []
     asked = [_ask(gpu, selection.vector_plan, query, k) for selection in passing.selections] if gpu else []
     for place, selection in enumerate(passing.selections):
-        if deadline is not None and time.monotonic() > deadline:
-            raise DeadlineExceeded("the deadline passed during the vector search; give it more time or filter more")
+        check_deadline(deadline, "during the vector search", "give it more time or filter more")
         plan = selection.vector_plan
         if plan.kind == "none":
             continue

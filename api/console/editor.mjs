@@ -1,4 +1,4 @@
-// A text area for SQL: with line numbers if it wants them, and a place in it that can be marked.
+// A text area for SQL: with line numbers if it wants them, a place in it that can be marked, and Ctrl+Enter to send.
 
 import { el } from "./dom.mjs";
 
@@ -16,6 +16,9 @@ export class Editor {
     const box = el("div", { class: "editor" });
     area.replaceWith(box);
     box.append(...(this._numbers ? [this._numbers] : []), el("div", { class: "text" }, this._behind, area));
+    area.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) area.form.requestSubmit();
+    });
     area.addEventListener("input", () => this._refresh());
     area.addEventListener("scroll", () => this._follow());
     this._refresh();

@@ -37,9 +37,6 @@ export class SearchView {
     });
     this._form.addEventListener("input", () => this._fit());
     this._collection.addEventListener("change", () => void this._describe());
-    this._filter.area.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this._form.requestSubmit();
-    });
   }
 
   /**

@@ -32,9 +32,6 @@ export class SqlView {
       event.preventDefault();
       void this._run();
     });
-    this._editor.area.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this._form.requestSubmit();
-    });
   }
 
   /**

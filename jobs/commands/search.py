@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.options import ClaimOption, Dialect, ParamOption, RoleOption, key_parts, parameters, stages
+from jobs.options import ClaimOption, Dialect, ParamOption, RoleOption, claims_of, key_parts, parameters, stages
 from jobs.output import Format, Output, StoreOption, note, print_json, stdout
 from jobs.settings import Settings
 
@@ -92,15 +92,12 @@ def search(
         explain=explain,
         dialect=dialect.value,
     )
-    if claim and not role:
-        raise typer.BadParameter("claims are of a caller, who has a role: give --role too", param_hint="--claim")
+    claims = claims_of(claim, role)
     root = Store.at(settings.store)
-    caller = caller_as(root, role, parameters(claim or [], "--claim")) if role else OPERATOR
+    caller = caller_as(root, role, claims) if role else OPERATOR
     with LocalCollection(root, name, settings.cache) as collection:
-        for troubled, trouble in collection.troubles_of(caller).items():
-            note(f"Role '{troubled}' sees no row: {trouble}")
-        for model in collection.models_for(request):
-            note(f"Loading {model} ...")
+        for line in collection.notes(request, caller):
+            note(line)
         answer = collection.search(request, caller)
     if output is Format.JSON:
         print_json(answer)

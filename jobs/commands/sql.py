@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.options import ClaimOption, Dialect, ParamOption, RoleOption, parameters
+from jobs.options import ClaimOption, Dialect, ParamOption, RoleOption, claims_of, parameters
 from jobs.output import StoreOption, note, print_json, stdout, table
 from jobs.settings import Settings
 
@@ -56,16 +56,13 @@ def sql(
     parsed = parse_statement(sys.stdin.read() if statement == "-" else statement, dialect.value)
     searched = searched_by(parsed, values)
     settings = Settings.read(store=store)
-    if claim and not role:
-        raise typer.BadParameter("claims are of a caller, who has a role: give --role too", param_hint="--claim")
+    claims = claims_of(claim, role)
     root = Store.at(settings.store)
-    caller = caller_as(root, role, parameters(claim or [], "--claim")) if role else OPERATOR
+    caller = caller_as(root, role, claims) if role else OPERATOR
+    request = SearchRequest(query=searched.query, mode=searched.mode) if searched else None
     with LocalCollection(root, parsed.collection, settings.cache) as collection:
-        for troubled, trouble in collection.troubles_of(caller).items():
-            note(f"Role '{troubled}' sees no row: {trouble}")
-        if searched:
-            for model in collection.models_for(SearchRequest(query=searched.query, mode=searched.mode)):
-                note(f"Loading {model} ...")
+        for line in collection.notes(request, caller):
+            note(line)
         answer = collection.select(parsed, values, caller)
     _print(answer, output)
 

@@ -14,7 +14,7 @@ from retrieval.errors import FilterError
 from retrieval.filter.dialects import DialectRules
 from retrieval.filter.parse import Parsed
 from retrieval.filter.sqltypes import BOOLEAN, NULL, FilterSchema, Kind, SqlType, type_of_column, unify
-from retrieval.filter.tree import Call, Column, Constant, Node, Parameter, Place
+from retrieval.filter.tree import Call, Column, Constant, Node, Parameter
 from retrieval.filter.values import can_widen, widen
 
 _HARMLESS = {
@@ -214,17 +214,14 @@ class Checker:
         if place is not None:
             name = self.parsed.text[place.start :].partition("(")[0].strip()
             message, hint = f"the function {name} is not allowed here", f"allowed are {self.functions}"
-            return self._error_at(place, "filter_not_allowed", message, hint)
+            return self.parsed.error(place, "filter_not_allowed", message, hint)
         what = _SPOKEN.get(type(node)) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(node).__name__).lower()
         message = f"{self.parsed.snippet(node)} ({what}) is not allowed here"
         return self.error(node, "filter_not_allowed", message)
 
     def error(self, node: exp.Expr, code: str, message: str, hint: str = "") -> FilterError:
         """Return a FilterError at a construct's place."""
-        return self._error_at(self.parsed.place(node), code, message, hint)
-
-    def _error_at(self, place: Place, code: str, message: str, hint: str) -> FilterError:
-        return FilterError(message, code=code, text=self.parsed.text, start=place.start, length=place.length, hint=hint)
+        return self.parsed.error(self.parsed.place(node), code, message, hint)
 
 
 def a(kind: SqlType) -> str:

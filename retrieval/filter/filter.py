@@ -25,7 +25,8 @@ from retrieval.filter.check import Checker
 from retrieval.filter.compile import Bindings, build
 from retrieval.filter.constructs import HANDLERS
 from retrieval.filter.dialects import rules_of
-from retrieval.filter.parse import KEPT_CHARACTERS, parse
+from retrieval.filter.kept import kept
+from retrieval.filter.parse import parse
 from retrieval.filter.sqltypes import BOOLEAN, DATE, STRING, FilterSchema, SqlType, schema_of
 from retrieval.filter.tree import NOWHERE, Call, Column, Constant, Node, Now, Parameter, Place, canonical
 from retrieval.filter.values import type_of_value
@@ -96,8 +97,7 @@ def compile_filter(
     """
     params = params or {}
     types = tuple(types_of(text, params).items())
-    made = _template if len(text) <= KEPT_CHARACTERS else _template.__wrapped__
-    return _filter(made(text, dialect, schema_of(schema), types), text, params, now)
+    return _filter(_template(text, dialect, schema_of(schema), types), text, params, now)
 
 
 def types_of(text: str, params: Mapping[str, object]) -> dict[str, SqlType]:
@@ -161,7 +161,7 @@ class _Template:
     """The slots of parameters whose text is computed with."""
 
 
-@lru_cache(maxsize=1024)
+@kept(1024)
 def _template(text: str, dialect: str, schema: FilterSchema, types: tuple[tuple[str, SqlType], ...]) -> _Template:
     rules = rules_of(dialect)
     parsed = parse(text, dialect)

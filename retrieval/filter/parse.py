@@ -20,13 +20,11 @@ from sqlglot.parser import Parser
 from sqlglot.tokenizer_core import Token, TokenType
 
 from retrieval.errors import FilterError
+from retrieval.filter.kept import kept
 from retrieval.filter.tree import Place
 
 MAX_TEXT_CHARACTERS = 32_768
 """Longest text. Long lists belong into parameters, which cost nothing to parse."""
-
-KEPT_CHARACTERS = 1_000
-"""Longest text whose tree is kept for the next time: that of a long one takes megabytes."""
 
 MAX_TOKENS = 4_000
 """Most words and signs in a text: a bound on parsing time (about 20 microseconds a token)."""
@@ -69,7 +67,7 @@ OUR_FUNCTIONS = ("SEARCH", "SCORE", "PASSAGE")
 
 _CAST = re.compile(r"(TRY_|SAFE_)?CAST", re.I)
 
-_SELECT = "write SELECT columns FROM collection WHERE condition"
+SELECT_HINT = "write SELECT columns FROM collection WHERE condition"
 _END = "grebe_end"
 _START = "grebe_start"
 
@@ -90,6 +88,10 @@ class Parsed:
         first, last = self._balanced(first, max(first, last))
         first, last = self._whole(node, first, last)
         return Place(self.tokens[first].start, self.tokens[last].end - self.tokens[first].start + 1)
+
+    def error(self, place: Place, code: str, message: str, hint: str = "") -> FilterError:
+        """Return the error of what stands at ``place``."""
+        return _at(self.text, place.start, place.length, code, message, hint)
 
     def snippet(self, node: exp.Expr, limit: int = 40) -> str:
         """Return a node's own text, for messages."""
@@ -170,13 +172,9 @@ class Parsed:
         return self.tokens[at].token_type if 0 <= at < len(self.tokens) else None
 
 
+@kept(256)
 def parse(text: str, dialect: str) -> Parsed:
     """Parse a filter's text; FilterError (`filter_syntax`, `filter_not_allowed` or `filter_limit`) names the place."""
-    return (_parse if len(text) <= KEPT_CHARACTERS else _parse.__wrapped__)(text, dialect)
-
-
-@lru_cache(maxsize=256)
-def _parse(text: str, dialect: str) -> Parsed:
     tokens = _tokens(text, dialect)
     _refuse_statements(text, tokens)
     return _parsed(text, tokens, dialect, exp.Condition)
@@ -185,17 +183,17 @@ def _parse(text: str, dialect: str) -> Parsed:
 def parse_select(text: str, dialect: str) -> Parsed:
     """Parse a SELECT statement, or raise FilterError as :func:`parse` does."""
     if not text.strip():
-        raise FilterError("the SQL is empty", code="filter_syntax", hint=_SELECT)
+        raise FilterError("the SQL is empty", code="filter_syntax", hint=SELECT_HINT)
     first = re.match(r"\s*(\w+)", text)
     if first and first[1].upper() != "SELECT":  # before it is read: EXPLAIN makes one word of all that follows
-        raise _at(text, first.start(1), len(first[1]), "filter_not_allowed", "only SELECT is allowed", _SELECT)
+        raise _at(text, first.start(1), len(first[1]), "filter_not_allowed", "only SELECT is allowed", SELECT_HINT)
     tokens = _tokens(text, dialect)
     if tokens[-1].token_type is TokenType.SEMICOLON:
         tokens = tokens[:-1]
     if not tokens or tokens[0].token_type is not TokenType.SELECT:
         length = tokens[0].end - tokens[0].start + 1 if tokens else len(text)
         raise _at(
-            text, tokens[0].start if tokens else 0, length, "filter_not_allowed", "only SELECT is allowed", _SELECT
+            text, tokens[0].start if tokens else 0, length, "filter_not_allowed", "only SELECT is allowed", SELECT_HINT
         )
     for token in tokens:
         if token.token_type is TokenType.SEMICOLON:
@@ -288,9 +286,8 @@ def _refuse_depth(parsed: Parsed) -> None:
     while waiting:
         node, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            place = parsed.place(node)
             message = f"more than {MAX_DEPTH} operations build on one another here"
-            raise _at(parsed.text, place.start, place.length, "filter_limit", message)
+            raise parsed.error(parsed.place(node), "filter_limit", message)
         for child in node.iter_expressions():
             chained = isinstance(node, exp.Connector) and type(child) is type(node)
             waiting.append((child, depth if chained else depth + 1))

@@ -14,12 +14,10 @@ import numpy.typing as npt
 
 from indexer.errors import RerankError
 from indexer.spec import RerankSpec
-from indexer.vendor import Device, load_model, plain_tokenizer
+from indexer.vendor import LONGEST_WINDOW, Device, load_model, plain_tokenizer
 from retrieval.refine.rerank import Reranker
 
 WORDS = "words:overlap"
-LONGEST_WINDOW = 8192
-"""What a model without a stated limit is held to, in tokens."""
 BATCH, BATCH_CUDA = 16, 128
 """Passages in one forward pass: on a CPU more only add padding, and the deadline is looked at between two passes."""
 

@@ -7,7 +7,6 @@ masked column.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +17,8 @@ import numpy.typing as npt
 
 from indexer.embedding import normalised
 from retrieval import bitmap
-from retrieval.errors import DeadlineExceeded, RequestError
+from retrieval.deadline import check_deadline
+from retrieval.errors import RequestError
 from retrieval.explanation import Decayed, Diversified, Explanation, Reranked, StagePart
 from retrieval.policies import Sight
 from retrieval.ranking import Ranked, ties_by_key
@@ -93,8 +93,7 @@ class Refiner:
         """
         pool = Pool.of(ranked)
         for name, depth in self.request.stages.depths(self.request.k).items():
-            if self.request.deadline is not None and time.monotonic() > self.request.deadline:
-                raise DeadlineExceeded(f"the deadline passed before the stage {name}; give it more time")
+            check_deadline(self.request.deadline, f"before the stage {name}", "give it more time")
             pool = self._run(name, pool.take(np.arange(min(depth, len(pool)))))
             watch.lap(name)
         pool = pool.take(np.arange(min(self.request.k, len(pool))))
@@ -193,9 +192,7 @@ class Refiner:
         for place in np.unique(pool.places).tolist():
             mine = np.flatnonzero(pool.places == place)
             segment, positions = self.snapshot.views[place].segment, pool.positions[mine]
-            usable = bitmap.contains(segment.embedded, positions)
-            if self.sight.hidden_text:
-                usable &= ~bitmap.contains(segment.chunks_with_text(self.sight.hidden_text), positions)
+            usable = bitmap.contains(segment.comparable(self.sight.hidden_text), positions)
             vectors[mine[usable]] = segment.vectors[positions[usable]]
         return normalised(vectors)
 

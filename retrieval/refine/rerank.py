@@ -12,7 +12,6 @@ ties would not be ties.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import RerankError
-from retrieval.errors import DeadlineExceeded
+from retrieval.deadline import check_deadline
 
 
 class Reranker(Protocol):
@@ -52,8 +51,7 @@ def raw_scores(
     distinct = sorted(dict.fromkeys(passages), key=lambda text: (-len(text), text))
     found: dict[str, float] = {}
     for start in range(0, len(distinct), reranker.batch):
-        if deadline is not None and time.monotonic() > deadline:
-            raise DeadlineExceeded("the deadline passed during the reranking; give it more time or less depth")
+        check_deadline(deadline, "during the reranking", "give it more time or less depth")
         batch = distinct[start : start + reranker.batch]
         scores = reranker.scores(query, batch)
         if scores.shape != (len(batch),) or not np.isfinite(scores).all():

@@ -17,7 +17,7 @@ from retrieval.filter.check import a
 from retrieval.filter.sqltypes import Kind, SqlType, schema_of, working_dtype
 from retrieval.sql.aggregates import KINDS, aggregate_of
 from retrieval.sql.outputs import Entry, Order, Output, aliases_of, named_by, orders_of
-from retrieval.sql.scope import SCORE, Scope, columns_of
+from retrieval.sql.scope import Scope, columns_of
 from retrieval.sql.statement import Statement, function_name, refused
 
 CONSTANTS = (exp.Literal, exp.Boolean, exp.Null, exp.Placeholder)
@@ -90,7 +90,6 @@ def _grouped_by(statement: Statement, scope: Scope, entries: Sequence[Entry]) ->
 class _Planner:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._rows = schema_of({**scope.schema.by_name, SCORE: pl.Float64()})
         self._known: dict[exp.Expr, str] = {}
         self._dtypes: dict[str, pl.DataType] = {}
         self.keys: dict[str, pl.Expr] = {}
@@ -103,7 +102,7 @@ class _Planner:
         if has_aggregate(node):
             raise refused(scope.parsed, node, "an aggregate is over groups, and cannot make them")
         scope.refuse_unreadable(node)
-        tree = scope.value(node, self._rows)
+        tree = scope.value(node, scope.found)
         if tree.type.kind is Kind.ARRAY:
             message = f"{scope.parsed.snippet(node)} is {a(tree.type)}: it cannot be grouped by"
             raise refused(scope.parsed, node, message, code="filter_type")
@@ -152,7 +151,7 @@ class _Planner:
 
     def _add_aggregate(self, node: exp.Expr) -> str:
         self._scope.refuse_unreadable(node)
-        aggregate = aggregate_of(self._scope, node, self._rows)
+        aggregate = aggregate_of(self._scope, node, self._scope.found)
         name = self._named(node, aggregate.type)
         if aggregate.argument is not None:
             self.read |= columns_of(aggregate.argument)

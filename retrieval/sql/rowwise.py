@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import polars as pl
 from sqlglot import exp
 
-from retrieval.filter.sqltypes import Kind, SqlType, schema_of, type_of_column
+from retrieval.filter.sqltypes import Kind, SqlType, type_of_column
 from retrieval.sql.outputs import Entry, Order, Output, orders_of
-from retrieval.sql.scope import SCORE, Scope, columns_of
+from retrieval.sql.scope import Scope, columns_of
 from retrieval.sql.statement import Statement, function_name
 
 
@@ -37,7 +37,6 @@ class _Planner:
     def __init__(self, scope: Scope, *, searches: bool) -> None:
         self._scope = scope
         self._searches = searches
-        self._columns = schema_of({**scope.schema.by_name, SCORE: pl.Float64()})
         self.read: set[str] = set()
 
     def output(self, entry: Entry) -> Output:
@@ -53,7 +52,7 @@ class _Planner:
 
     def value(self, node: exp.Expr, *, is_computed: bool = True) -> tuple[SqlType, pl.Expr]:
         self._scope.refuse_unreadable(node)
-        tree = self._scope.value(node, self._columns)
+        tree = self._scope.value(node, self._scope.found)
         self.read |= columns_of(tree)
         return tree.type, self._scope.expression(tree, is_computed=is_computed)
 

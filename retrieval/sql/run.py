@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ import polars as pl
 
 from indexer.embedding import QueryEmbedder
 from retrieval.bitmap import Positions
-from retrieval.errors import DeadlineExceeded, FilterError
+from retrieval.deadline import check_deadline
+from retrieval.errors import FilterError
 from retrieval.policies import ANYONE, Caller, Sight
 from retrieval.request import SearchRequest
 from retrieval.response import Plan
@@ -248,5 +248,4 @@ class _Run:
 
     def check_time(self) -> None:
         """Raise DeadlineExceeded if it has passed."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise DeadlineExceeded("the deadline passed while the statement ran; give it more time, or fewer rows")
+        check_deadline(self._deadline, "while the statement ran", "give it more time, or fewer rows")

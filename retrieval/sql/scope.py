@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from indexer.spec import CollectionSpec
 from retrieval.errors import FilterError
-from retrieval.filter import CompiledFilter, FilterSchema, filter_of
+from retrieval.filter import CompiledFilter, FilterSchema, filter_of, schema_of
 from retrieval.filter.check import FUNCTIONS, Checker
 from retrieval.filter.constructs import HANDLERS
 from retrieval.filter.filter import expression_of
@@ -28,9 +28,10 @@ _FUNCTIONS = f"{FUNCTIONS}; in SELECT, HAVING and ORDER BY also count, sum, avg,
 
 
 class Scope:
-    """The names of one statement, asked by a caller of ``sight`` at ``now``. ``schema`` has the stored columns.
+    """The names of one statement, asked by a caller of ``sight`` at ``now``.
 
-    Each method raises FilterError at the place in the text.
+    ``schema`` has the stored columns, ``found`` those and the score. Each method raises FilterError at the place in the
+    text.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Scope:
         self.parsed: Parsed = statement.parsed
         self.parameters = parameters
         self.schema = schema
+        self.found = schema_of({**schema.by_name, SCORE: pl.Float64()})
         self.sight = sight
         self.text_fields = tuple(name for name in spec.text.fields if name not in schema.by_name)
         self._rules = statement.rules

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sqlglot import exp
 
 from retrieval.errors import FilterError
 from retrieval.filter.dialects import DialectRules, rules_of
-from retrieval.filter.parse import KEPT_CHARACTERS, Parsed, parse_select
+from retrieval.filter.kept import kept
+from retrieval.filter.parse import SELECT_HINT, Parsed, parse_select
 
 _PARTS = ("expressions", "from_", "where", "group", "having", "order", "limit", "offset", "distinct")
 _REFUSED = {
@@ -22,8 +22,6 @@ _REFUSED = {
 }
 MAX_NAME_CHARACTERS = 128
 """Of the name of a column that has no alias."""
-
-_EXAMPLE = "write SELECT columns FROM collection WHERE condition"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -80,22 +78,18 @@ class Statement:
     distinct: bool
 
 
+@kept(256)
 def parse_statement(text: str, dialect: str) -> Statement:
     """Take a SELECT statement apart; raises FilterError, with the place, for what is none or asks for what is not here.
 
     >>> parse_statement("SELECT id FROM books WHERE search('birds') LIMIT 3", "duckdb").collection
     'books'
     """
-    return (_parse if len(text) <= KEPT_CHARACTERS else _parse.__wrapped__)(text, dialect)
-
-
-@lru_cache(maxsize=256)
-def _parse(text: str, dialect: str) -> Statement:
     rules = rules_of(dialect)
     parsed = parse_select(text, dialect)
     tree = parsed.tree
     if not isinstance(tree, exp.Select):
-        raise refused(parsed, tree, "one SELECT is allowed, and nothing that joins several", _EXAMPLE)
+        raise refused(parsed, tree, "one SELECT is allowed, and nothing that joins several", SELECT_HINT)
     for name, part in tree.args.items():
         if part and name not in _PARTS:
             at = part[0] if isinstance(part, list) else part
@@ -126,22 +120,21 @@ def refused(
     parsed: Parsed, node: exp.Expr, message: str, hint: str = "", code: str = "filter_not_allowed"
 ) -> FilterError:
     """Return the error of a construct, at its place."""
-    place = parsed.place(node)
-    return FilterError(message, code=code, text=parsed.text, start=place.start, length=place.length, hint=hint)
+    return parsed.error(parsed.place(node), code, message, hint)
 
 
 def _collection(parsed: Parsed, tree: exp.Select) -> tuple[str, set[str]]:
     """Return the collection's name, and the names that may stand before a column's."""
     from_ = tree.args.get("from_")
     if from_ is None:
-        raise refused(parsed, tree, "FROM is missing", _EXAMPLE, "filter_syntax")
+        raise refused(parsed, tree, "FROM is missing", SELECT_HINT, "filter_syntax")
     table = from_.this
     if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier):
-        raise refused(parsed, table, "FROM names one collection", _EXAMPLE)
+        raise refused(parsed, table, "FROM names one collection", SELECT_HINT)
     for name, part in table.args.items():
         if part and name not in ("this", "alias"):
             message = _REFUSED.get(name, "FROM names one collection, by its name alone")
-            raise refused(parsed, table, message, _EXAMPLE)
+            raise refused(parsed, table, message, SELECT_HINT)
     identifier = table.this
     name = identifier.name if identifier.args.get("quoted") else identifier.name.lower()
     return name, {table.alias_or_name.casefold()}
@@ -162,7 +155,7 @@ def _unqualify(parsed: Parsed, tree: exp.Select, names: set[str]) -> None:
 def _items(parsed: Parsed, tree: exp.Select) -> tuple[Item, ...]:
     nodes, texts = tree.expressions, parsed.listed()
     if not nodes:
-        raise refused(parsed, tree, "SELECT names nothing", _EXAMPLE, "filter_syntax")
+        raise refused(parsed, tree, "SELECT names nothing", SELECT_HINT, "filter_syntax")
     if len(texts) != len(nodes):
         texts = [parsed.snippet(node, limit=MAX_NAME_CHARACTERS) for node in nodes]
     return tuple(_item(parsed, node, text) for node, text in zip(nodes, texts, strict=True))
