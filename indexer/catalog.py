@@ -32,7 +32,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -212,21 +212,25 @@ class Catalog:
                         continue
                     raise CatalogError(f"version {table.version()} of '{self.name}' is no longer kept") from error
 
-    def tombstones(self, state: CatalogState) -> Tombstones:
-        """Return the tombstones of the state's live segments, from its packs.
+    def tombstones(self, state: CatalogState, holds: Callable[[int], bool] = lambda shard: True) -> Tombstones:
+        """Return the tombstones of the state's live segments, from the packs of the shards that ``holds`` says yes to.
 
         Raises :class:`indexer.errors.CorruptFile`, and :class:`CommitConflict` if it was replaced and vacuumed since.
         """
         packed: Tombstones = {}
-        for pack in state.packs.values():
+        for shard, pack in state.packs.items():
+            if not holds(shard):
+                continue
             try:
                 packed.update(decode(self.store.read(pack)))
             except ObjectNotFound as error:
                 if self.latest() == state.version:
                     raise
                 raise CommitConflict(self._came_first(state.version)) from error
-        found = {number: packed[number] for number, count in state.deleted.items() if count and number in packed}
-        if {number: len(bitmap) for number, bitmap in found.items()} != {n: c for n, c in state.deleted.items() if c}:
+        held = {segment.number for segment in state.segments if holds(segment.shard)}
+        counts = {number: count for number, count in state.deleted.items() if count and number in held}
+        found = {number: packed[number] for number in counts if number in packed}
+        if {number: len(bitmap) for number, bitmap in found.items()} != counts:
             raise CatalogError(
                 f"version {state.version} of '{self.name}' counts other tombstones than its packs hold; "
                 "rebuild the collection with `grebe apply --rebuild`"

@@ -7,11 +7,16 @@
     ├── RequestError          a search request is wrong; it names the field
     ├── DeadlineExceeded      the answer could not be had in the time given
     ├── GpuUntrusted          a GPU returned what a filter forbids, so none of its answers is taken
+    ├── NodeError             a collection that lies on several machines could not be asked
+    │   ├── NodeUnavailable   no machine that holds one part of it could be reached in time
+    │   ├── NodeDiffers       one has not the version that is asked for, or goes by other policies
+    │   └── NodeFailed        one of them failed, or answered what cannot be
     └── SnapshotError         a version of the index could not be opened
         ├── SnapshotStale     no version open here is as new as the request wants
         └── SnapshotClosed    a newer version has taken its place; use that one
 
-None of them helps to try again unchanged, but for DeadlineExceeded, SnapshotStale and SnapshotClosed.
+None of them helps to try again unchanged, but for DeadlineExceeded, NodeUnavailable, NodeDiffers,
+SnapshotStale and SnapshotClosed.
 """
 
 from __future__ import annotations
@@ -34,6 +39,22 @@ class SnapshotStale(SnapshotError):
 
 class SnapshotClosed(SnapshotError):
     """The snapshot has been closed, because a newer version took its place; trying again with that one helps."""
+
+
+class NodeError(RetrievalError):
+    """A collection that lies on several machines could not be asked."""
+
+
+class NodeUnavailable(NodeError):
+    """No machine that holds one part of the collection could be reached; trying again later helps."""
+
+
+class NodeDiffers(NodeError):
+    """A machine has not the version that is asked for, or goes by other policies; it may soon, or another does."""
+
+
+class NodeFailed(NodeError):
+    """A machine that holds a part of the collection failed, or answered what cannot be; its log has the details."""
 
 
 class DeadlineExceeded(RetrievalError):

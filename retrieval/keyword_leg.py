@@ -7,6 +7,7 @@ because the statistics are always those of the whole collection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,10 +18,10 @@ import tantivy
 from indexer.format.records import POSITION_BITS
 from retrieval import bitmap
 from retrieval.deadline import check_deadline
-from retrieval.keyword_query import KeywordQueries
+from retrieval.keyword_query import KeywordQueries, TermStatistics
 from retrieval.passing import RESTRICTED_MAX, Passing
 from retrieval.ranking import Candidates, rows_of
-from retrieval.segments import SegmentView
+from retrieval.segments import OpenSegment
 
 Way = Literal["deepened", "restricted", "nothing"]
 
@@ -56,15 +57,15 @@ class _Hits:
 class KeywordLeg:
     """Searches one snapshot's composed index; safe to share between threads."""
 
-    def __init__(self, index: tantivy.Index, queries: KeywordQueries, views: tuple[SegmentView, ...]) -> None:
+    def __init__(self, index: tantivy.Index, queries: KeywordQueries, segments: Sequence[OpenSegment]) -> None:
         self._searcher = index.searcher()
         self._queries = queries
-        self._views = views
-        numbers = np.array([view.segment.number for view in views], dtype=np.uint64)
+        self._segments = segments
+        numbers = np.array([segment.number for segment in segments], dtype=np.uint64)
         self._by_number = np.argsort(numbers)
         self._numbers = numbers[self._by_number]
         self._n_documents = self._searcher.num_docs
-        self._one_chunk_rows = all(view.segment.one_chunk_rows for view in views)
+        self._one_chunk_rows = all(segment.one_chunk_rows for segment in segments)
 
     def search(
         self,
@@ -73,13 +74,15 @@ class KeywordLeg:
         k: int,
         *,
         hidden: frozenset[str] = frozenset(),
+        statistics: TermStatistics | None = None,
         deadline: float | None = None,
     ) -> tuple[list[Candidates], KeywordSearch]:
         """Return candidates among which the best ``k`` distinct rows are, and how they were found.
 
-        Text of the ``hidden`` fields is not looked into. Raises :class:`retrieval.errors.DeadlineExceeded`.
+        Text of the ``hidden`` fields is not looked into. ``statistics``, of the same text, take the place of the
+        index's own (:meth:`statistics`). Raises :class:`retrieval.errors.DeadlineExceeded`.
         """
-        query = self._queries.of_text(text, hidden) if passing.count else None
+        query = self._query(text, hidden, statistics) if passing.count else None
         if query is None:
             return [], KeywordSearch(way="nothing", fetched=0, passing=passing.count)
         way: Way = "restricted" if self._should_restrict(passing, k) else "deepened"
@@ -98,6 +101,15 @@ class KeywordLeg:
                 limit *= GROWTH
         return self._candidates(hits), KeywordSearch(way=way, fetched=hits.fetched, passing=passing.count)
 
+    def statistics(self, text: str, hidden: frozenset[str] = frozenset()) -> TermStatistics:
+        """Return what of the index the scores of ``text`` depend on, text of the ``hidden`` fields left aside."""
+        return self._queries.statistics(self._searcher, text, hidden)
+
+    def _query(self, text: str, hidden: frozenset[str], statistics: TermStatistics | None) -> tantivy.Query | None:
+        if statistics is None:
+            return self._queries.of_text(text, hidden)
+        return self._queries.of_text(text, hidden, weights=statistics.weights_over(self.statistics(text, hidden)))
+
     def _should_restrict(self, passing: Passing, k: int) -> bool:
         if not passing.filtered or passing.count > RESTRICTED_MAX:
             return False
@@ -115,7 +127,7 @@ class KeywordLeg:
         if self._one_chunk_rows:
             kth = float(hits.scores[k - 1])
         else:
-            rows = rows_of(hits.places, hits.positions, self._views)
+            rows = rows_of(hits.places, hits.positions, self._segments)
             _, first = np.unique(rows, return_index=True)
             if len(first) < k:
                 return False
@@ -135,7 +147,7 @@ class KeywordLeg:
     def _passes(
         self, passing: Passing, places: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
-        if len(self._views) == 1:
+        if len(self._segments) == 1:
             return bitmap.contains(passing.selections[0].bits, positions)
         keep = np.zeros(len(places), dtype=np.bool_)
         for place in np.unique(places).tolist():
@@ -144,7 +156,7 @@ class KeywordLeg:
         return keep
 
     def _candidates(self, hits: _Hits) -> list[Candidates]:
-        if len(self._views) == 1:
+        if len(self._segments) == 1:
             return [Candidates(0, hits.positions, hits.scores)]
         parts = []
         for place in np.unique(hits.places).tolist():

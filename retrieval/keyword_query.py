@@ -11,9 +11,10 @@ at the marks of many scripts and at combining accents; such a word is looked for
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import tantivy
@@ -46,6 +47,38 @@ class Clause:
         """The clause as tantivy writes it."""
         quoted = f'"{" ".join(self.words)}"' if len(self.words) > 1 else self.words[0]
         return f"+{quoted}" if self.must else quoted
+
+
+@dataclass(frozen=True, slots=True)
+class TermStatistics:
+    """What scores depend on beside the documents themselves, for one query.
+
+    ``frequencies`` has, for each word or phrase in each field, how many of ``n_documents`` have each of its terms.
+    """
+
+    n_documents: int
+    frequencies: Sequence[Sequence[int]]
+
+    def __add__(self, other: TermStatistics) -> TermStatistics:
+        """Return the statistics of two indexes together."""
+        both = zip(self.frequencies, other.frequencies, strict=True)
+        sums = [[mine + its for mine, its in zip(*pair, strict=True)] for pair in both]
+        return TermStatistics(self.n_documents + other.n_documents, sums)
+
+    def weights_over(self, part: TermStatistics) -> list[float]:
+        """Return what to multiply each score with that an index with the statistics of ``part`` gives.
+
+        Then it is the score of these statistics, but for the mean length of the documents, which stays the index's
+        own. BM25 adds up ``idf * tf``, and a phrase has the sum of its terms' idf.
+        """
+        return [
+            sum(self._idf(wide) for wide in whole) / sum(part._idf(narrow) for narrow in own)
+            for whole, own in zip(self.frequencies, part.frequencies, strict=True)
+        ]
+
+    def _idf(self, frequency: int) -> float:
+        """Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, plus 1 in the log."""
+        return math.log1p((self.n_documents - frequency + 0.5) / (frequency + 0.5))
 
 
 class _Separators(dict[int, str]):
@@ -94,26 +127,51 @@ class KeywordQueries:
         self._boosts = spec.text.fields
         self._fields = {field: keyword_field(spec, field) for field in spec.text.fields}
 
-    def of_text(self, text: str, hidden: frozenset[str] = frozenset()) -> tantivy.Query | None:
+    def of_text(
+        self, text: str, hidden: frozenset[str] = frozenset(), *, weights: Sequence[float] | None = None
+    ) -> tantivy.Query | None:
         """Return the query for a user's words in all text fields but the ``hidden``.
 
         None when nothing is left to look for (stop words only), or nowhere to look.
 
         A word's score is its best field's, and ``OTHER_FIELDS`` of each further field's: a disjunction maximum, so that
-        a word found in a title and a body does not count as two.
+        a word found in a title and a body does not count as two. ``weights`` multiply what each word or phrase scores
+        in each field (:meth:`TermStatistics.weights_over`).
         """
-        fields = [field for field in self._fields if field not in hidden]
-        if not fields:
-            return None
-        parts = []
+        fields = self._shown(hidden)
+        found = self._looked_for(text) if fields else []
+        each = iter(weights) if weights is not None else None
+        parts = [
+            (tantivy.Occur.Must if must else tantivy.Occur.Should, self._in_any(fields, terms, each))
+            for must, terms in found
+        ]
+        return tantivy.Query.boolean_query(parts) if parts else None
+
+    def statistics(self, searcher: tantivy.Searcher, text: str, hidden: frozenset[str] = frozenset()) -> TermStatistics:
+        """Return the statistics of what :meth:`of_text` looks for, in the index of ``searcher``."""
+        fields = [self._fields[field] for field in self._shown(hidden)]
+        return TermStatistics(
+            n_documents=searcher.num_docs,
+            frequencies=[
+                [searcher.doc_freq(field, term) for _, term in terms]
+                for _, terms in self._looked_for(text)
+                for field in fields
+            ],
+        )
+
+    def _shown(self, hidden: frozenset[str]) -> list[str]:
+        return [field for field in self._fields if field not in hidden]
+
+    def _looked_for(self, text: str) -> list[tuple[bool, list[tuple[int, str]]]]:
+        """Return each word or phrase that the text names: whether it must match, and its terms with their places."""
+        found = []
         room = MAX_TERMS
         for clause in clauses(text):
             terms = self._terms(clause.words)[:room]
             room -= len(terms)
             if terms:
-                occur = tantivy.Occur.Must if clause.must else tantivy.Occur.Should
-                parts.append((occur, self._in_any(fields, terms)))
-        return tantivy.Query.boolean_query(parts) if parts else None
+                found.append((clause.must, terms))
+        return found
 
     def _terms(self, words: tuple[str, ...]) -> list[tuple[int, str]]:
         """The terms of ``words`` with their places: one for each part of a word, also for those that are not indexed.
@@ -123,8 +181,13 @@ class KeywordQueries:
         parts = [part for word in words for part in _words.analyze(word)]
         return [(at, term) for at, part in enumerate(parts) for term in self._analyser.analyze(part)]
 
-    def _in_any(self, fields: Sequence[str], terms: Sequence[tuple[int, str]]) -> tantivy.Query:
-        queries = [self._in_field(self._fields[field], self._boosts[field], terms) for field in fields]
+    def _in_any(
+        self, fields: Sequence[str], terms: Sequence[tuple[int, str]], weights: Iterator[float] | None
+    ) -> tantivy.Query:
+        queries = []
+        for field in fields:
+            boost = self._boosts[field] * (1.0 if weights is None else next(weights))
+            queries.append(self._in_field(self._fields[field], boost, terms))
         return queries[0] if len(queries) == 1 else tantivy.Query.disjunction_max_query(queries, OTHER_FIELDS)
 
     def _in_field(self, field: str, boost: float, terms: Sequence[tuple[int, str]]) -> tantivy.Query:

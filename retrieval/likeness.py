@@ -28,7 +28,7 @@ class LikedRow:
 
     def left_out(self, ranked: Ranked, snapshot: Snapshot, k: int) -> Ranked:
         """Return the first ``k`` rows of ``ranked``, without this one."""
-        kept = np.flatnonzero(row_ids(ranked, snapshot.views) != self.number)[:k].tolist()
+        kept = np.flatnonzero(row_ids(ranked, snapshot.segments) != self.number)[:k].tolist()
         return Ranked(
             [ranked.places[at] for at in kept],
             [ranked.positions[at] for at in kept],
@@ -42,11 +42,11 @@ def liked_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> LikedRow:
     Vectors of chunks with text that ``sight`` hides do not count, because they say what it does. Raises RequestError
     for a row that is not there, or not for ``sight``, and for one without a vector.
     """
-    found = _find(snapshot, key, sight)
+    found = find_liked(snapshot, key, sight)
     if found is None:
         raise RequestError(f"version {snapshot.version} has no row of that key", field="like", code="row_not_found")
     place, position = found
-    segment = snapshot.views[place].segment
+    segment = snapshot.segments[place]
     chunks = np.array(segment.chunks_of_row(position), dtype=np.int64)
     usable = bitmap.contains(segment.comparable(sight.hidden_text), chunks)
     vector = segment.vectors[chunks[usable]].astype(np.float64).mean(axis=0) if usable.any() else np.zeros(0)
@@ -54,11 +54,15 @@ def liked_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> LikedRow:
         raise RequestError("that row has no vector to compare with", field="like", hint="give 'query' or 'vector'")
     normalise = snapshot.spec.vector.metric == "cosine"
     places: Positions = np.array([place])
-    number = int(rows_of(places, np.array([position]), snapshot.views)[0])
+    number = int(rows_of(places, np.array([position]), snapshot.segments)[0])
     return LikedRow(number, query_vector(vector, dim=len(vector), normalise=normalise))
 
 
-def _find(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> tuple[int, int] | None:
+def find_liked(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> tuple[int, int] | None:
+    """Return where the row of ``key`` (JSON's values) is: its segment's place and a chunk there, or None.
+
+    Raises RequestError for what cannot be a key.
+    """
     if not snapshot.views:
         return None
     try:

@@ -8,6 +8,7 @@ closed. Who has no policy that counts sees no rows.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -171,6 +172,12 @@ def _claims_asked(policy: PolicySpec) -> frozenset[str]:
         return names_in(policy.rows, policy.dialect) if policy.rows is not None else frozenset()
     except FilterError:  # whoever has the role is told so, each time
         return frozenset()
+
+
+def digest_of(policies: Sequence[PolicySpec]) -> str:
+    """Return what tells these policies from others."""
+    written = "\n".join(policy.model_dump_json() for policy in policies)
+    return hashlib.blake2b(written.encode(), digest_size=16).hexdigest()
 
 
 def check_policies(spec: CollectionSpec, types: Mapping[str, str] = NO_TYPES) -> None:

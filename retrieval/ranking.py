@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from indexer.spec import CollectionSpec
-from retrieval.segments import Key, SegmentView, keys_at
+from retrieval.chunks import Chunks, Key, keys_at
+
+if TYPE_CHECKING:
+    from retrieval.segments import OpenSegment
 
 ROW_BITS = 24
 """A row of a snapshot as one number: the segment's place in it, then the row's ordinal in the segment."""
@@ -78,7 +82,7 @@ def best_rows(rows: npt.NDArray[np.uint32], scores: Scores, k: int) -> Positions
         n *= 4
 
 
-def rank(candidates: Sequence[Candidates], views: Sequence[SegmentView], spec: CollectionSpec, k: int) -> Ranked:
+def rank(candidates: Sequence[Candidates], segments: Sequence[OpenSegment], spec: CollectionSpec, k: int) -> Ranked:
     """Return the best ``k`` distinct rows among ``candidates``.
 
     A row's best chunk stands for it, the earlier of two equally good ones; rows of equal score are ordered by key.
@@ -93,7 +97,7 @@ def rank(candidates: Sequence[Candidates], views: Sequence[SegmentView], spec: C
         places = np.concatenate([np.full(len(part.positions), part.place) for part in candidates])
         positions = np.concatenate([part.positions for part in candidates])
         scores = np.concatenate([part.scores for part in candidates])
-    single = all(views[part.place].segment.one_chunk_rows for part in candidates)
+    single = all(segments[part.place].one_chunk_rows for part in candidates)
     if single and places is None and len(scores) <= FEW:
         few = _few(candidates[0], k)
         if few is not None:
@@ -102,13 +106,13 @@ def rank(candidates: Sequence[Candidates], views: Sequence[SegmentView], spec: C
         order = (-scores).argsort(kind="stable")
     else:
         every = np.full(len(positions), candidates[0].place) if places is None else places
-        order = _best_chunks(every, positions, scores, views)
+        order = _best_chunks(every, positions, scores, segments)
     ordered = scores[order]
     if (ordered[1 : k + 1] == ordered[:-1][:k]).any():
 
         def keys(tied: Positions) -> list[Key]:
             of = [candidates[0].place] * len(tied) if places is None else places[tied].tolist()
-            return keys_at(views, spec, of, positions[tied].tolist())
+            return keys_at(segments, spec, of, positions[tied].tolist())
 
         order = ties_by_key(order, ordered, k, keys)
     order = order[:k]
@@ -127,25 +131,25 @@ def _few(found: Candidates, k: int) -> Ranked | None:
     return Ranked([found.place] * len(order), [positions[at] for at in order], best[:k])
 
 
-def row_ids(ranked: Ranked, views: Sequence[SegmentView]) -> Positions:
+def row_ids(ranked: Ranked, segments: Sequence[Chunks]) -> Positions:
     """Return each hit's row as one number, unique in the snapshot."""
     places, positions = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
-    return rows_of(places, positions, views)
+    return rows_of(places, positions, segments)
 
 
-def rows_of(places: Positions, positions: Positions, views: Sequence[SegmentView]) -> Positions:
+def rows_of(places: Positions, positions: Positions, segments: Sequence[Chunks]) -> Positions:
     """Return the rows of chunks, as one number each that is unique in the snapshot; all arrays are ``(n,)``."""
     rows = np.empty(len(positions), dtype=np.int64)
     for place in np.unique(places).tolist():
         mine = places == place
-        rows[mine] = (place << ROW_BITS) | views[place].segment.row_of_chunk[positions[mine]].astype(np.int64)
+        rows[mine] = (place << ROW_BITS) | segments[place].row_of_chunk[positions[mine]].astype(np.int64)
     return rows
 
 
-def _best_chunks(places: Positions, positions: Positions, scores: Scores, views: Sequence[SegmentView]) -> Positions:
+def _best_chunks(places: Positions, positions: Positions, scores: Scores, segments: Sequence[Chunks]) -> Positions:
     """Return the index of each row's best chunk, best rows first."""
     order = np.lexsort((positions, places, -scores))
-    rows = rows_of(places, positions, views)
+    rows = rows_of(places, positions, segments)
     _, first = np.unique(rows[order], return_index=True)
     return order[np.sort(first)]
 
@@ -163,3 +167,41 @@ def ties_by_key(
     result = order.copy()
     result[tied] = at[sorted(range(len(at)), key=by.__getitem__)]
     return result
+
+
+def rank_by_key(
+    parts: Sequence[Chunks],
+    positions: Sequence[Positions],
+    schema: Mapping[str, pl.DataType],
+    spec: CollectionSpec,
+    k: int,
+) -> Ranked:
+    """Return the first ``k`` by key of the chunks at ``positions`` of each part, with score 0."""
+    names = list(spec.key)
+    kinds = {name: schema[name] for name in names if name in schema}  # a collection without rows has no types
+    frames = [
+        part.frame(kinds)[at].with_columns(pl.lit(place).alias("_place"), pl.Series("_position", at, pl.Int64))
+        for place, (part, at) in enumerate(zip(parts, positions, strict=True))
+        if len(at)
+    ]
+    if not frames:
+        return NOTHING
+    best = pl.concat(frames).bottom_k(k, by=names).sort(names)
+    return Ranked(best["_place"].to_list(), best["_position"].to_list(), [0.0] * best.height)
+
+
+def merged(parts: Sequence[Chunks], lists: Sequence[Candidates], spec: CollectionSpec, k: int) -> Ranked:
+    """Return the best ``k`` of several lists of distinct rows, ties by key; each of ``lists`` names its part."""
+    places = np.concatenate([np.full(len(part.positions), part.place) for part in lists])
+    positions = np.concatenate([part.positions for part in lists])
+    scores = np.concatenate([part.scores for part in lists])
+    order = (-scores).argsort(kind="stable")
+
+    def keys(tied: Positions) -> list[Key]:
+        return keys_at(parts, spec, places[tied].tolist(), positions[tied].tolist())
+
+    ordered = scores[order]
+    if (ordered[1 : k + 1] == ordered[:-1][:k]).any():
+        order = ties_by_key(order, ordered, k, keys)
+    order = order[:k]
+    return Ranked(places[order].tolist(), positions[order].tolist(), scores[order].tolist())

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any, Literal, overload
 
 from indexer.spec import CollectionSpec
+from retrieval.chunks import Chunks, Key, keys_at, keys_of
 from retrieval.explanation import Explanation
 from retrieval.keyword_leg import KeywordSearch
 from retrieval.policies import Sight
 from retrieval.ranking import Ranked
 from retrieval.request import Mode
 from retrieval.rows import passage, read_fields
-from retrieval.segments import Key, SegmentView, keys_at, keys_of
 from retrieval.vector_leg import SegmentSearch
 
 Effort = Literal["exact", "approximate", "exhausted"]
@@ -50,21 +50,21 @@ class Plan:
 
 
 class Hits(Sequence[Hit]):
-    """The hits, best first. A hit's fields are read from the snapshot's files when it is asked for.
+    """The hits, best first, as places in ``parts``. A hit's fields are read from there when it is asked for.
 
     It stays readable after the snapshot has been closed.
     """
 
     def __init__(
         self,
-        views: Sequence[SegmentView],
+        parts: Sequence[Chunks],
         spec: CollectionSpec,
         ranked: Ranked,
         include: Sequence[str],
         sight: Sight,
         explanations: Sequence[Explanation] | None = None,
     ) -> None:
-        self._views = views
+        self._parts = parts
         self._spec = spec
         self._ranked = ranked
         self._include = include
@@ -81,13 +81,13 @@ class Hits(Sequence[Hit]):
     def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        segment = self._views[self._ranked.places[index]].segment
+        part = self._parts[self._ranked.places[index]]
         position = self._ranked.positions[index]
         return Hit(
-            key=keys_of(segment, self._spec, [position])[0],
+            key=keys_of(part, self._spec, [position])[0],
             score=self._ranked.scores[index],
-            text=passage(segment, self._spec, position, self._sight.hidden_text),
-            fields=read_fields(segment, self._spec, position, self._include, self._sight),
+            text=passage(part, self._spec, position, self._sight.hidden_text),
+            fields=read_fields(part, self._spec, position, self._include, self._sight),
             explanation=None if self._explanations is None else self._explanations[index],
         )
 
@@ -96,12 +96,12 @@ class Hits(Sequence[Hit]):
 
     @property
     def ranked(self) -> Ranked:
-        """Where in the snapshot the hits are, best first."""
+        """Where the hits are, best first."""
         return self._ranked
 
     def keys(self) -> list[Key]:
         """Return the keys alone, best first: cheaper than the whole hits."""
-        return keys_at(self._views, self._spec, self._ranked.places, self._ranked.positions)
+        return keys_at(self._parts, self._spec, self._ranked.places, self._ranked.positions)
 
     def scores(self) -> list[float]:
         """Return the scores alone, best first."""

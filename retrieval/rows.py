@@ -16,9 +16,9 @@ import pyarrow as pa
 from indexer.format.keys import key_hashes
 from indexer.spec import CollectionSpec
 from retrieval import bitmap
+from retrieval.chunks import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, Chunks, Key, keys_of
 from retrieval.errors import RequestError
 from retrieval.policies import Sight
-from retrieval.segments import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, Key, OpenSegment, keys_of
 from retrieval.snapshot import Snapshot
 
 
@@ -43,7 +43,7 @@ def get_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> Row | None:
     :class:`retrieval.errors.RequestError` for a key of the wrong length or type.
     """
     found = find_row(snapshot, key, sight)
-    return None if found is None else _row(snapshot.views[found[0]].segment, snapshot.spec, found[1], sight)
+    return None if found is None else row_at(snapshot.segments[found[0]], snapshot.spec, found[1], sight)
 
 
 def find_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight, *, where: str = "key") -> tuple[int, int] | None:
@@ -68,7 +68,7 @@ def field_names(spec: CollectionSpec) -> tuple[str, ...]:
 
 
 def read_fields(
-    segment: OpenSegment, spec: CollectionSpec, position: int, names: Sequence[str], sight: Sight
+    chunks: Chunks, spec: CollectionSpec, position: int, names: Sequence[str], sight: Sight
 ) -> dict[str, Any]:
     """Return the named stored columns and whole text fields of the row that chunk ``position`` belongs to.
 
@@ -76,28 +76,28 @@ def read_fields(
     """
     stored = spec.stored_columns
     fields = {
-        name: segment.reader(COLUMN_PREFIX + name)(position)
+        name: chunks.reader(COLUMN_PREFIX + name)(position)
         if name in stored
-        else whole_field(segment, name, segment.chunks_of_row(position))
+        else whole_field(chunks, name, chunks.chunks_of_row(position))
         for name in names
     }
     return {name: sight.value(name, value) for name, value in fields.items()} if sight.masks else fields
 
 
-def passage(segment: OpenSegment, spec: CollectionSpec, position: int, hidden: frozenset[str]) -> str:
+def passage(chunks: Chunks, spec: CollectionSpec, position: int, hidden: frozenset[str]) -> str:
     """Return the text of one chunk: its portions of the text fields, in spec order, parted by blank lines.
 
     The ``hidden`` fields are left out.
     """
     shown = (field for field in spec.text.fields if field not in hidden)
-    portions = (segment.reader(TEXT_PREFIX + field)(position) for field in shown)
+    portions = (chunks.reader(TEXT_PREFIX + field)(position) for field in shown)
     return "\n\n".join(portion for portion in portions if portion)
 
 
-def whole_field(segment: OpenSegment, field: str, chunks: range) -> str | None:
-    """Put a text field together from its portions in ``chunks``; None when the row has none."""
-    text, start = segment.reader(TEXT_PREFIX + field), segment.reader(START_PREFIX + field)
-    portions = [(start(position), portion) for position in chunks if (portion := text(position)) is not None]
+def whole_field(chunks: Chunks, field: str, positions: range) -> str | None:
+    """Put a text field together from its portions at ``positions``; None when the row has none."""
+    text, start = chunks.reader(TEXT_PREFIX + field), chunks.reader(START_PREFIX + field)
+    portions = [(start(position), portion) for position in positions if (portion := text(position)) is not None]
     if not portions:
         return None
     whole = ""
@@ -106,13 +106,14 @@ def whole_field(segment: OpenSegment, field: str, chunks: range) -> str | None:
     return whole
 
 
-def _row(segment: OpenSegment, spec: CollectionSpec, position: int, sight: Sight) -> Row:
+def row_at(chunks: Chunks, spec: CollectionSpec, position: int, sight: Sight) -> Row:
+    """Return the row that chunk ``position`` belongs to; what ``sight`` masks is masked."""
     return Row(
-        key=keys_of(segment, spec, [position])[0],
-        fields=read_fields(segment, spec, position, field_names(spec), sight),
-        version=segment.reader("_version")(position),
-        committed_at=segment.reader("_committed_at")(position),
-        n_chunks=None if sight.hidden_text else len(segment.chunks_of_row(position)),
+        key=keys_of(chunks, spec, [position])[0],
+        fields=read_fields(chunks, spec, position, field_names(spec), sight),
+        version=chunks.reader("_version")(position),
+        committed_at=chunks.reader("_committed_at")(position),
+        n_chunks=None if sight.hidden_text else len(chunks.chunks_of_row(position)),
     )
 
 

@@ -1,20 +1,14 @@
-"""One version of a collection, open for searching.
+"""A version of a collection whose segments are open on this machine.
 
-A snapshot never changes, but for who may see what of it. The next version opens beside it, sharing every segment that
-both have, and what requests have cached for them; then the caller swaps. A snapshot that is closed while requests use
-it goes when the last is done.
+The next version opens beside it, sharing every segment that both have, and what requests have cached for them; then the
+caller swaps.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
-from typing import Self
 
-import polars as pl
 import pyarrow as pa
 
 from indexer.catalog import Catalog, CatalogState
@@ -23,62 +17,34 @@ from indexer.format.records import SegmentRecord
 from indexer.format.segment import read_segment
 from indexer.format.store import Store
 from indexer.format.tombstones import Tombstones
-from indexer.spec import CollectionSpec
 from retrieval.cache import LocalCache, ScratchFolder
-from retrieval.errors import SnapshotClosed
-from retrieval.filter import CompiledFilter, FilterSchema, schema_of
+from retrieval.chunks import COLUMN_PREFIX
+from retrieval.filter import CompiledFilter
 from retrieval.gpu import GpuSearch
 from retrieval.keyword_leg import KeywordLeg
 from retrieval.keyword_query import KeywordQueries
 from retrieval.passing import Passing, SearchCaches, selection_of
-from retrieval.policies import Caller, Sight, Sights
-from retrieval.segments import COLUMN_PREFIX, OpenSegment, SegmentView
+from retrieval.policies import Sight
+from retrieval.segments import OpenSegment, SegmentView
+from retrieval.share import Share
+from retrieval.version import OpenVersion
 
 
-class Snapshot:
-    """An open version. Made by :func:`open_snapshot`; safe to share between threads.
-
-    ``version`` is the catalog's; ``epoch`` and ``source_version`` name the source position (None before the first
-    load) and ``source_committed_at`` (UTC) is when the source committed it. ``gpu`` proposes candidates if it is given.
-    """
+class Snapshot(OpenVersion):
+    """A version whose segments are open here. Made by :func:`open_snapshot`; ``gpu`` proposes candidates if given."""
 
     def __init__(
         self, state: CatalogState, views: tuple[SegmentView, ...], scratch: ScratchFolder, caches: SearchCaches
     ) -> None:
-        self.state = state
-        self.spec: CollectionSpec = state.spec
+        super().__init__(state)
         self.views = views
+        self.segments = tuple(view.segment for view in views)
         self.caches = caches
         self.gpu: GpuSearch | None = None
-        self._sights: Sights | None = None
         self._scratch = scratch
-        self._lock = threading.Lock()
-        self._users = 0
-        self._closed = False
-        self._gone = False
-        folders = [view.segment.files.keywords for view in views]
+        folders = [segment.files.keywords for segment in self.segments]
         index = compose(folders, scratch.path / "keywords", self.spec)
-        self.keywords = KeywordLeg(index, KeywordQueries(index, self.spec), views)
-
-    @property
-    def version(self) -> int:
-        """The catalog version."""
-        return self.state.version
-
-    @property
-    def epoch(self) -> str | None:
-        """The id of the source table that was read."""
-        return self.state.position.epoch if self.state.position else None
-
-    @property
-    def source_version(self) -> int | None:
-        """The last source version that is in this snapshot."""
-        return self.state.position.version if self.state.position else None
-
-    @property
-    def source_committed_at(self) -> datetime | None:
-        """When the source committed that version (UTC)."""
-        return self.state.source_committed_at
+        self.keywords = KeywordLeg(index, KeywordQueries(index, self.spec), self.segments)
 
     @property
     def n_chunks(self) -> int:
@@ -96,94 +62,77 @@ class Snapshot:
     def arrow_schema(self) -> pa.Schema:
         """The stored columns that the segments have, as Arrow types, in spec order; empty without segments."""
         fields: dict[str, pa.Field] = {}
-        for view in sorted(self.views, key=lambda view: view.segment.record.created_at):
+        for segment in self._by_age:
             for name in self.spec.stored_columns:
-                index = view.segment.chunks.schema.get_field_index(COLUMN_PREFIX + name)
+                index = segment.table.schema.get_field_index(COLUMN_PREFIX + name)
                 if index >= 0:
-                    fields[name] = view.segment.chunks.schema.field(index).with_name(name)
+                    fields[name] = segment.table.schema.field(index).with_name(name)
         return pa.schema([fields[name] for name in self.spec.stored_columns if name in fields])
 
-    @cached_property
-    def schema(self) -> dict[str, pl.DataType]:
-        """The same as polars types: what a filter is checked against."""
-        frame = pl.from_arrow(self.arrow_schema.empty_table())
-        assert isinstance(frame, pl.DataFrame)
-        return dict(frame.schema)
+    def adopt(self, schema: pa.Schema) -> None:
+        """Take the columns and their types from ``schema``: that of the whole version, of which a share is open here.
 
-    @cached_property
-    def filter_schema(self) -> FilterSchema:
-        """The same in the form that filters compile against fastest."""
-        return schema_of(self.schema)
-
-    def govern(self, newer: CollectionSpec) -> None:
-        """Put the policies of ``newer`` in force for searches that begin from now on.
-
-        All else stays: the version's data, and what is cached by predicate. Raises ValueError if they do not fit.
+        It is one and the same for a version, so who comes at the same time may as well do it again.
         """
-        self.spec = self.spec.under(newer)
+        if not self.arrow_schema.equals(schema):
+            self.__dict__["arrow_schema"] = schema
+            self.__dict__.pop("schema", None)
+            self.__dict__.pop("filter_schema", None)
+            self._sights = None
 
-    def sight_of(self, caller: Caller) -> Sight:
-        """Return what ``caller`` sees of the collection."""
-        spec, sights = self.spec, self._sights
-        if sights is None or sights.spec is not spec:  # what a slower thread left behind is of older policies
-            sights = self._sights = Sights(spec, self.filter_schema)
-        return sights.of(caller)
+    @property
+    def columns_written_at(self) -> list[datetime]:
+        """When the segment was written that each column of ``arrow_schema`` has its type from."""
+        times = {}
+        for segment in self._by_age:
+            for name in self.spec.stored_columns:
+                if COLUMN_PREFIX + name in segment.table.schema.names:
+                    times[name] = segment.record.created_at
+        return [times[name] for name in self.spec.stored_columns if name in times]
+
+    @property
+    def _by_age(self) -> list[OpenSegment]:
+        return sorted(self.segments, key=lambda segment: segment.record.created_at)
 
     def passing(self, filter_: CompiledFilter | None, sight: Sight) -> Passing:
         """Return the chunks that ``sight`` has and ``filter_`` passes, from the caches where they have it."""
         return Passing(tuple(selection_of(view, filter_, self.schema, self.caches, sight) for view in self.views))
 
-    @contextmanager
-    def pinned(self) -> Iterator[Self]:
-        """Keep the snapshot open for the block; raises :class:`SnapshotClosed` if it is closed already."""
-        with self._lock:
-            if self._closed:
-                raise SnapshotClosed(f"version {self.version} has been closed: use the one that took its place")
-            self._users += 1
-        try:
-            yield self
-        finally:
-            with self._lock:
-                self._users -= 1
-            self._go_if_unused()
-
-    def close(self) -> None:
-        """Let no new request in, and free everything once the last one is done; may be called twice."""
-        with self._lock:
-            self._closed = True
-        self._go_if_unused()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _go_if_unused(self) -> None:
-        with self._lock:
-            going = self._closed and not self._users and not self._gone
-            self._gone = self._gone or going
-        if going:
-            self.caches.forget({view.token for view in self.views if view.release()})
-            self._scratch.release()
+    def _free(self) -> None:
+        self.caches.forget({view.token for view in self.views if view.release()})
+        self._scratch.release()
 
 
 def open_snapshot(
-    catalog: Catalog, cache: LocalCache, previous: Snapshot | None = None, *, version: int | None = None
+    catalog: Catalog,
+    cache: LocalCache,
+    previous: Snapshot | None = None,
+    *,
+    version: int | None = None,
+    share: Share | None = None,
 ) -> Snapshot:
     """Open the newest version (or ``version``) of a collection beside ``previous``, which stays as it is.
 
-    ``previous`` must be open and of the same collection; its segments are shared. It is returned itself when nothing
-    is newer. Whatever is raised (:class:`indexer.errors.IndexerError`, OSError) leaves nothing half-open.
+    ``previous`` must be open and of the same collection and ``share``; its segments are shared. It is returned itself
+    when nothing is newer. Of a ``share``, the segments of its shards are opened alone. Whatever is raised
+    (:class:`indexer.errors.IndexerError`, OSError) leaves nothing half-open.
     """
     if previous is not None and version is None and catalog.latest() == previous.version:
         return previous
     state = catalog.read(version)
-    tombstones = catalog.tombstones(state)
+
+    def holds(shard: int) -> bool:
+        return share is None or share.holds(state.spec.name, shard)
+
+    tombstones = catalog.tombstones(state, holds)
     views: list[SegmentView] = []
     scratch: ScratchFolder | None = None
     try:
-        views.extend(_view(record, tombstones, catalog.store, cache, previous) for record in state.segments)
+        views.extend(
+            _view(record, tombstones, catalog.store, cache, previous)
+            for record in state.segments
+            if holds(record.shard)
+        )
         scratch = cache.scratch()
         snapshot = Snapshot(state, tuple(views), scratch, _caches(previous, state))
     except BaseException:

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import polars as pl
 
 from indexer.spec import CollectionSpec
+from retrieval.chunks import Chunks
 from retrieval.errors import RequestError
 from retrieval.policies import Sight
 from retrieval.refine.decay import LARGEST, Floats, distances, seconds
 from retrieval.refine.stages import Decay
 from retrieval.request import unknown_names
-from retrieval.segments import SegmentView
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -67,13 +67,13 @@ class DecayColumn:
         return cls(name=decay.column, dtype=dtype, origin=origin, scale=scale, offset=offset)
 
     def distances(
-        self, views: Sequence[SegmentView], places: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
+        self, parts: Sequence[Chunks], places: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
     ) -> Floats:
         """Return how far the rows of chunks, ``(n,)`` each, are from the origin; NaN for those without a value."""
         values = np.empty(len(positions))
         for place in np.unique(places).tolist():
             mine = places == place
-            column = views[place].segment.frame({self.name: self.dtype}).to_series()
+            column = parts[place].frame({self.name: self.dtype}).to_series()
             values[mine] = _as_numbers(column[positions[mine]])
         return distances(values, origin=self.origin, offset=self.offset)
 

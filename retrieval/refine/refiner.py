@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.embedding import normalised
+from indexer.spec import CollectionSpec
 from retrieval import bitmap
+from retrieval.chunks import Chunks, Key, keys_at
 from retrieval.deadline import check_deadline
 from retrieval.errors import RequestError
 from retrieval.explanation import Decayed, Diversified, Explanation, Reranked, StagePart
@@ -31,9 +33,8 @@ from retrieval.refine.scaling import relative
 from retrieval.refine.stages import Decay, StageName
 from retrieval.request import SearchRequest
 from retrieval.rows import passage
-from retrieval.segments import Key, keys_at
-from retrieval.snapshot import Snapshot
 from retrieval.stopwatch import Stopwatch
+from retrieval.version import OpenVersion
 
 Indices = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
@@ -77,7 +78,8 @@ class Pool:
 class Refiner:
     """The stages of one request, checked; made by :func:`refiner_of`."""
 
-    snapshot: Snapshot
+    spec: CollectionSpec
+    dim: int | None
     request: SearchRequest
     sight: Sight
     reranker: Reranker | None
@@ -85,16 +87,18 @@ class Refiner:
     parts: Parts = field(default_factory=dict)
 
     def refine(
-        self, ranked: Ranked, explanations: Sequence[Explanation] | None, watch: Stopwatch
+        self, chunks: Sequence[Chunks], ranked: Ranked, explanations: Sequence[Explanation] | None, watch: Stopwatch
     ) -> tuple[Ranked, list[Explanation] | None]:
         """Return the first ``k`` of ``ranked`` after every stage, and with ``explanations`` what each stage did.
+
+        The list's places are among ``chunks``.
 
         Raises DeadlineExceeded and RerankError.
         """
         pool = Pool.of(ranked)
         for name, depth in self.request.stages.depths(self.request.k).items():
             check_deadline(self.request.deadline, f"before the stage {name}", "give it more time")
-            pool = self._run(name, pool.take(np.arange(min(depth, len(pool)))))
+            pool = self._run(name, chunks, pool.take(np.arange(min(depth, len(pool)))))
             watch.lap(name)
         pool = pool.take(np.arange(min(self.request.k, len(pool))))
         if explanations is None:
@@ -102,22 +106,21 @@ class Refiner:
         explained = [Explanation(legs=explanations[at].legs, stages=self.parts[at]) for at in pool.came.tolist()]
         return pool.ranked(), explained
 
-    def _run(self, name: StageName, pool: Pool) -> Pool:
+    def _run(self, name: StageName, chunks: Sequence[Chunks], pool: Pool) -> Pool:
         if not len(pool):
             return pool
         match name:
             case "rerank":
-                return self._rerank(pool)
+                return self._rerank(chunks, pool)
             case "decay":
-                return self._decay(pool)
+                return self._decay(chunks, pool)
             case "diversify":
-                return self._diversify(pool)
+                return self._diversify(chunks, pool)
 
-    def _rerank(self, pool: Pool) -> Pool:
+    def _rerank(self, chunks: Sequence[Chunks], pool: Pool) -> Pool:
         assert self.reranker is not None
-        views, spec, hidden = self.snapshot.views, self.snapshot.spec, self.sight.hidden_text
         passages = [
-            passage(views[place].segment, spec, position, hidden)
+            passage(chunks[place], self.spec, position, self.sight.hidden_text)
             for place, position in zip(pool.places.tolist(), pool.positions.tolist(), strict=True)
         ]
         raw = raw_scores(self.reranker, self.request.text or "", passages, deadline=self.request.deadline)
@@ -129,12 +132,12 @@ class Refiner:
                 for rank, (before, raw_score, score) in enumerate(told, start=1)
             ]
             self._note("rerank", pool, parts)
-        return self._reordered(pool, scores)
+        return self._reordered(chunks, pool, scores)
 
-    def _decay(self, pool: Pool) -> Pool:
+    def _decay(self, chunks: Sequence[Chunks], pool: Pool) -> Pool:
         decay = self.request.stages.decay
         assert decay is not None
-        distance, factor = self._factors(pool, decay)
+        distance, factor = self._factors(chunks, pool, decay)
         relevance = relative(pool.scores)
         scores = weighed(relevance, factor, decay.weight)
         if self.request.explain:
@@ -152,22 +155,22 @@ class Refiner:
                 for rank, (before, relevant, far, factor_, score) in enumerate(told, start=1)
             ]
             self._note("decay", pool, parts)
-        return self._reordered(pool, scores)
+        return self._reordered(chunks, pool, scores)
 
-    def _factors(self, pool: Pool, decay: Decay) -> tuple[Scores, Scores]:
+    def _factors(self, chunks: Sequence[Chunks], pool: Pool, decay: Decay) -> tuple[Scores, Scores]:
         """Return how far each candidate is from the origin (NaN: unknown), and its factor."""
         column = self.column
         if column is None:  # no segment has it yet: NULL in every row
             unknown = np.full(len(pool), np.nan)
             return unknown, factors(unknown, decay.kind, scale=1.0, midpoint=decay.midpoint)
-        distance = column.distances(self.snapshot.views, pool.places, pool.positions)
+        distance = column.distances(chunks, pool.places, pool.positions)
         return distance, factors(distance, decay.kind, scale=column.scale, midpoint=decay.midpoint)
 
-    def _diversify(self, pool: Pool) -> Pool:
+    def _diversify(self, chunks: Sequence[Chunks], pool: Pool) -> Pool:
         asked = self.request.stages.diversify
         assert asked is not None
         relevance = relative(pool.scores)
-        picked = pick(relevance, self._vectors(pool), self.request.k, diversity=asked.diversity)
+        picked = pick(relevance, self._vectors(chunks, pool), self.request.k, diversity=asked.diversity)
         chosen = pool.take(picked.order)
         if self.request.explain:
             told = _lines(picked.order + 1, chosen.scores, relevance[picked.order], picked.similarity, picked.mmr)
@@ -186,26 +189,26 @@ class Refiner:
             self._note("diversify", chosen, parts)
         return chosen
 
-    def _vectors(self, pool: Pool) -> npt.NDArray[np.float32]:
+    def _vectors(self, chunks: Sequence[Chunks], pool: Pool) -> npt.NDArray[np.float32]:
         """Return the chunks' vectors at unit length, ``(n, dim)``; zero where there is none, or none to be seen."""
-        vectors = np.zeros((len(pool), self.snapshot.dim or 1), np.float32)
+        vectors = np.zeros((len(pool), self.dim or 1), np.float32)
         for place in np.unique(pool.places).tolist():
             mine = np.flatnonzero(pool.places == place)
-            segment, positions = self.snapshot.views[place].segment, pool.positions[mine]
-            usable = bitmap.contains(segment.comparable(self.sight.hidden_text), positions)
-            vectors[mine[usable]] = segment.vectors[positions[usable]]
+            part, positions = chunks[place], pool.positions[mine]
+            usable = bitmap.contains(part.comparable(self.sight.hidden_text), positions)
+            vectors[mine[usable]] = part.vectors[positions[usable]]
         return normalised(vectors)
 
-    def _reordered(self, pool: Pool, scores: Scores) -> Pool:
+    def _reordered(self, chunks: Sequence[Chunks], pool: Pool, scores: Scores) -> Pool:
         """Return the candidates by ``scores``, ties by key."""
         order = (-scores).argsort(kind="stable")
         ordered = scores[order]
         if (ordered[1:] == ordered[:-1]).any():
-            order = ties_by_key(order, ordered, len(order), lambda tied: self._keys(pool, tied))
+            order = ties_by_key(order, ordered, len(order), lambda tied: self._keys(chunks, pool, tied))
         return pool.take(order, scores)
 
-    def _keys(self, pool: Pool, at: Indices) -> list[Key]:
-        return keys_at(self.snapshot.views, self.snapshot.spec, pool.places[at].tolist(), pool.positions[at].tolist())
+    def _keys(self, chunks: Sequence[Chunks], pool: Pool, at: Indices) -> list[Key]:
+        return keys_at(chunks, self.spec, pool.places[at].tolist(), pool.positions[at].tolist())
 
     def _note(self, name: StageName, pool: Pool, parts: Sequence[StagePart]) -> None:
         """Keep what a stage made of each candidate of ``pool``."""
@@ -218,7 +221,7 @@ def _lines(*columns: npt.NDArray[Any]) -> Iterator[tuple[Any, ...]]:
     return zip(*(column.tolist() for column in columns), strict=True)
 
 
-def refiner_of(snapshot: Snapshot, request: SearchRequest, sight: Sight, reranker: Reranker | None) -> Refiner:
+def refiner_of(version: OpenVersion, request: SearchRequest, sight: Sight, reranker: Reranker | None) -> Refiner:
     """Return what runs the request's stages; without a ``reranker`` the process's own is taken, loaded if need be.
 
     Raises RequestError for stages that the collection or the caller cannot have, and RerankError.
@@ -226,13 +229,13 @@ def refiner_of(snapshot: Snapshot, request: SearchRequest, sight: Sight, reranke
     column = None
     decay: Decay | None = request.stages.decay
     if decay is not None:
-        column = DecayColumn.of(decay, snapshot.spec, snapshot.schema, sight, datetime.now(UTC))
+        column = DecayColumn.of(decay, version.spec, version.schema, sight, datetime.now(UTC))
     if request.stages.rerank is not None:
-        if snapshot.spec.rerank is None:
+        if version.spec.rerank is None:
             raise RequestError(
                 "this collection has no reranking model",
                 field="rerank",
                 hint="leave it out, or name one in the collection's spec: rerank: {model: ...}",
             )
-        reranker = reranker or load_reranker(snapshot.spec.rerank)
-    return Refiner(snapshot=snapshot, request=request, sight=sight, reranker=reranker, column=column)
+        reranker = reranker or load_reranker(version.spec.rerank)
+    return Refiner(spec=version.spec, dim=version.dim, request=request, sight=sight, reranker=reranker, column=column)

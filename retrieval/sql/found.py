@@ -10,15 +10,15 @@ import polars as pl
 
 from retrieval import bitmap
 from retrieval.bitmap import Positions
+from retrieval.chunks import Chunks
 from retrieval.passing import Passing
 from retrieval.ranking import Ranked
-from retrieval.segments import OpenSegment
 from retrieval.sql.scope import SCORE
 
 ROW = "\0row"
 """The column of a frame that numbers the rows, from 0."""
 
-Part = tuple[OpenSegment, Positions]
+Part = tuple[Chunks, Positions]
 
 
 class FoundRows:
@@ -52,7 +52,7 @@ class FoundRows:
         return cls(parts)
 
     @classmethod
-    def ranked(cls, ranked: Ranked, segments: Sequence[OpenSegment]) -> FoundRows:
+    def ranked(cls, ranked: Ranked, segments: Sequence[Chunks]) -> FoundRows:
         """Return the rows of a search, best first."""
         places, positions = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
         by_place = np.argsort(places, kind="stable")
@@ -92,7 +92,7 @@ class FoundRows:
         taken.scores = None if self.scores is None else self.scores[rows]
         return taken
 
-    def each(self) -> list[tuple[OpenSegment, int]]:
+    def each(self) -> list[tuple[Chunks, int]]:
         """Return every row's segment and chunk, in the rows' order."""
         every = [(segment, position) for segment, positions in self.parts for position in positions.tolist()]
         return every if self._order is None else [every[at] for at in self._order.tolist()]

@@ -63,5 +63,5 @@ def _where(statement: Statement, scope: Scope) -> CompiledFilter | None:
 def _columns(snapshot: Snapshot) -> FilterSchema:
     """Return the stored columns; of a collection without rows all that is known is their names."""
     return (
-        snapshot.filter_schema if snapshot.views else schema_of(dict.fromkeys(snapshot.spec.stored_columns, pl.Null()))
+        snapshot.filter_schema if snapshot.schema else schema_of(dict.fromkeys(snapshot.spec.stored_columns, pl.Null()))
     )

@@ -13,6 +13,7 @@ import polars as pl
 
 from indexer.embedding import QueryEmbedder
 from retrieval.bitmap import Positions
+from retrieval.chunks import Chunks, Key, keys_of
 from retrieval.deadline import check_deadline
 from retrieval.errors import FilterError
 from retrieval.policies import ANYONE, Caller, Sight
@@ -20,7 +21,6 @@ from retrieval.request import SearchRequest
 from retrieval.response import Plan
 from retrieval.rows import passage, whole_field
 from retrieval.search import search
-from retrieval.segments import Key, OpenSegment, keys_of
 from retrieval.snapshot import Snapshot
 from retrieval.sql.evaluate import CELL_BYTES, Budget, grouped, ordered, reckoned, refuse_too_many, size_of
 from retrieval.sql.found import ROW, FoundRows
@@ -136,8 +136,7 @@ class _Run:
             query=searched.query, k=searched.k, mode=searched.mode, include=(), deadline=self._deadline
         )
         response = search(self._snapshot, request, embedder=embedder, where=self._plan.where, sight=self._sight)
-        segments = [view.segment for view in self._snapshot.views]
-        return FoundRows.ranked(response.results.ranked, segments), response.plan
+        return FoundRows.ranked(response.results.ranked, self._snapshot.segments), response.plan
 
     def rows(self, rows: FoundRows, plan: RowPlan) -> tuple[Values, list[Key] | None, bool]:
         """Return the values to show, by column, the rows' keys, and whether there are more."""
@@ -202,12 +201,12 @@ class _Run:
         refuse_too_many(len(rows), len(names))
         return rows.frame(names, self._plan.columns.by_name, self.check_time)
 
-    def _keys(self, each: Sequence[tuple[OpenSegment, int]]) -> list[Key]:
+    def _keys(self, each: Sequence[tuple[Chunks, int]]) -> list[Key]:
         spec = self._snapshot.spec
         return [key for segment, position in each for key in keys_of(segment, spec, [position])]
 
     def _shown(
-        self, output: Output, read: pl.DataFrame, each: Sequence[tuple[OpenSegment, int]], budget: Budget
+        self, output: Output, read: pl.DataFrame, each: Sequence[tuple[Chunks, int]], budget: Budget
     ) -> list[Any]:
         """Return an output's values; what masked ones are says nothing of their size."""
         if output.reading == "value":
@@ -229,7 +228,7 @@ class _Run:
             shown.append(text)
         return shown
 
-    def _text(self, output: Output, segment: OpenSegment, position: int) -> str | None:
+    def _text(self, output: Output, segment: Chunks, position: int) -> str | None:
         if output.reading == "passage":
             return passage(segment, self._snapshot.spec, position, self._sight.hidden_text)
         return whole_field(segment, output.source, segment.chunks_of_row(position))

@@ -18,11 +18,12 @@ from pyroaring import BitMap
 from indexer.catalog import Catalog, SourcePosition
 from indexer.format import tombstones
 from indexer.format.keys import key_hashes
-from indexer.format.records import SegmentRecord
+from indexer.format.records import FileRecord, SegmentRecord
 from indexer.format.segment import publish_segment
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec
 from retrieval.cache import LocalCache
+from retrieval.share import Share
 from retrieval.snapshot import Snapshot, open_snapshot
 
 COMMITTED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -151,11 +152,11 @@ class Library:
         self.catalog = Catalog.create(Store.at(str(self.root / "store")), self.spec)
         self.cache = LocalCache(self.root / "cache")
 
-    def add(self, *docs: Doc) -> SegmentRecord:
+    def add(self, *docs: Doc, shard: int = 0) -> SegmentRecord:
         """Commit one segment with ``docs``."""
         table, vectors = chunk_table(docs, self.spec)
         number, self.next_number = self.next_number, self.next_number + 1
-        record = publish_segment(self.catalog.store, table, vectors, self.spec, number=number, shard=0)
+        record = publish_segment(self.catalog.store, table, vectors, self.spec, number=number, shard=shard)
         start = 0
         for doc in docs:
             self.places[doc.id] = (number, range(start, start + len(doc.bodies)))
@@ -174,18 +175,17 @@ class Library:
         """Commit that the segments with these numbers are gone, as after a merge."""
         self._commit(drop=numbers)
 
-    def open(self, previous: Snapshot | None = None) -> Snapshot:
-        """Open the newest version."""
-        return open_snapshot(self.catalog, self.cache, previous)
+    def open(self, previous: Snapshot | None = None, *, share: Share | None = None) -> Snapshot:
+        """Open the newest version, or a share of it."""
+        return open_snapshot(self.catalog, self.cache, previous, share=share)
 
     def _commit(self, add: tuple[SegmentRecord, ...] = (), drop: tuple[int, ...] = ()) -> None:
         seen = self.catalog.read()
         position = SourcePosition(epoch="table", version=seen.version + 1)
-        packs = {}
+        packs: dict[int, FileRecord] = {}
         if self.gone:
-            packs[0] = self.catalog.store.put_record(
-                f"tombstones/{seen.version:032x}.pack", tombstones.encode(self.gone)
-            )
+            pack = self.catalog.store.put_record(f"tombstones/{seen.version:032x}.pack", tombstones.encode(self.gone))
+            packs = dict.fromkeys(range(self.spec.shards), pack)
         new = seen.model_copy(
             update={
                 "dim": DIM,

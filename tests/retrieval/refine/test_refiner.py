@@ -338,7 +338,7 @@ def test_the_deadline_is_looked_at_before_each_stage(shelf: Snapshot) -> None:
     request = SearchRequest(query="solar", mode="keyword", stages=Stages(decay=near(5)), deadline=time.monotonic() - 1)
 
     with pytest.raises(DeadlineExceeded, match="before the stage decay"):
-        refiner_of(shelf, request, shelf.sight_of(ANYONE), None).refine(ranked, None, Stopwatch())
+        refiner_of(shelf, request, shelf.sight_of(ANYONE), None).refine(shelf.segments, ranked, None, Stopwatch())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""One collection over several machines: nodes hold its shards, routers ask them and make one answer of theirs."""

@@ -1,0 +1,210 @@
+"""A node: it answers questions about the segments that it holds of one version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from indexer.format.keys import parse_key
+from retrieval import bitmap
+from retrieval.chunks import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, keys_at
+from retrieval.distributed.messages import Answer, Asker, Fetch, Find, Like, Question, Row, Terms
+from retrieval.errors import NodeDiffers, NodeFailed
+from retrieval.filter import compile_filter
+from retrieval.legs import Legs
+from retrieval.likeness import LikedRow, find_liked, liked_row
+from retrieval.policies import Sight
+from retrieval.ranking import Positions, Ranked, row_ids
+from retrieval.rows import field_names, find_row
+from retrieval.search import counts_of, in_key_order
+from retrieval.snapshot import Snapshot
+from retrieval.stopwatch import Stopwatch
+
+LEGS = ("vector", "keyword", "order")
+"""What the numbers in the column ``_leg`` of an answer stand for; the last is the order of keys."""
+VECTOR, ASKED, BEST = "_vector", "_asked", "_best"
+"""Columns of a fetched table: the chunk's vector; which of the chunks asked for it is of; whether it is that chunk."""
+EMPTY = pa.table({})
+
+
+def answer_question(snapshot: Snapshot, question: Question, *, deadline: float | None) -> tuple[Answer, pa.Table]:
+    """Return the answer of the segments of ``snapshot``, which is kept open meanwhile.
+
+    ``deadline`` is time.monotonic()'s. Raises :class:`retrieval.errors.NodeDiffers` and what a search raises.
+    """
+    asker, part = question.asker, question.part
+    if asker.policies != snapshot.policies_digest:
+        raise NodeDiffers("the policies of this node are others")
+    if asker.schema_bytes is not None:
+        snapshot.adopt(pa.ipc.read_schema(pa.py_buffer(asker.schema_bytes)))
+    node = _Node(snapshot, asker, snapshot.sight_of(asker.caller), deadline)
+    match part:
+        case Terms():
+            return node.terms(part)
+        case Find():
+            return node.find(part)
+        case Like():
+            return node.like(part)
+        case Fetch():
+            return Answer(), node.fetch(part)
+        case Row():
+            return node.row(part)
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """One question's snapshot, and for whom it is."""
+
+    snapshot: Snapshot
+    asker: Asker
+    sight: Sight
+    deadline: float | None
+
+    def terms(self, part: Terms) -> tuple[Answer, pa.Table]:
+        found = self.snapshot.keywords.statistics(part.text, self.sight.hidden_text)
+        return Answer(n_documents=found.n_documents, frequencies=[list(each) for each in found.frequencies]), EMPTY
+
+    def find(self, part: Find) -> tuple[Answer, pa.Table]:
+        snapshot = self.snapshot
+        compiled = None
+        if part.filter is not None and snapshot.views:
+            compiled = compile_filter(
+                part.filter,
+                dialect=part.dialect,
+                schema=snapshot.filter_schema,
+                params=part.params,
+                now=self.asker.now,
+            )
+            self.sight.refuse_masked(compiled)
+        passing = snapshot.passing(compiled, self.sight)
+        chunks, passed = counts_of(snapshot, self.sight, passing, filtered=part.filter is not None)
+        if part.mode is None:
+            table = self._ranked({"order": in_key_order(snapshot, passing, part.pool)})
+            return Answer(chunks=chunks, passing=passed), table
+        vector = None if part.vector is None else np.frombuffer(part.vector, dtype=np.float32)
+        legs = Legs(
+            snapshot=snapshot,
+            passing=passing,
+            text=part.text,
+            pool=part.pool,
+            hidden=self.sight.hidden_text,
+            deadline=self.deadline,
+            watch=Stopwatch(),
+            liked=None if part.left_out is None else LikedRow(part.left_out, np.zeros(0, np.float32)),
+            statistics=part.statistics,
+        )
+        table = self._ranked(legs.run(part.mode, vector))
+        how = Answer(chunks=chunks, passing=passed, segments=tuple(legs.segments), keyword=legs.keyword)
+        return how, table
+
+    def _ranked(self, legs: Mapping[str, Ranked]) -> pa.Table:
+        """Return the legs as one table of rows: leg, score, the row's number, where it is, and its key."""
+        spec, segments = self.snapshot.spec, self.snapshot.segments
+        places = [place for ranked in legs.values() for place in ranked.places]
+        positions = [position for ranked in legs.values() for position in ranked.positions]
+        rows = [row_ids(ranked, segments) for ranked in legs.values()]
+        columns = {
+            "_leg": pa.array(np.repeat([LEGS.index(leg) for leg in legs], list(map(len, legs.values()))), pa.int8()),
+            "_score": pa.array([score for ranked in legs.values() for score in ranked.scores], pa.float64()),
+            "_row": pa.array(np.concatenate(rows), pa.int64()),
+            "_place": pa.array(places, pa.int32()),
+            "_position": pa.array(positions, pa.int32()),
+        }
+        keys = keys_at(segments, spec, places, positions) if places else []
+        schema = self.snapshot.arrow_schema
+        for at, name in enumerate(spec.key):
+            kind = schema.field(name).type if name in schema.names else pa.null()
+            columns[COLUMN_PREFIX + name] = pa.array([key[at] for key in keys], kind)
+        return pa.table(columns)
+
+    def like(self, part: Like) -> tuple[Answer, pa.Table]:
+        if find_liked(self.snapshot, part.key, self.sight) is None:
+            return Answer(), EMPTY
+        liked = liked_row(self.snapshot, part.key, self.sight)
+        return Answer(row=liked.number), pa.table({VECTOR: pa.array(liked.vector, pa.float32())})
+
+    def row(self, part: Row) -> tuple[Answer, pa.Table]:
+        snapshot = self.snapshot
+        if not snapshot.views:
+            return Answer(), EMPTY
+        key = parse_key(part.key, [snapshot.arrow_schema.field(name) for name in snapshot.spec.key])
+        found = find_row(snapshot, key, self.sight)
+        if found is None:
+            return Answer(), EMPTY
+        place, position = found
+        every = list(field_names(snapshot.spec))
+        columns = [name for name in every if name in snapshot.spec.stored_columns]
+        whole = Fetch(places=[place], positions=[position], columns=columns, fields=list(snapshot.spec.text.fields))
+        return Answer(row=0), self.fetch(whole)
+
+    def fetch(self, part: Fetch) -> pa.Table:
+        """Return the chunks that are asked for, in that order, or all chunks of their rows where fields are wanted."""
+        snapshot = self.snapshot
+        places, positions, asked, best = _expanded(snapshot, part)
+        unseen = self.sight.hidden_text.difference(part.fields)
+        fields = [field for field in snapshot.spec.text.fields if field not in unseen]
+        wanted = _schema(snapshot, part.columns, fields)
+        tables, order = [], []
+        vectors = np.zeros((len(positions), snapshot.dim or 1), np.float32) if part.vectors else None
+        comparable = np.zeros(len(positions), np.bool_)
+        for place in np.unique(places).tolist():
+            mine = np.flatnonzero(places == place)
+            segment = snapshot.segments[place]
+            have = [name for name in wanted.names if name in segment.table.column_names]
+            tables.append(_fitted(segment.table.select(have).take(pa.array(positions[mine])), wanted))
+            order.append(mine)
+            if vectors is not None:
+                vectors[mine] = segment.vectors[positions[mine]]
+                comparable[mine] = bitmap.contains(segment.comparable(self.sight.hidden_text), positions[mine])
+        table = pa.concat_tables(tables) if tables else wanted.empty_table()
+        if len(order) > 1:
+            table = table.take(pa.array(np.argsort(np.concatenate(order), kind="stable")))
+        table = table.append_column(ASKED, pa.array(asked, pa.int32())).append_column(BEST, pa.array(best))
+        if vectors is not None:
+            flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            table = table.append_column(VECTOR, flat).append_column("_embedded", pa.array(comparable))
+        return table.combine_chunks()
+
+
+def _expanded(
+    snapshot: Snapshot, part: Fetch
+) -> tuple[Positions, Positions, Positions, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    """Return places, positions, which chunk asked for each is of, and whether it is that one.
+
+    Raises NodeFailed where there is no such chunk.
+    """
+    each: list[tuple[int, int, int, bool]] = []
+    for at, (place, position) in enumerate(zip(part.places, part.positions, strict=True)):
+        if not (0 <= place < len(snapshot.segments) and 0 <= position < snapshot.segments[place].n):
+            raise NodeFailed(f"this node's version {snapshot.version} has no chunk {position} in segment {place}")
+        chunks: Sequence[int] = snapshot.segments[place].chunks_of_row(position) if part.fields else [position]
+        each.extend((place, chunk, at, chunk == position) for chunk in chunks)
+    table = np.array(each, dtype=np.int64).reshape(-1, 4)
+    return table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.bool_)
+
+
+def _schema(snapshot: Snapshot, columns: Sequence[str], fields: Sequence[str]) -> pa.Schema:
+    """Return the columns of a fetched table: ``columns``, the text ``fields``' portions, and a row's version."""
+    types = snapshot.arrow_schema
+    of_text: dict[str, pa.Field] = {}
+    for segment in snapshot.segments:
+        for field in fields:
+            for name in (TEXT_PREFIX + field, START_PREFIX + field):
+                of_text.setdefault(name, segment.table.schema.field(name))
+    stored = [types.field(name).with_name(COLUMN_PREFIX + name) for name in columns if name in types.names]
+    own = [pa.field("_version", pa.int64()), pa.field("_committed_at", pa.timestamp("us", "UTC"))]
+    return pa.schema([*stored, *of_text.values(), *own])
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return ``table`` with the columns of ``schema``; one that was added after it was written is null."""
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)

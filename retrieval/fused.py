@@ -1,0 +1,55 @@
+"""The ranked lists of a search's legs as one list, with what made its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from retrieval.chunks import Key
+from retrieval.explanation import Explanation
+from retrieval.fusion import Contribution, Ids, Leg, contributions, fuse
+from retrieval.ranking import Ranked
+from retrieval.request import SearchRequest
+
+
+def fused(
+    request: SearchRequest,
+    legs: Mapping[str, Ranked],
+    *,
+    ids_of: Callable[[Ranked], Ids],
+    keys_at: Callable[[Sequence[int], Sequence[int]], list[Key]],
+) -> tuple[Ranked, list[Explanation] | None]:
+    """Return the legs as one list; a single leg keeps its own scores. Explanations are there if the request wants them.
+
+    ``ids_of`` gives each hit's row as one number, ``keys_at`` the keys at these places and positions.
+    """
+    if len(legs) == 1:
+        return _explained_leg(legs) if request.explain else (next(iter(legs.values())), None)
+    chunks: dict[int, tuple[int, int]] = {}
+    scored: dict[str, Leg] = {}
+    # The keyword leg's passage shows the words that were asked for; it is named last and so wins.
+    for name, ranked in sorted(legs.items(), reverse=True):
+        ids = ids_of(ranked)
+        chunks.update(zip(ids.tolist(), zip(ranked.places, ranked.positions, strict=True), strict=True))
+        scored[name] = Leg(ids, np.array(ranked.scores, dtype=np.float64))
+
+    def keys_of(rows: list[int]) -> list[Key]:
+        places, positions = zip(*(chunks[row] for row in rows), strict=True)
+        return keys_at(places, positions)
+
+    kind, weights = request.fusion.kind, request.fusion.weights
+    best = fuse(kind, scored, weights, keys_of=keys_of, limit=request.pool)
+    ranked = Ranked([chunks[row][0] for row in best.ids], [chunks[row][1] for row in best.ids], best.scores)
+    if not request.explain:
+        return ranked, None
+    return ranked, [Explanation(legs=parts) for parts in contributions(kind, scored, weights, best.ids)]
+
+
+def _explained_leg(legs: Mapping[str, Ranked]) -> tuple[Ranked, list[Explanation]]:
+    """Explain a single leg: its raw scores are the scores."""
+    ((name, ranked),) = legs.items()
+    return ranked, [
+        Explanation(legs={name: Contribution(rank=rank, raw_score=score, normalised=score, weight=1.0)})
+        for rank, score in enumerate(ranked.scores, start=1)
+    ]

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from retrieval.distributed.search import get_row_of_nodes, search_nodes
+from retrieval.errors import DeadlineExceeded, FilterError, NodeDiffers, RequestError
+from retrieval.policies import ANYONE, Caller
+from retrieval.refine.stages import Decay, Diversify, Stages
+from retrieval.request import Fusion, SearchRequest
+from retrieval.response import Hit
+from retrieval.rows import get_row
+from retrieval.search import search
+from tests.retrieval import library as library_module
+from tests.retrieval.distributed.conftest import SHARDS, Spread, docs_of, spread_of
+from tests.retrieval.library import Doc, Library, spec_of, unit
+
+EVERY = 1000
+QUERY = unit(1.0, -0.5, 0.25, 2.0)
+
+
+def both(spread: Spread, **asked: Any) -> tuple[list[Hit], list[Hit]]:
+    """Return what one machine finds, and what the nodes do."""
+    request = SearchRequest(**asked)
+    return list(search(spread.whole, request).results), list(search_nodes(spread.routed, request).results)
+
+
+@pytest.mark.parametrize("k", [1, 7, 50, EVERY])
+@pytest.mark.parametrize("filter_", [None, "colour = 'red'", "size < 3", "size < 0"])
+def test_the_vector_leg_finds_what_one_machine_finds(spread: Spread, k: int, filter_: str | None) -> None:
+    one, several = both(spread, vector=QUERY, k=k, filter=filter_)
+    assert several == one
+
+
+@pytest.mark.parametrize("filter_", [None, "colour = 'red'", "size < 3", "size < 0"])
+@pytest.mark.parametrize("k", [1, 7, EVERY])
+def test_a_filter_alone_gives_rows_in_key_order(spread: Spread, k: int, filter_: str | None) -> None:
+    one, several = both(spread, k=k, filter=filter_)
+    assert several == one
+
+
+@pytest.mark.parametrize("words", ["solar", "turbine wind", "+turbine solar", '"heat pump" grid', "the", "unheard of"])
+@pytest.mark.parametrize("filter_", [None, "colour = 'red'"])
+def test_words_score_as_on_one_machine(spread: Spread, words: str, filter_: str | None) -> None:
+    one, several = both(spread, query=words, mode="keyword", k=EVERY, filter=filter_)
+    assert {hit.key for hit in several} == {hit.key for hit in one}
+    of_one = {hit.key: hit.score for hit in one}
+    assert [hit.score for hit in several] == pytest.approx([of_one[hit.key] for hit in several], rel=1e-5)
+    assert [hit.score for hit in several] == sorted((hit.score for hit in several), reverse=True)
+
+
+def test_without_statistics_of_all_nodes_rare_words_would_score_otherwise(spread: Spread) -> None:
+    alone = list(search(spread.snapshots[0], SearchRequest(query="turbine", mode="keyword", k=EVERY)).results)
+    together = {hit.key: hit.score for hit in both(spread, query="turbine", mode="keyword", k=EVERY)[1]}
+    assert any(abs(hit.score - together[hit.key]) > 0.01 for hit in alone)
+
+
+@pytest.mark.parametrize("kind", ["minmax", "rrf"])
+def test_a_hybrid_search_fuses_the_legs_of_all_nodes(spread: Spread, kind: Any) -> None:
+    one, several = both(spread, query="turbine wind", vector=QUERY, k=EVERY, fusion=Fusion(kind=kind), explain=True)
+    assert {hit.key for hit in several} == {hit.key for hit in one}
+    if kind == "minmax":  # ranks of rows that tie but for the last digit may differ
+        of_one = {hit.key: hit.score for hit in one}
+        assert [hit.score for hit in several] == pytest.approx([of_one[hit.key] for hit in several], rel=1e-4)
+    for hit in several:
+        assert hit.explanation is not None
+        assert sum(part.added for part in hit.explanation.legs.values()) == pytest.approx(hit.score)
+
+
+def test_fields_and_passages_are_those_of_the_rows(spread: Spread) -> None:
+    include = ("body", "title", "colour", "id", "size")
+    one, several = both(spread, vector=QUERY, k=20, include=include)
+    assert several == one
+    assert [list(hit.fields) for hit in several] == [list(include)] * 20
+
+
+def test_rows_like_one_leave_that_one_out(spread: Spread) -> None:
+    for key in (0, 17, 238):
+        one, several = both(spread, like=[key], k=30)
+        assert several == one
+        assert (key,) not in [hit.key for hit in several]
+
+
+def test_rows_like_one_that_is_gone_are_refused(spread: Spread) -> None:
+    with pytest.raises(RequestError, match="no row of that key"):
+        search_nodes(spread.routed, SearchRequest(like=[3]))
+
+
+def test_the_plan_counts_what_all_nodes_have(spread: Spread) -> None:
+    request = SearchRequest(query="solar", vector=QUERY, filter="colour = 'red'")
+    one, several = search(spread.whole, request).plan, search_nodes(spread.routed, request).plan
+    assert (several.mode, several.vector, several.chunks, several.passing) == (
+        one.mode,
+        one.vector,
+        one.chunks,
+        one.passing,
+    )
+    assert {part.segment for part in several.segments} == {part.segment for part in one.segments}
+
+
+def test_a_wrong_filter_is_refused_before_anybody_is_asked(spread: Spread) -> None:
+    with pytest.raises(FilterError, match="colur"):
+        search_nodes(spread.routed, SearchRequest(filter="colur = 'red'"))
+
+
+def test_a_row_is_read_whole_from_whichever_node_has_it(spread: Spread) -> None:
+    sight = spread.whole.sight_of(ANYONE)
+    for key in (0, 1, 17, 238):
+        assert get_row_of_nodes(spread.routed, str(key), ANYONE, deadline=None) == get_row(spread.whole, [key], sight)
+    assert get_row_of_nodes(spread.routed, "3", ANYONE, deadline=None) is None
+    with pytest.raises(ValueError, match="not of type int64"):
+        get_row_of_nodes(spread.routed, "three", ANYONE, deadline=None)
+
+
+DECAY = Decay(column="size", origin=50, scale=10)
+DIVERSIFY = Diversify(diversity=0.6)
+
+
+@pytest.mark.parametrize(
+    "stages", [Stages(decay=DECAY), Stages(diversify=DIVERSIFY), Stages(decay=DECAY, diversify=DIVERSIFY)]
+)
+def test_stages_after_the_legs_are_those_of_one_machine(spread: Spread, stages: Stages) -> None:
+    one, several = both(spread, vector=QUERY, k=12, stages=stages, explain=True)
+    assert several == one
+
+
+def policies(*rows: str, masks: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    return [{"role": f"role{at}", "rows": text, "masks": masks or {}} for at, text in enumerate(rows)]
+
+
+@pytest.mark.parametrize("claims", [{"colour": "red"}, {"colour": "blue"}, {}])
+def test_every_node_shows_what_the_caller_may_see_and_no_more(tmp_path: Path, claims: dict[str, Any]) -> None:
+    spec = spec_of(shards=SHARDS, policies=policies("colour = :colour", masks={"title": "redact", "size": "hash"}))
+    caller = Caller(roles=frozenset({"role0"}), claims=claims, hash_key=b"key")
+    with spread_of(filled(Library(tmp_path, spec))) as spread:
+        for asked in ({"vector": QUERY}, {"query": "solar wind", "mode": "keyword"}, {}):
+            request = SearchRequest(k=EVERY, include=("size", "colour", "title"), **asked)
+            one = search(spread.whole, request, caller=caller)
+            several = search_nodes(spread.routed, request, caller=caller)
+            assert sorted(map(bare, several.results), key=str) == sorted(map(bare, one.results), key=str)
+            assert several.masked == one.masked
+            assert several.plan.chunks == one.plan.chunks
+            assert several.closed_policies == one.closed_policies
+            assert {hit.fields["colour"] for hit in several.results} == set(claims.values())
+
+
+def test_a_masked_column_cannot_be_filtered_by(tmp_path: Path) -> None:
+    spec = spec_of(shards=SHARDS, policies=policies("colour = 'red'", masks={"size": "hash"}))
+    caller = Caller(roles=frozenset({"role0"}))
+    with spread_of(filled(Library(tmp_path, spec))) as spread, pytest.raises(FilterError, match="masked"):
+        search_nodes(spread.routed, SearchRequest(filter="size > 3"), caller=caller)
+
+
+def test_a_node_of_other_policies_does_not_answer(tmp_path: Path) -> None:
+    library = filled(Library(tmp_path, spec_of(shards=SHARDS)))
+    with spread_of(library) as spread:
+        spread.snapshots[1].govern(spec_of(shards=SHARDS, policies=policies("size > 3")))
+        with pytest.raises(NodeDiffers):
+            search_nodes(spread.routed, SearchRequest(vector=QUERY))
+
+
+def test_a_column_that_is_wider_on_one_node_is_so_on_all(tmp_path: Path) -> None:
+    library = Library(tmp_path, spec_of(shards=SHARDS))
+    library.add(*(doc for doc in docs_of(12, seed=1) if doc.id % 2 == 0), shard=0)
+    wide = library_module.SCHEMA.set(3, pa.field("size", pa.int64()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library_module, "SCHEMA", wide)
+        library.add(Doc(id=99, size=2**40, bodies=("far",), vectors=(QUERY,)), shard=1)
+    with spread_of(library) as spread:
+        assert spread.routed.schema["size"] == pl.Int64
+        one, several = both(spread, filter=f"size > {2**39} OR size < 50", k=EVERY)
+        assert several == one
+        assert several[-1].fields["size"] == 2**40
+        one, several = both(spread, vector=QUERY, k=EVERY)
+        assert several == one
+
+
+def test_an_empty_collection_finds_nothing(tmp_path: Path) -> None:
+    with spread_of(Library(tmp_path, spec_of(shards=SHARDS))) as spread:
+        for asked in (
+            {"vector": QUERY},
+            {"query": "solar", "mode": "keyword"},
+            {},
+            {"query": "solar", "vector": QUERY},
+        ):
+            assert both(spread, **asked) == ([], [])
+        assert get_row_of_nodes(spread.routed, "3", ANYONE, deadline=None) is None
+
+
+def test_a_passed_deadline_ends_the_search(spread: Spread) -> None:
+    with pytest.raises(DeadlineExceeded):
+        search_nodes(spread.routed, SearchRequest(vector=QUERY, deadline=0.0))
+
+
+def filled(library: Library) -> Library:
+    docs = docs_of(60, seed=2)
+    for shard in range(SHARDS):
+        library.add(*(doc for doc in docs if doc.id % SHARDS == shard), shard=shard)
+    return library
+
+
+def bare(hit: Hit) -> tuple[Any, ...]:
+    """A hit without its score's last digits."""
+    return (hit.key, round(hit.score, 4), hit.text, hit.fields)
