@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from api import routes_collections, routes_health, routes_search, routes_sql
+from api.cluster import routes_node
 from api.documented import ANY_PROBLEM
 from api.logs import Logger
 from api.models.answers import ProblemAnswer
@@ -59,9 +60,11 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
         },
     )
     app.state.service = service
-    for router in (routes_search.router, routes_sql.router, routes_collections.router, routes_health.router):
+    is_node = settings.cluster.role == "node"
+    asked = (routes_node.router,) if is_node else (routes_search.router, routes_sql.router, routes_collections.router)
+    for router in (*asked, routes_health.router):
         app.include_router(router)
-    if settings.console:
+    if settings.console and not is_node:
         app.include_router(console_router())
     app.add_middleware(
         Operations,

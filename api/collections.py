@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 from api.logs import Logger
 from api.metrics import Metrics
+from api.opening import Opener
 from api.problems import COLLECTION_NOT_FOUND, Problem
 from api.watcher import Watcher, root_is_there
 from indexer.catalog import Catalog
 from indexer.errors import StoreError
 from indexer.format.store import Store
-from retrieval.cache import LocalCache
-from retrieval.snapshot import Snapshot
+from retrieval.version import OpenVersion
 
 DISCOVERY_SECONDS = 1.0
 """Listing a bucket costs more than a poll, and a new collection's first load takes longer than this."""
@@ -32,15 +32,15 @@ class Collections:
     def __init__(
         self,
         store: Store,
-        cache: LocalCache,
+        opener: Opener,
         *,
         poll_interval_seconds: float,
-        opened: Callable[[Snapshot], object],
+        opened: Callable[[OpenVersion], object],
         log: Logger,
         metrics: Metrics,
     ) -> None:
         self._store = store
-        self._cache = cache
+        self._opener = opener
         self._interval = poll_interval_seconds
         self._opened = opened
         self._log = log
@@ -114,7 +114,7 @@ class Collections:
             watcher = Watcher(
                 self._store,
                 name,
-                self._cache,
+                self._opener,
                 poll_interval_seconds=self._interval,
                 opened=self._opened,
                 log=self._log,

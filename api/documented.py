@@ -16,6 +16,7 @@ from api.problems import (
     INVALID,
     MEDIA_TYPE,
     MODEL_UNAVAILABLE,
+    NODES_UNAVAILABLE,
     NOT_JSON,
     NOT_JSON_TYPE,
     NOT_READY,
@@ -67,6 +68,7 @@ QUESTIONS = (
     INVALID,
     OVERLOADED,
     NOT_READY,
+    NODES_UNAVAILABLE,
     MODEL_UNAVAILABLE,
     DEADLINE,
 )

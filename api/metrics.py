@@ -106,6 +106,24 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.node_up = Gauge(
+            "grebe_node_up",
+            "1 while a router's node answers, by part and address.",
+            ["part", "node"],
+            registry=self.registry,
+        )
+        self.node_seconds = Histogram(
+            "grebe_node_seconds",
+            "Time until a router has a node's answer, by part.",
+            ["part"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.hedged = Counter(
+            "grebe_node_hedged",
+            "Questions that a router asked of a second node, because the first took long.",
+            registry=self.registry,
+        )
         self._lines: dict[tuple[str | int, ...], Any] = {}
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:

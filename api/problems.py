@@ -160,6 +160,13 @@ NOT_READY = Kind(
     remedy="The server is opening its first version, or could not: GET /v1/collections/{name}/status says which. Try "
     "again after the seconds in Retry-After.",
 )
+NODES_UNAVAILABLE = Kind(
+    code="nodes-unavailable",
+    status=503,
+    title="A part of the collection cannot be reached",
+    remedy="The collection is spread over several servers, and none of those that hold one part of it answers. An "
+    "answer without that part would be wrong, so there is none. Try again after the seconds in Retry-After.",
+)
 AUDIT_UNAVAILABLE = Kind(
     code="audit-unavailable",
     status=503,

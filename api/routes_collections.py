@@ -15,7 +15,16 @@ from api.documented import problems_of_callers
 from api.identity.access import Access
 from api.models.answers import CollectionAnswer, CollectionsAnswer, FreshnessAnswer, RowAnswer, StatusAnswer
 from api.operation import operation_of
-from api.problems import COLLECTION_NOT_FOUND, DEADLINE, FORBIDDEN, INVALID, NOT_READY, OVERLOADED, ROW_NOT_FOUND
+from api.problems import (
+    COLLECTION_NOT_FOUND,
+    DEADLINE,
+    FORBIDDEN,
+    INVALID,
+    NODES_UNAVAILABLE,
+    NOT_READY,
+    OVERLOADED,
+    ROW_NOT_FOUND,
+)
 from api.running import answered
 from api.searching import row_in_time
 from api.service import service_of
@@ -106,7 +115,7 @@ def _may_count(access: Access, watcher: Watcher) -> bool:
     "/{name}/rows/{key:path}",
     response_model=RowAnswer,
     responses=problems_of_callers(
-        FORBIDDEN, COLLECTION_NOT_FOUND, ROW_NOT_FOUND, INVALID, OVERLOADED, NOT_READY, DEADLINE
+        FORBIDDEN, COLLECTION_NOT_FOUND, ROW_NOT_FOUND, INVALID, OVERLOADED, NOT_READY, NODES_UNAVAILABLE, DEADLINE
     ),
     summary="One row by its key",
 )

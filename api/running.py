@@ -24,6 +24,7 @@ from api.problems import (
     DEADLINE,
     FILTER,
     MODEL_UNAVAILABLE,
+    NODES_UNAVAILABLE,
     NOT_READY,
     OVERLOADED,
     RERANKER_UNAVAILABLE,
@@ -33,18 +34,20 @@ from api.problems import (
     Problem,
 )
 from api.service import Service
-from api.waiting import new_enough, snapshot_of, wait_for
+from api.waiting import LOOK_SECONDS, new_enough, snapshot_of, wait_for
 from api.watcher import View, Watcher
 from indexer.errors import EmbeddingError, RerankError
 from indexer.spec import CollectionSpec
-from retrieval.errors import DeadlineExceeded, FilterError, RequestError, SnapshotClosed
+from retrieval.errors import DeadlineExceeded, FilterError, NodeDiffers, NodeUnavailable, RequestError, SnapshotClosed
 from retrieval.policies import Caller
 from retrieval.refine.rerank import Reranker
 from retrieval.request import SearchRequest
-from retrieval.snapshot import Snapshot
+from retrieval.version import OpenVersion
 
 T = TypeVar("T")
 _NEEDS_MODEL = ("hybrid", "vector")
+DIFFER_SECONDS = 2.0
+"""So long may nodes take to follow a change of policies or versions, or to be followed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ class Models:
     reranker: Reranker | None
 
 
-Work = Callable[[View, Snapshot, Caller, Models], Found]
+Work = Callable[[View, OpenVersion, Caller, Models], Found]
 """Answers a caller from a pinned snapshot."""
 
 
@@ -121,7 +124,7 @@ async def _answer_once(service: Service, question: Question, work: Work) -> Foun
     spec = snapshot_of(watcher.view).spec
     models = await _models(service, question, spec)
 
-    def once(view: View, snapshot: Snapshot) -> Found | None:
+    def once(view: View, snapshot: OpenVersion) -> Found | None:
         if (snapshot.spec.vector, snapshot.spec.rerank) != (spec.vector, spec.rerank):
             return None
         if not new_enough(view, body, datetime.now(UTC)):
@@ -151,13 +154,18 @@ async def _models(service: Service, question: Question, spec: CollectionSpec) ->
     return Models(embedder=batches.ask(request.text or ""), reranker=reranker)
 
 
-def on_newest(watcher: Watcher, work: Callable[[View, Snapshot], T]) -> T:
+def on_newest(watcher: Watcher, work: Callable[[View, OpenVersion], T]) -> T:
     """Do ``work`` on the newest snapshot, pinned: it stays open until the work is done, whatever is swapped in."""
+    give_up = time.monotonic() + DIFFER_SECONDS
     while True:
         view = watcher.view
         try:
             with snapshot_of(view).pinned() as snapshot:
                 return work(view, snapshot)
+        except NodeDiffers:  # it swaps what it has, or changes its policies, a moment before or after this server
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(LOOK_SECONDS)
         except SnapshotClosed:
             # Swapped between the look and the pin: look again, unless nothing came in its place.
             if watcher.view is not view:
@@ -187,6 +195,8 @@ def as_problems(service: Service, asked: Literal["filter", "sql"] = "filter") ->
         raise Problem(OVERLOADED, "every search thread is busy and the queue is full", headers=RETRY_AFTER) from None
     except (TimeoutError, DeadlineExceeded):
         raise Problem(DEADLINE, "the answer was not ready by the deadline") from None
+    except (NodeUnavailable, NodeDiffers) as error:
+        raise Problem(NODES_UNAVAILABLE, str(error), headers=RETRY_AFTER) from error
     except EmbeddingError as error:
         raise Problem(MODEL_UNAVAILABLE, "the collection's model could not embed the query") from error
     except RerankError as error:

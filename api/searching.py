@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from api.answers import hit_answer, key_answer, source_answer
+from api.asking import row_of_version, search_version
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
@@ -19,15 +20,12 @@ from api.problems import ROW_NOT_FOUND, Mistake, Problem
 from api.running import Found, Models, Question, answer_in_time, as_problems, on_newest
 from api.service import Service
 from api.watcher import View, Watcher
-from indexer.format.keys import parse_key
 from retrieval.deadline import check_deadline
 from retrieval.policies import Caller
 from retrieval.refine.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
 from retrieval.request import DEFAULT_FUSION, Fusion, SearchRequest
 from retrieval.response import Hit, SearchResponse
-from retrieval.rows import get_row
-from retrieval.search import search
-from retrieval.snapshot import Snapshot
+from retrieval.version import OpenVersion
 
 
 async def search_in_time(
@@ -48,13 +46,14 @@ async def search_in_time(
 async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: Access) -> Found:
     """Return the row under ``raw_key`` (as the URL has it); one that its caller may not see is not there."""
 
-    def work(_: View, snapshot: Snapshot) -> Found:
-        return _row(snapshot, raw_key, service.renewed(access, watcher.name, "read").caller)
+    seconds = service.settings.search.deadline_ms / 1000
+    deadline = time.monotonic() + seconds
+
+    def work(_: View, snapshot: OpenVersion) -> Found:
+        return _row(snapshot, raw_key, service.renewed(access, watcher.name, "read").caller, deadline)
 
     with as_problems(service):
-        return await service.pool.run(
-            lambda: on_newest(watcher, work), timeout_seconds=service.settings.search.deadline_ms / 1000
-        )
+        return await service.pool.run(lambda: on_newest(watcher, work), timeout_seconds=seconds)
 
 
 def search_request(body: SearchBody, deadline: float) -> SearchRequest:
@@ -83,10 +82,10 @@ def search_request(body: SearchBody, deadline: float) -> SearchRequest:
 
 
 def _search(
-    service: Service, request: SearchRequest, view: View, snapshot: Snapshot, caller: Caller, models: Models
+    service: Service, request: SearchRequest, view: View, snapshot: OpenVersion, caller: Caller, models: Models
 ) -> Found:
     began_ns = time.time_ns()
-    response = search(snapshot, request, caller=caller, embedder=models.embedder, reranker=models.reranker)
+    response = search_version(snapshot, request, caller=caller, embedder=models.embedder, reranker=models.reranker)
     service.metrics.searched(snapshot.spec.name, response.took_ms)
     return replace(_found(view, snapshot, request, response, datetime.now(UTC)), began_ns=began_ns)
 
@@ -101,7 +100,7 @@ def _stages(body: SearchBody) -> Stages:
     )
 
 
-def _found(view: View, snapshot: Snapshot, request: SearchRequest, response: SearchResponse, now: datetime) -> Found:
+def _found(view: View, snapshot: OpenVersion, request: SearchRequest, response: SearchResponse, now: datetime) -> Found:
     hits = hits_in_time(response.results, request.deadline)
     answer = {
         "results": hits,
@@ -147,15 +146,12 @@ def _plan(response: SearchResponse, *, explain: bool) -> dict[str, Any]:
     return answer
 
 
-def _row(snapshot: Snapshot, raw_key: str, caller: Caller) -> Found:
-    names, sight = snapshot.spec.key, snapshot.sight_of(caller)
-    row = None
-    if snapshot.views:
-        try:
-            key = parse_key(raw_key, [snapshot.arrow_schema.field(name) for name in names])
-        except ValueError as error:
-            raise invalid([Mistake(field="key", message=str(error))]) from error
-        row = get_row(snapshot, key, sight)
+def _row(snapshot: OpenVersion, raw_key: str, caller: Caller, deadline: float) -> Found:
+    sight = snapshot.sight_of(caller)
+    try:
+        row = row_of_version(snapshot, raw_key, caller, deadline=deadline)
+    except ValueError as error:
+        raise invalid([Mistake(field="key", message=str(error))]) from error
     if row is None:
         raise Problem(ROW_NOT_FOUND, f"version {snapshot.version} has no row of that key")
     masked = tuple(sorted(sight.masks))

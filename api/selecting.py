@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from api.answers import key_answer, source_answer
+from api.asking import select_from_version
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
@@ -19,8 +20,8 @@ from api.service import Service
 from api.watcher import View, Watcher
 from retrieval.policies import Caller
 from retrieval.request import SearchRequest
-from retrieval.snapshot import Snapshot
-from retrieval.sql import SqlAnswer, Statement, parse_statement, run_statement, searched_by
+from retrieval.sql import SqlAnswer, Statement, parse_statement, searched_by
+from retrieval.version import OpenVersion
 
 
 async def statement_of(service: Service, body: SqlBody, *, deadline: float) -> Statement:
@@ -54,12 +55,12 @@ def _select(
     statement: Statement,
     deadline: float,
     view: View,
-    snapshot: Snapshot,
+    snapshot: OpenVersion,
     caller: Caller,
     models: Models,
 ) -> Found:
     began_ns = time.time_ns()
-    answer = run_statement(
+    answer = select_from_version(
         snapshot, statement, params=body.params, caller=caller, embedder=models.embedder, deadline=deadline
     )
     service.metrics.selected(snapshot.spec.name, answer.took_ms)
@@ -75,7 +76,7 @@ def _select(
     )
 
 
-def _body(view: View, snapshot: Snapshot, answer: SqlAnswer) -> dict[str, Any]:
+def _body(view: View, snapshot: OpenVersion, answer: SqlAnswer) -> dict[str, Any]:
     return {
         "columns": [dataclasses.asdict(column) for column in answer.columns],
         "rows": answer.rows,

@@ -12,6 +12,7 @@ from fastapi import Request
 from api.answers import status_answer
 from api.audit.log import AuditLog
 from api.auditing import Auditor, Facts
+from api.cluster.nodes import HttpNodes
 from api.collections import Collections, no_collection
 from api.embedders import Embedders
 from api.errors import AuditBusy, AuditUnreadable, PoolFull, SettingsError
@@ -22,6 +23,7 @@ from api.identity.keys import credentials_named
 from api.logs import Logger, open_log
 from api.metrics import Metrics
 from api.models.answers import StatusAnswer
+from api.opening import HereOpener, Opener, RoutedOpener
 from api.operation import operation_of
 from api.pool import SearchPool
 from api.quotas import Quotas
@@ -33,6 +35,7 @@ from indexer.format.store import Store
 from retrieval.cache import LocalCache
 from retrieval.gpu import GpuSearch
 from retrieval.snapshot import Snapshot
+from retrieval.version import OpenVersion
 
 
 class Service:
@@ -51,9 +54,10 @@ class Service:
         self.identity = Identity(store, settings.identity, log=self.log)
         self.quotas = Quotas(settings.quota)
         self.pool = SearchPool(threads=settings.search.threads, queue=settings.search.queue)
+        self.nodes = self._nodes()
         self.collections = Collections(
             store,
-            _cache(settings),
+            self._opener(),
             poll_interval_seconds=settings.poll_interval_ms / 1000,
             opened=self._warm,
             log=self.log,
@@ -71,6 +75,8 @@ class Service:
         """Begin to watch the store, and to write the audit log unless :meth:`start_audit` was called."""
         self.start_audit()
         self.identity.start()
+        if self.nodes is not None:
+            self.nodes.start()
         self.collections.start()
 
     def start_audit(self) -> None:
@@ -87,6 +93,8 @@ class Service:
         """Let searches end, then every thread."""
         self.pool.close()
         self.collections.stop()
+        if self.nodes is not None:
+            self.nodes.stop()
         self.identity.stop()
         self.embedders.close()
         self.rerankers.close()
@@ -98,7 +106,7 @@ class Service:
     @property
     def alive(self) -> bool:
         """Whether every thread runs that should."""
-        return self.collections.alive and self.identity.alive
+        return self.collections.alive and self.identity.alive and (self.nodes is None or self.nodes.alive)
 
     async def access(self, request: Request) -> Access:
         """Return what ``request`` may do; raises the 401 of one that does not say who asks, or the 429 of a quota."""
@@ -136,8 +144,23 @@ class Service:
             raise no_collection(denied=True)
         return self.collections.find(name)
 
-    def _warm(self, snapshot: Snapshot) -> None:
-        snapshot.gpu = self.gpu
+    def _nodes(self) -> HttpNodes | None:
+        settings = self.settings
+        if settings.cluster.role != "router":
+            return None
+        interval = settings.poll_interval_ms / 1000
+        return HttpNodes(settings.cluster, poll_interval_seconds=interval, log=self.log, metrics=self.metrics)
+
+    def _opener(self) -> Opener:
+        if self.nodes is not None:
+            return RoutedOpener(self.nodes)
+        return HereOpener(_cache(self.settings), self.settings.cluster.held)
+
+    def _warm(self, snapshot: OpenVersion) -> None:
+        if isinstance(snapshot, Snapshot):
+            snapshot.gpu = self.gpu
+        if self.settings.cluster.role == "node":  # routers embed and rerank
+            return
         if snapshot.spec.vector.model is not None:
             self.embedders.warm(snapshot.spec.vector)
         if snapshot.spec.rerank is not None:
@@ -172,6 +195,10 @@ class Service:
         watchers = self.collections.all()
         opening = [f"{watcher.name} is being opened" for watcher in watchers if not watcher.view.tried]
         specs = [watcher.view.snapshot.state.spec for watcher in watchers if watcher.view.snapshot]
+        if self.nodes is not None:
+            opening += [f"no node of part {part} answers" for part in self.nodes.absent() if opening]
+        if self.settings.cluster.role == "node":
+            specs = []
         opening += [
             f"{spec.name}'s query model is being loaded" for spec in specs if not self.embedders.settled(spec.vector)
         ]

@@ -23,6 +23,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as NotJson
 
 from api.audit.settings import AuditSettings
+from api.cluster.settings import ClusterSettings
 from api.errors import SettingsError
 from api.hosts import is_loopback
 from api.identity.issuers import IssuerSettings
@@ -128,6 +129,7 @@ class ServeSettings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     identity: IdentitySettings = IdentitySettings()
     audit: AuditSettings = AuditSettings()
+    cluster: ClusterSettings = ClusterSettings()
     trusted_proxies: tuple[str, ...] = ()
     quota: Annotated[str, AfterValidator(_quota)] | None = None
 
@@ -221,6 +223,7 @@ def _sentence(item: Any) -> str:
             "serving": ServingSettings,
             "identity": IdentitySettings,
             "audit": AuditSettings,
+            "cluster": ClusterSettings,
         }
         known = parts.get(field.partition(".")[0] if "." in field else "", ServeSettings).model_fields
         return f"{field}: there is no such setting{did_you_mean(str(item['loc'][-1]), known)}"

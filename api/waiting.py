@@ -11,12 +11,12 @@ from api.freshness import age_seconds, reaches
 from api.models.requests import FreshBody, MinVersion
 from api.problems import COLLECTION_NOT_FOUND, NOT_READY, RETRY_AFTER, TOO_OLD, Mistake, Problem
 from api.watcher import View, Watcher
-from retrieval.snapshot import Snapshot
+from retrieval.version import OpenVersion
 
 LOOK_SECONDS = 0.02
 
 
-def snapshot_of(view: View) -> Snapshot:
+def snapshot_of(view: View) -> OpenVersion:
     """Return the snapshot that is served, or raise the 503."""
     if view.snapshot is not None:
         return view.snapshot

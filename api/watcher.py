@@ -17,11 +17,12 @@ from datetime import UTC, datetime, timedelta
 from api.freshness import known_complete_at
 from api.logs import Logger
 from api.metrics import Metrics
+from api.opening import Opener
 from indexer.catalog import Catalog, Heartbeat, SyncFailure
 from indexer.errors import CatalogError, CollectionNotFound, CorruptFile, ObjectNotFound, StoreError
 from indexer.format.store import Store
-from retrieval.cache import LocalCache
-from retrieval.snapshot import Snapshot, open_snapshot
+from indexer.spec import CollectionSpec
+from retrieval.version import OpenVersion
 
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 60.0
@@ -56,7 +57,7 @@ class Failure:
 class View:
     """A collection at one moment: what is served, and what is known of what is not served yet."""
 
-    snapshot: Snapshot | None = None
+    snapshot: OpenVersion | None = None
     heartbeat: Heartbeat | None = None
     sync_failure: SyncFailure | None = None
     latest_version: int | None = None
@@ -86,10 +87,10 @@ class Watcher:
         self,
         store: Store,
         name: str,
-        cache: LocalCache,
+        opener: Opener,
         *,
         poll_interval_seconds: float,
-        opened: Callable[[Snapshot], object],
+        opened: Callable[[OpenVersion], object],
         log: Logger,
         metrics: Metrics,
     ) -> None:
@@ -97,7 +98,10 @@ class Watcher:
         self.view = View()
         self.gone = False
         self._store = store
-        self._cache = cache
+        self._opener = opener
+        self._governed_by: int | None = None
+        self._newest_spec: CollectionSpec | None = None
+        self._lingering: list[tuple[float, OpenVersion]] = []
         self._opened = opened
         self._interval = poll_interval_seconds
         self._log = log.bind(collection=name)
@@ -120,6 +124,16 @@ class Watcher:
         self._thread.join(timeout_seconds)
 
     @property
+    def opened(self) -> list[OpenVersion]:
+        """The versions that are open, the newest first: what is served, and what was until lately."""
+        served = self.view.snapshot
+        return [*([served] if served is not None else []), *(version for _, version in reversed(self._lingering))]
+
+    def at(self, version: int) -> OpenVersion | None:
+        """Return ``version`` if it is open."""
+        return next((each for each in self.opened if each.version == version), None)
+
+    @property
     def alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
@@ -136,8 +150,8 @@ class Watcher:
                 else:
                     wait = max(wait, min(self._report(None, error), LAST_POLL_RETRY_SECONDS))
             self._stopping.wait(wait)
-        if self.view.snapshot is not None:
-            self.view.snapshot.close()
+        for version in self.opened:
+            version.close()
 
     def _poll(self) -> None:
         if self._catalog is None:
@@ -150,54 +164,81 @@ class Watcher:
             self.view = replace(self.view, sync_failure=self._catalog.read_failure())
         if self.view.failure and self.view.failure.version is None:
             self.view = replace(self.view, failure=None)
-        if self._is_wanted(latest):
-            try:
-                self._govern(self._catalog)
-                self._open(self._catalog)
-            except CollectionNotFound:
-                raise
-            except Exception as error:  # as in _run: the old version goes on being served
-                self._report(latest, error)
-
-    def _is_wanted(self, latest: int) -> bool:
-        view = self.view
-        if view.snapshot is not None and view.snapshot.version == latest:
-            return False
-        failure = view.failure
-        return failure is None or failure.version != latest or datetime.now(UTC) >= failure.retry_at
-
-    def _govern(self, catalog: Catalog) -> None:
-        """Put the newest policies in force on what is served: opening the newest version may take long, or fail.
-
-        Where they do not fit it, nothing is served until that has been opened.
-        """
-        snapshot = self.view.snapshot
-        if snapshot is None:
-            return
-        newest = catalog.read().spec
-        if newest.policies == snapshot.spec.policies:
-            return
+        self._end_lingering()
+        wanted = latest
         try:
-            snapshot.govern(newest)
-        except ValueError:
-            self._log.error("policies do not fit the version that is served, so it is closed", version=snapshot.version)
-            self.view = replace(self.view, snapshot=None)
-            snapshot.close()
+            if latest != self._governed_by and self._is_behind(latest):
+                self._govern(self._catalog, latest)
+                self._governed_by = latest
+            newest = self._opener.newest(self._catalog, latest)
+            if newest is not None and self._is_wanted(newest):
+                wanted = newest
+                self._open(self._catalog, newest)
+        except CollectionNotFound:
+            raise
+        except Exception as error:  # as in _run: the old version goes on being served
+            self._report(wanted, error)
 
-    def _open(self, catalog: Catalog) -> None:
+    def _is_behind(self, latest: int) -> bool:
+        return self.view.snapshot is None or self.view.snapshot.version != latest
+
+    def _is_wanted(self, newest: int) -> bool:
+        failure = self.view.failure
+        if not self._is_behind(newest):
+            return False
+        return failure is None or failure.version != newest or datetime.now(UTC) >= failure.retry_at
+
+    def _govern(self, catalog: Catalog, latest: int) -> None:
+        """Put the newest policies in force on what is open: opening the newest version may take long, or fail.
+
+        What they do not fit is closed, so that nothing is served until the newest version has been opened.
+        """
+        self._newest_spec = catalog.read(latest).spec
+        for version in self.opened:
+            if not self._governed(version):
+                self._lingering = [kept for kept in self._lingering if kept[1] is not version]
+                if version is self.view.snapshot:
+                    self.view = replace(self.view, snapshot=None)
+                version.close()
+
+    def _governed(self, version: OpenVersion) -> bool:
+        """Put the newest policies in force on a version, unless they do not fit it."""
+        newest = self._newest_spec
+        if newest is None or newest.policies == version.spec.policies:
+            return True
+        try:
+            version.govern(newest)
+        except ValueError:
+            self._log.error("policies do not fit a version that is open, so it is closed", version=version.version)
+            return False
+        return True
+
+    def _open(self, catalog: Catalog, newest: int) -> None:
         started = time.perf_counter()
         before = self.view.snapshot
-        snapshot = open_snapshot(catalog, self._cache, before)
+        snapshot = self._opener.open(catalog, newest, before)
         if snapshot is before:
             return
+        if self._governed_by is not None and snapshot.version < self._governed_by and not self._governed(snapshot):
+            snapshot.close()
+            return
         self._opened(snapshot)
+        if before is not None:  # in both for a moment, so that who looks for it finds it
+            self._lingering = [*self._lingering, (time.monotonic() + self._opener.linger_seconds, before)]
         self.view = replace(self.view, snapshot=snapshot, failure=None)
-        if before is not None:
-            before.close()
+        self._end_lingering()
         seconds = time.perf_counter() - started
         self._metrics.open_seconds.labels(self.name).observe(seconds)
         segments = len(snapshot.state.segments)
         self._log.info("version open", version=snapshot.version, segments=segments, seconds=round(seconds, 3))
+
+    def _end_lingering(self) -> None:
+        """Close the versions that have been open for long enough after the next."""
+        now = time.monotonic()
+        over = [version for until, version in self._lingering if until <= now]
+        self._lingering = [kept for kept in self._lingering if kept[0] > now]
+        for version in over:
+            version.close()
 
     def _report(self, version: int | None, error: Exception) -> float:
         """Make the failure known, and return after how many seconds it is worth trying again."""

@@ -42,6 +42,7 @@ class Snapshot(OpenVersion):
         self.caches = caches
         self.gpu: GpuSearch | None = None
         self._scratch = scratch
+        self._adopted: pa.Schema | None = None
         folders = [segment.files.keywords for segment in self.segments]
         index = compose(folders, scratch.path / "keywords", self.spec)
         self.keywords = KeywordLeg(index, KeywordQueries(index, self.spec), self.segments)
@@ -59,15 +60,21 @@ class Snapshot(OpenVersion):
         return self.state.dim or self.spec.vector.dim
 
     @cached_property
-    def arrow_schema(self) -> pa.Schema:
-        """The stored columns that the segments have, as Arrow types, in spec order; empty without segments."""
-        fields: dict[str, pa.Field] = {}
-        for segment in self._by_age:
+    def own_columns(self) -> tuple[pa.Schema, list[datetime]]:
+        """The stored columns that the segments open here have, and when the one was written that each is as in."""
+        found: dict[str, tuple[pa.Field, datetime]] = {}
+        for segment in sorted(self.segments, key=lambda segment: segment.record.created_at):
             for name in self.spec.stored_columns:
                 index = segment.table.schema.get_field_index(COLUMN_PREFIX + name)
                 if index >= 0:
-                    fields[name] = segment.table.schema.field(index).with_name(name)
-        return pa.schema([fields[name] for name in self.spec.stored_columns if name in fields])
+                    found[name] = (segment.table.schema.field(index).with_name(name), segment.record.created_at)
+        names = [name for name in self.spec.stored_columns if name in found]
+        return pa.schema([found[name][0] for name in names]), [found[name][1] for name in names]
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The stored columns that the segments have, as Arrow types, in spec order; empty without segments."""
+        return self.own_columns[0] if self._adopted is None else self._adopted
 
     def adopt(self, schema: pa.Schema) -> None:
         """Take the columns and their types from ``schema``: that of the whole version, of which a share is open here.
@@ -75,24 +82,10 @@ class Snapshot(OpenVersion):
         It is one and the same for a version, so who comes at the same time may as well do it again.
         """
         if not self.arrow_schema.equals(schema):
-            self.__dict__["arrow_schema"] = schema
+            self._adopted = schema
             self.__dict__.pop("schema", None)
             self.__dict__.pop("filter_schema", None)
             self._sights = None
-
-    @property
-    def columns_written_at(self) -> list[datetime]:
-        """When the segment was written that each column of ``arrow_schema`` has its type from."""
-        times = {}
-        for segment in self._by_age:
-            for name in self.spec.stored_columns:
-                if COLUMN_PREFIX + name in segment.table.schema.names:
-                    times[name] = segment.record.created_at
-        return [times[name] for name in self.spec.stored_columns if name in times]
-
-    @property
-    def _by_age(self) -> list[OpenSegment]:
-        return sorted(self.segments, key=lambda segment: segment.record.created_at)
 
     def passing(self, filter_: CompiledFilter | None, sight: Sight) -> Passing:
         """Return the chunks that ``sight`` has and ``filter_`` passes, from the caches where they have it."""

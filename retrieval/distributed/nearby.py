@@ -44,9 +44,9 @@ class NearbyNodes:
     def version(self) -> RoutedVersion:
         """Return the version that all of them have open, as a router sees it."""
         first = self.snapshots[0]
-        schemas = [(snapshot.arrow_schema, snapshot.columns_written_at) for snapshot in self.snapshots]
+        schemas = [snapshot.own_columns for snapshot in self.snapshots]
         schema = newest_schema(schemas, first.spec.stored_columns)
-        is_told = any(not snapshot.arrow_schema.equals(schema) for snapshot in self.snapshots)
+        is_told = any(not own.equals(schema) for own, _ in schemas)
         return RoutedVersion(first.state, self, tuple(range(len(self.snapshots))), schema, is_told=is_told)
 
 

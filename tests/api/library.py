@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from indexer.build import BuildJob, PartResult, build_part
+from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.catalog import Catalog, CatalogState, Heartbeat, SourcePosition
 from indexer.commit import commit_batch
+from indexer.format.records import SegmentRecord
 from indexer.format.states import Hold
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec
@@ -92,7 +94,14 @@ class Library:
         rows += [_change(row, "delete", version, at) for row in deletes]
         seen = self.catalog.read()
         job = BuildJob(store=self.catalog.store, spec=self.spec, dim=seen.dim, live=seen.segments, cache=self.cache)
-        result = build_part(pa.Table.from_pylist(rows, SCHEMA), job)
+        shards = self.spec.shards
+        result = merge_results(
+            [
+                build_part(pa.Table.from_pylist(part, SCHEMA), replace(job, live=_of_shard(seen, shard)), shard=shard)
+                for shard in range(shards)
+                if (part := [row for row in rows if row["id"] % shards == shard]) or shards == 1
+            ]
+        )
         before_commit(result)
         end = SourcePosition(epoch=EPOCH, version=version)
         return commit_batch(self.catalog, seen, result, end=end, committed_at=at, cache=self.cache)
@@ -111,6 +120,10 @@ class Library:
         held = Hold(kind=kind, since=state.committed_at, end=SourcePosition(epoch=EPOCH, version=end), **counts)
         self.catalog.commit(state, state.model_copy(update={"held": held, "operation": "hold"}), batch_end=None)
         return held
+
+
+def _of_shard(state: CatalogState, shard: int) -> tuple[SegmentRecord, ...]:
+    return tuple(segment for segment in state.segments if segment.shard == shard)
 
 
 def _change(row: Row, op: str, version: int, at: datetime) -> dict[str, Any]:

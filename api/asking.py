@@ -1,0 +1,69 @@
+"""Asking a version, whether its segments are open here or on nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from indexer.embedding import QueryEmbedder
+from indexer.format.keys import parse_key
+from retrieval.distributed.routed import RoutedVersion
+from retrieval.distributed.search import get_row_of_nodes, search_nodes
+from retrieval.errors import FilterError
+from retrieval.policies import Caller
+from retrieval.refine.rerank import Reranker
+from retrieval.request import SearchRequest
+from retrieval.response import SearchResponse
+from retrieval.rows import Row, get_row
+from retrieval.search import search
+from retrieval.snapshot import Snapshot
+from retrieval.sql import SqlAnswer, Statement, run_statement
+from retrieval.version import OpenVersion
+
+
+def search_version(
+    version: OpenVersion,
+    request: SearchRequest,
+    *,
+    caller: Caller,
+    embedder: QueryEmbedder | None,
+    reranker: Reranker | None,
+) -> SearchResponse:
+    """Search ``version``; see :func:`retrieval.search.search`."""
+    if isinstance(version, RoutedVersion):
+        return search_nodes(version, request, caller=caller, embedder=embedder, reranker=reranker)
+    return search(_here(version), request, caller=caller, embedder=embedder, reranker=reranker)
+
+
+def row_of_version(version: OpenVersion, raw_key: str, caller: Caller, *, deadline: float) -> Row | None:
+    """Return the row under ``raw_key`` (as a URL has it), or None; raises ValueError for what cannot be a key."""
+    if isinstance(version, RoutedVersion):
+        return get_row_of_nodes(version, raw_key, caller, deadline=deadline)
+    snapshot = _here(version)
+    if not snapshot.views:
+        return None
+    key = parse_key(raw_key, [snapshot.arrow_schema.field(name) for name in snapshot.spec.key])
+    return get_row(snapshot, key, snapshot.sight_of(caller))
+
+
+def select_from_version(
+    version: OpenVersion,
+    statement: Statement,
+    *,
+    params: Mapping[str, object],
+    caller: Caller,
+    embedder: QueryEmbedder | None,
+    deadline: float | None,
+) -> SqlAnswer:
+    """Run ``statement`` on ``version``; see :func:`retrieval.sql.run_statement`."""
+    if isinstance(version, RoutedVersion):
+        raise FilterError(
+            "statements are answered where a collection lies on one server, and this one's is spread over several",
+            code="filter_not_allowed",
+            hint="search with a filter, or ask a server without 'cluster' settings",
+        )
+    return run_statement(_here(version), statement, params=params, caller=caller, embedder=embedder, deadline=deadline)
+
+
+def _here(version: OpenVersion) -> Snapshot:
+    assert isinstance(version, Snapshot)
+    return version

@@ -1,0 +1,271 @@
+"""A router's nodes: which of them are there and have what, and asking them.
+
+Whatever goes over the network runs on an event loop of its own; searches wait for it on their threads. A part's nodes
+stand in for each other: the nearest that answers is asked, after ``hedge_ms`` the next one as well, and at once where
+one fails. Every question is a read, so asking twice is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiohttp
+from pydantic import ValidationError
+
+from api.cluster.addresses import DEADLINE_HEADER, DEFAULT_DEADLINE_MS, PREFIX
+from api.cluster.failures import error_in
+from api.cluster.settings import ClusterSettings
+from api.cluster.versions import HeldVersion, HeldVersions
+from api.errors import PoolFull
+from api.logs import Logger
+from api.metrics import Metrics
+from retrieval.distributed.messages import Asker, Part, Question, decode_answer, encode_question
+from retrieval.distributed.routed import Answers
+from retrieval.errors import DeadlineExceeded, NodeDiffers, NodeFailed, NodeUnavailable, RetrievalError
+from retrieval.share import Share
+
+T = TypeVar("T")
+
+POLL_TIMEOUT_SECONDS = 2.0
+CONNECT_SECONDS = 1.0
+RETRY_EVERY_SECONDS = 0.05
+RETRY_SECONDS = 1.0
+"""So long is it tried again where no node of a part answers: one may be starting anew."""
+MOST_CONNECTIONS_PER_NODE = 256
+
+
+class Replica:
+    """One node of a part, as the router knows it: its address, what it has open, and whether it answered last."""
+
+    def __init__(self, url: str, part: int) -> None:
+        self.url = url
+        self.part = part
+        self.held: Mapping[str, list[HeldVersion]] = {}
+        self.is_up = False
+        self.trouble = "it has not answered yet"
+
+    def version(self, collection: str, version: int) -> HeldVersion | None:
+        """Return the version if the node has it open."""
+        return next((held for held in self.held.get(collection, ()) if held.version == version), None)
+
+
+class HttpNodes:
+    """The nodes that ``settings`` name; implements :class:`retrieval.distributed.routed.Nodes`."""
+
+    def __init__(
+        self, settings: ClusterSettings, *, poll_interval_seconds: float, log: Logger, metrics: Metrics
+    ) -> None:
+        self.parts = settings.parts
+        self.replicas = [[Replica(url, part) for url in settings.addresses(part)] for part in range(settings.parts)]
+        self._settings = settings
+        self._interval = poll_interval_seconds
+        self._log = log
+        self._metrics = metrics
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="nodes", daemon=True)
+        self._session: aiohttp.ClientSession | None = None
+        self._polling: list[Future[None]] = []
+
+    def start(self) -> None:
+        """Begin to look what the nodes have open."""
+        self._thread.start()
+        self._submit(self._connect()).result()
+        self._polling = [self._submit(self._poll(replica)) for part in self.replicas for replica in part]
+
+    def stop(self) -> None:
+        """End what is under way."""
+        if not self._thread.is_alive():
+            return
+        for polling in self._polling:
+            polling.cancel()
+        self._submit(self._disconnect()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def absent(self) -> list[int]:
+        """Return the parts of which no node answers."""
+        return [part for part, replicas in enumerate(self.replicas) if not any(each.is_up for each in replicas)]
+
+    def versions(self, part: int, collection: str) -> set[int]:
+        """Return the versions that some node of the part has open."""
+        return {held.version for each in self.replicas[part] if each.is_up for held in each.held.get(collection, ())}
+
+    def held(self, part: int, collection: str, version: int) -> HeldVersion | None:
+        """Return what a part has of a version that one of its nodes has open."""
+        found = (each.version(collection, version) for each in self.replicas[part])
+        return next((held for held in found if held is not None), None)
+
+    def ask(self, asker: Asker, questions: Mapping[int, Part], *, deadline: float | None) -> _Asked:
+        """Begin to ask each part its question; see :class:`retrieval.distributed.routed.Nodes`."""
+        end = time.monotonic() + DEFAULT_DEADLINE_MS / 1000 if deadline is None else deadline
+        written: dict[int, bytes] = {}
+        for question in questions.values():  # usually one and the same for all
+            if id(question) not in written:
+                written[id(question)] = encode_question(Question(asker=asker, part=question))
+        asked = {
+            part: self._submit(self._ask(part, asker, written[id(question)], end))
+            for part, question in questions.items()
+        }
+        return _Asked(asked, end)
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _connect(self) -> None:
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {self._settings.credential}"},
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=MOST_CONNECTIONS_PER_NODE),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            trust_env=False,
+        )
+
+    async def _disconnect(self) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def _poll(self, replica: Replica) -> None:
+        """Keep what is known of a node up to date."""
+        last = b""
+        while True:
+            try:
+                data = await asyncio.wait_for(self._get(f"{replica.url}{PREFIX}/versions"), POLL_TIMEOUT_SECONDS)
+                if data != last:
+                    replica.held = self._checked(replica, data)
+                    last = data
+                self._note(replica, None)
+            except (aiohttp.ClientError, TimeoutError, OSError, RetrievalError) as error:
+                self._note(replica, str(error) or type(error).__name__)
+            await asyncio.sleep(self._interval)
+
+    async def _get(self, url: str) -> bytes:
+        assert self._session is not None
+        async with self._session.get(url) as response:
+            data = await response.read()
+            if response.status != 200:
+                raise NodeFailed(f"it answers with status {response.status}: is its secret this router's?")
+            return data
+
+    def _checked(self, replica: Replica, data: bytes) -> Mapping[str, list[HeldVersion]]:
+        """Return what a node says that it has; raises NodeFailed where it is not the node that it is taken for."""
+        try:
+            found = HeldVersions.model_validate_json(data)
+        except ValidationError as error:
+            raise NodeFailed("what it has open cannot be read: is it of another release?") from error
+        expected = str(Share(replica.part, self.parts))
+        if found.share != expected:
+            raise NodeFailed(f"it holds the share {found.share} where {expected} was expected")
+        return found.collections
+
+    def _note(self, replica: Replica, trouble: str | None) -> None:
+        """Note whether a node answered; changes are logged."""
+        if trouble is None and not replica.is_up:
+            self._log.info("node found", part=replica.part, node=replica.url)
+        elif trouble is not None and (replica.is_up or trouble != replica.trouble):
+            self._log.error("node lost", part=replica.part, node=replica.url, reason=trouble)
+        replica.is_up, replica.trouble = trouble is None, trouble or ""
+        self._metrics.node_up.labels(replica.part, replica.url).set(float(replica.is_up))
+
+    def _order(self, part: int, asker: Asker) -> list[Replica]:
+        """Return the nodes of a part, best first: those that answered last and have the version, then the nearest."""
+        return sorted(
+            self.replicas[part],
+            key=lambda each: (not each.is_up, each.version(asker.collection, asker.version) is None),
+        )
+
+    async def _ask(self, part: int, asker: Asker, data: bytes, end: float) -> bytes:
+        """Return the answer of one of a part's nodes, trying again for a while where none of them gives one."""
+        give_up = min(end, time.monotonic() + RETRY_SECONDS)
+        while True:
+            try:
+                return await self._ask_round(self._order(part, asker), data, end)
+            except NodeUnavailable as error:
+                if time.monotonic() + RETRY_EVERY_SECONDS > give_up:
+                    raise NodeUnavailable(f"part {part} of {self.parts}: {error}") from error
+            await asyncio.sleep(RETRY_EVERY_SECONDS)
+
+    async def _ask_round(self, order: list[Replica], data: bytes, end: float) -> bytes:
+        """Ask the first node, and each next one where those before fail or take long; return the first answer."""
+        waiting = list(order)
+        running: set[asyncio.Task[bytes]] = set()
+        failed: Exception = NodeUnavailable("it has no nodes")
+        try:
+            while True:
+                if waiting and not running:
+                    running.add(asyncio.create_task(self._ask_one(waiting.pop(0), data, end)))
+                hedge = self._settings.hedge_ms / 1000 if waiting else None
+                left = max(0.0, end - time.monotonic())
+                done, running = await asyncio.wait(
+                    running,
+                    timeout=left if hedge is None else min(left, hedge),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    error = task.exception()
+                    if error is None:
+                        return task.result()
+                    if not isinstance(error, NodeUnavailable | NodeDiffers | NodeFailed | PoolFull):
+                        raise error
+                    failed = error
+                if time.monotonic() >= end:
+                    raise DeadlineExceeded("the nodes' answers were not ready by the deadline")
+                if not done and waiting:
+                    self._metrics.hedged.inc()
+                    running.add(asyncio.create_task(self._ask_one(waiting.pop(0), data, end)))
+                elif not running and not waiting:
+                    raise failed
+        finally:
+            for task in running:
+                task.cancel()
+            for task in running:
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _ask_one(self, replica: Replica, data: bytes, end: float) -> bytes:
+        assert self._session is not None
+        milliseconds = max(1, int((end - time.monotonic()) * 1000))
+        headers = {"Content-Type": "application/json", DEADLINE_HEADER: str(milliseconds)}
+        began = time.perf_counter()
+        try:
+            async with self._session.post(f"{replica.url}{PREFIX}/ask", data=data, headers=headers) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise NodeUnavailable("none of its nodes can be reached") from error
+        self._metrics.node_seconds.labels(replica.part).observe(time.perf_counter() - began)
+        if response.status != 200:
+            raise error_in(answer, response.status)
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Questions on their way; ``end`` is time.monotonic()'s."""
+
+    _asked: Mapping[int, Future[bytes]]
+    _end: float
+
+    def answers(self) -> Answers:
+        """Return the answers once all are there; see :class:`retrieval.distributed.routed.Asked`."""
+        try:
+            return {
+                part: decode_answer(asked.result(max(0.0, self._end - time.monotonic())))
+                for part, asked in self._asked.items()
+            }
+        except NotInTime:
+            raise DeadlineExceeded("the nodes' answers were not ready by the deadline") from None
+        finally:
+            for asked in self._asked.values():
+                asked.cancel()

@@ -1,0 +1,72 @@
+"""How a server opens versions: whole, its share of them, or as a router that has nodes hold them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from api.cluster.nodes import HttpNodes
+from indexer.catalog import Catalog
+from retrieval.cache import LocalCache
+from retrieval.distributed.messages import newest_schema
+from retrieval.distributed.routed import RoutedVersion
+from retrieval.share import Share, parts_of
+from retrieval.snapshot import Snapshot, open_snapshot
+from retrieval.version import OpenVersion
+
+LINGER_SECONDS = 10.0
+"""So long may a router go on to ask a node about a version that is no longer the newest: longer than most searches."""
+
+
+class Opener(ABC):
+    """Opens versions of the collections of a store; ``linger_seconds`` is how long they stay open after the next."""
+
+    linger_seconds = 0.0
+
+    @abstractmethod
+    def newest(self, catalog: Catalog, latest: int) -> int | None:
+        """Return the newest version up to ``latest`` that can be opened; None if there is none yet."""
+
+    @abstractmethod
+    def open(self, catalog: Catalog, version: int, before: OpenVersion | None) -> OpenVersion:
+        """Open ``version`` beside ``before``; raises what :func:`retrieval.snapshot.open_snapshot` does."""
+
+
+class HereOpener(Opener):
+    """Opens versions on this machine, whole or a ``share`` of them."""
+
+    def __init__(self, cache: LocalCache, share: Share | None) -> None:
+        self._cache = cache
+        self._share = share
+        if share is not None:
+            self.linger_seconds = LINGER_SECONDS
+
+    def newest(self, catalog: Catalog, latest: int) -> int | None:
+        """Return ``latest``."""
+        return latest
+
+    def open(self, catalog: Catalog, version: int, before: OpenVersion | None) -> OpenVersion:
+        """Open the newest version, which may be newer than ``version`` by now."""
+        assert before is None or isinstance(before, Snapshot)
+        return open_snapshot(catalog, self._cache, before, share=self._share)
+
+
+class RoutedOpener(Opener):
+    """Opens versions that the nodes of every part have open."""
+
+    def __init__(self, nodes: HttpNodes) -> None:
+        self._nodes = nodes
+
+    def newest(self, catalog: Catalog, latest: int) -> int | None:
+        """Return the newest version that the nodes of every part have, which may be older than ``latest``."""
+        versions = [self._nodes.versions(part, catalog.name) for part in range(self._nodes.parts)]
+        return max(set.intersection(*versions), default=None)
+
+    def open(self, catalog: Catalog, version: int, before: OpenVersion | None) -> OpenVersion:
+        """Return the version as its nodes have it."""
+        state = catalog.read(version)
+        parts = parts_of(catalog.name, state.spec.shards, self._nodes.parts)
+        held = [found for part in parts if (found := self._nodes.held(part, catalog.name, version)) is not None]
+        schemas = [(each.arrow_schema, each.written_at) for each in held]
+        schema = newest_schema(schemas, state.spec.stored_columns)
+        is_told = any(not own.equals(schema) for own, _ in schemas)
+        return RoutedVersion(state, self._nodes, tuple(parts), schema, is_told=is_told)

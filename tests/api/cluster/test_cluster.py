@@ -1,0 +1,227 @@
+"""A collection over several servers answers as over one, and goes on while one of each part's nodes is there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.cluster.conftest import PARTS, SECRET, Cluster
+from tests.api.conftest import client_of, settings_for, until
+from tests.api.library import Library, book
+
+PATH = "/v1/collections/books/search"
+QUESTIONS: list[dict[str, Any]] = [
+    {"query": "otter by the river", "mode": "vector", "k": 12},
+    {"filter": "pages > :least AND shelf = 'plain'", "params": {"least": 100}, "k": 100},
+    {"query": "otter", "mode": "vector", "filter": "pages > 100", "include": ["title", "body", "pages"], "k": 5},
+    {"like": 12, "k": 7},
+    {
+        "query": "heron",
+        "mode": "vector",
+        "k": 5,
+        "explain": True,
+        "decay": {"column": "pages", "origin": 100, "scale": 50},
+    },
+]
+
+
+def test_the_shards_lie_on_both_parts(cluster: Cluster) -> None:
+    held = []
+    for part in range(PARTS):
+        until(lambda part=part: bool(versions_of(cluster, "a", part)["collections"]["books"]))  # type: ignore[misc]
+        held.append(versions_of(cluster, "a", part)["collections"]["books"][0]["schema_bytes"])
+    assert all(len(schema) > 100 for schema in held)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_router_answers_as_one_server_does(cluster: Cluster, question: dict[str, Any]) -> None:
+    with client_of(settings_for(cluster.root)) as one, cluster.router() as router:
+        expected, found = one.post(PATH, json=question).json(), router.post(PATH, json=question).json()
+    assert found["results"] == expected["results"]
+    for name in ("version", "source", "masked"):
+        assert found[name] == expected[name]
+    assert (found["plan"]["chunks"], found["plan"]["passing"]) == (
+        expected["plan"]["chunks"],
+        expected["plan"]["passing"],
+    )
+
+
+def test_words_and_meaning_find_the_same_rows(cluster: Cluster) -> None:
+    question = {"query": "otter story river", "k": 40}
+    with client_of(settings_for(cluster.root)) as one, cluster.router() as router:
+        expected, found = one.post(PATH, json=question).json(), router.post(PATH, json=question).json()
+    assert {hit["key"] for hit in found["results"]} == {hit["key"] for hit in expected["results"]}
+    scores = {hit["key"]: hit["score"] for hit in expected["results"]}
+    assert [hit["score"] for hit in found["results"]] == pytest.approx(
+        [scores[hit["key"]] for hit in found["results"]], abs=0.05
+    )
+
+
+def test_rows_status_and_the_list_are_those_of_the_collection(cluster: Cluster) -> None:
+    with client_of(settings_for(cluster.root)) as one, cluster.router() as router:
+        for path in ("", "/books", "/books/rows/5", "/books/rows/7", "/books/rows/five"):
+            expected, found = one.get(f"/v1/collections{path}"), router.get(f"/v1/collections{path}")
+            assert found.status_code == expected.status_code
+            assert without_ids(found.json()) == without_ids(expected.json())
+        status = router.get("/v1/collections/books/status").json()
+    assert (status["rows"], status["state"], status["failure"]) == (40, "open", None)
+
+
+def test_a_commit_reaches_the_router(cluster: Cluster, library: Library) -> None:
+    with cluster.router() as router:
+        library.commit(5, [book(100, title="A pelican", body="pelican")])
+        question = {"query": "pelican", "mode": "keyword", "min_version": 5}
+        found = router.post(PATH, json=question)
+        assert [hit["key"] for hit in found.json()["results"]] == [100]
+
+
+def test_a_part_that_loses_a_node_is_asked_of_the_other_zones(cluster: Cluster) -> None:
+    with cluster.router() as router:
+        for part in range(PARTS):
+            cluster.stop("a", part)
+            answers = [router.post(PATH, json=QUESTIONS[0]) for _ in range(5)]
+            assert [answer.status_code for answer in answers] == [200] * 5
+        cluster.start("a", 0)
+        cluster.stop("b", 0)
+        until(lambda: router.post(PATH, json=QUESTIONS[0]).status_code == 200)
+
+
+def test_without_any_node_of_a_part_there_is_no_answer_rather_than_half_of_one(cluster: Cluster) -> None:
+    with cluster.router("a") as router:
+        cluster.stop("a", 1)
+        answer = router.post(PATH, json=QUESTIONS[0])
+        assert (answer.status_code, answer.json()["code"]) == (503, "nodes-unavailable")
+        assert "part 1 of 2" in answer.json()["detail"]
+        assert answer.headers["retry-after"] == "1"
+        cluster.start("a", 1)
+        until(lambda: router.post(PATH, json=QUESTIONS[0]).status_code == 200)
+    assert any(line["event"] == "node lost" for line in cluster.logs["router"].lines())
+
+
+def test_no_request_fails_while_nodes_restart_and_versions_come(cluster: Cluster, library: Library) -> None:
+    """The rolling restart of every node, with a commit between each, under four clients."""
+    statuses: list[tuple[int, str]] = []
+    over = threading.Event()
+
+    def ask(router: httpx.Client) -> None:
+        while not over.is_set():
+            answer = router.post(PATH, json=QUESTIONS[0])
+            statuses.append((answer.status_code, answer.json().get("code", "")))
+
+    with cluster.router() as router:
+        clients = [threading.Thread(target=ask, args=(router,)) for _ in range(4)]
+        for client in clients:
+            client.start()
+        try:
+            version = 5
+            for zone, part in list(cluster.running):
+                cluster.stop(zone, part)
+                library.commit(version, [book(100 + version)])
+                cluster.start(zone, part)
+                until(lambda zone=zone, part=part: ready(cluster.url(zone, part)))  # type: ignore[misc]
+                wanted = {"filter": "id >= 0", "min_version": version, "k": 1}
+                assert router.post(PATH, json=wanted).status_code == 200
+                version += 1
+        finally:
+            over.set()
+            for client in clients:
+                client.join()
+    assert set(statuses) == {(200, "")}
+    assert len(statuses) > 20
+
+
+def test_a_slow_node_is_not_waited_for(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    from api.cluster import routes_node
+
+    answering, first = vars(routes_node)["answer_question"], threading.Event()
+
+    def slow(*args: Any, **named: Any) -> Any:
+        if not first.is_set():
+            first.set()
+            time.sleep(3)
+        return answering(*args, **named)
+
+    with cluster.router(cluster={"hedge_ms": 50}) as router:
+        monkeypatch.setattr(routes_node, "answer_question", slow)
+        began = time.monotonic()
+        assert router.post(PATH, json=QUESTIONS[1]).status_code == 200
+        assert time.monotonic() - began < 2
+        assert "grebe_node_hedged_total 1.0" in router.get("/metrics").text
+
+
+def test_policies_hold_on_every_node_and_change_on_all(cluster: Cluster, library: Library) -> None:
+    with cluster.router() as router:
+        every = {"filter": "id >= 0", "k": 100}
+        assert len(router.post(PATH, json=every).json()["results"]) == 40
+        state = library.catalog.read()
+        values = state.spec.model_dump(mode="json") | {"policies": [{"role": "reader", "rows": "pages > 100"}]}
+        spec = type(state.spec).model_validate(values)
+        library.catalog.commit(state, state.model_copy(update={"spec": spec, "operation": "apply"}), batch_end=None)
+        answers = []
+
+        def closed() -> bool:
+            answers.append(router.post(PATH, json=every))
+            return bool(answers[-1].json().get("results") == [])
+
+        until(closed)
+        assert [answer.text for answer in answers if answer.status_code != 200] == []
+
+
+def test_a_filter_that_is_wrong_points_at_its_place(cluster: Cluster) -> None:
+    with cluster.router() as router:
+        answer = router.post(PATH, json={"filter": "pags > 3"})
+    assert (answer.status_code, answer.json()["errors"][0]["column"]) == (422, 1)
+
+
+def test_a_statement_says_who_answers_it(cluster: Cluster) -> None:
+    with cluster.router() as router:
+        answer = router.post("/v1/sql", json={"sql": "SELECT count(*) FROM books"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-sql")
+    assert "spread over several" in answer.json()["detail"]
+
+
+def test_a_node_answers_routers_alone(cluster: Cluster) -> None:
+    node = cluster.url("a", 0)
+    assert httpx.get(f"{node}/readyz").status_code in (200, 503)
+    assert httpx.get(f"{node}/node/v1/versions").status_code == 401
+    assert httpx.get(f"{node}/node/v1/versions", headers={"Authorization": "Bearer wrong"}).status_code == 401
+    assert httpx.post(f"{node}/node/v1/ask", json={}).status_code == 401
+    assert httpx.get(f"{node}/v1/collections").status_code == 404
+    assert httpx.post(f"{node}{PATH}", json={"k": 1}).status_code == 404
+    asked = httpx.post(f"{node}/node/v1/ask", json={}, headers={"Authorization": f"Bearer {SECRET}"})
+    assert (asked.status_code, asked.json()["code"]) == (422, "invalid-request")
+
+
+def test_a_router_that_takes_a_node_for_another_says_so(cluster: Cluster, tmp_path: Path) -> None:
+    wrong = {"nodes": [cluster.url("a", 1)], "parts": 1, "secret": SECRET}
+    from api.logs import open_log
+    from api.server import serving
+    from tests.api.conftest import LogLines
+
+    log = LogLines()
+    with serving(settings_for(tmp_path, cluster=wrong), log=open_log(log)) as url:
+        until(lambda: any(line["event"] == "node lost" for line in log.lines()))
+        answer = httpx.get(f"{url}/readyz").json()
+    assert answer["status"] == "unavailable"
+    (line,) = [line for line in log.lines() if line["event"] == "node lost"]
+    assert line["reason"] == "it holds the share 1/2 where 0/1 was expected"
+
+
+def versions_of(cluster: Cluster, zone: str, part: int) -> Any:
+    headers = {"Authorization": f"Bearer {SECRET}"}
+    found = httpx.get(f"{cluster.url(zone, part)}/node/v1/versions", headers=headers).json()
+    found["collections"].setdefault("books", [])
+    return found
+
+
+def ready(url: str) -> bool:
+    return httpx.get(f"{url}/readyz").status_code == 200
+
+
+def without_ids(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name != "request_id"}
