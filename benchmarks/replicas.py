@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,16 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def adjacent_ports(count: int) -> int:
+    """Return a port that ends in 0 and is free as are the next, ``count`` in all."""
+    while True:
+        base = free_port() // 10 * 10
+        with suppress(OSError), ExitStack() as taken:
+            for port in range(base, base + count):
+                taken.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return base
+
+
 def until(condition: Callable[[], bool], what: str, *, seconds: float = START_SECONDS) -> float:
     """Wait for ``condition`` and return how many seconds that took; raises TimeoutError that names ``what``."""
     began = time.monotonic()
@@ -38,8 +49,16 @@ def until(condition: Callable[[], bool], what: str, *, seconds: float = START_SE
 class Replica:
     """One server over ``store``, its cache and log in ``folder``; further ``settings`` go by the environment."""
 
-    def __init__(self, folder: Path, store: str, *, key: str = "", settings: dict[str, str] | None = None) -> None:
-        self.port = free_port()
+    def __init__(
+        self,
+        folder: Path,
+        store: str,
+        *,
+        key: str = "",
+        settings: dict[str, str] | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.port = free_port() if port is None else port
         self._folder, self._store, self._settings = folder, store, settings or {}
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)

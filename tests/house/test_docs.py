@@ -21,6 +21,7 @@ import pytest
 from pydantic import BaseModel
 
 from api.audit.settings import AuditSettings
+from api.cluster.settings import ClusterSettings
 from api.models.requests import MinVersion, SearchBody
 from api.settings import IdentitySettings, SearchSettings, ServeSettings, ServingSettings
 
@@ -54,6 +55,7 @@ def test_the_settings_of_the_server_are_listed_with_their_defaults() -> None:
         "serving.": ServingSettings,
         "identity.": IdentitySettings,
         "audit.": AuditSettings,
+        "cluster.": ClusterSettings,
     }
     defaults = {
         f"{part}{name}": field.default for part, model in parts.items() for name, field in model.model_fields.items()

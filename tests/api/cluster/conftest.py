@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from api.logs import open_log
 from api.server import serving
+from benchmarks.replicas import adjacent_ports
 from tests.api.conftest import LogLines, client_of, settings_for
 from tests.api.library import Library, book
 
@@ -25,7 +25,7 @@ ZONES = ("a", "b")
 
 @dataclass
 class Cluster:
-    """The nodes by zone and part, which may be stopped and started, and what ``ask``\\ s them."""
+    """The nodes by zone and part, which may be stopped and started, and where they listen."""
 
     root: Path
     bases: dict[str, int]
@@ -73,7 +73,7 @@ def library(tmp_path: Path) -> Library:
 @pytest.fixture
 def cluster(tmp_path: Path, library: Library) -> Iterator[Cluster]:
     """All nodes of both zones, started."""
-    made = Cluster(tmp_path, {zone: ten_free_ports() for zone in ZONES})
+    made = Cluster(tmp_path, {zone: adjacent_ports(PARTS) for zone in ZONES})
     try:
         for zone in ZONES:
             for part in range(PARTS):
@@ -82,18 +82,3 @@ def cluster(tmp_path: Path, library: Library) -> Iterator[Cluster]:
     finally:
         for place in list(made.running):
             made.stop(*place)
-
-
-def ten_free_ports() -> int:
-    """Return a port that ends in 0 and is free, with the one after it."""
-    for _ in range(100):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            base = int(free.getsockname()[1]) // 10 * 10
-        with suppress(OSError), ExitStack() as taken:
-            for port in range(base, base + PARTS):
-                one = taken.enter_context(socket.socket())
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                one.bind(("127.0.0.1", port))
-            return base
-    raise OSError("no free ports")
