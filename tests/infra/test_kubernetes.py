@@ -53,7 +53,7 @@ def pod(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def workloads() -> Iterator[dict[str, Any]]:
     for path in MANIFESTS:
-        yield from (found for found in documents(path) if found["kind"] in ("Deployment", "CronJob"))
+        yield from (found for found in documents(path) if found["kind"] in ("Deployment", "StatefulSet", "CronJob"))
 
 
 WORKLOADS = {f"{found['kind']} {found['metadata']['name']}": found for found in workloads()}
@@ -272,7 +272,9 @@ def test_a_pod_may_do_nothing_that_it_need_not(name: str) -> None:
     }
     assert spec["automountServiceAccountToken"] is False
     assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]]
-    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+    claimed = {claim["metadata"]["name"] for claim in WORKLOADS[name]["spec"].get("volumeClaimTemplates", ())}
+    volumes = {volume["name"] for volume in spec["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes | claimed
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -303,3 +305,58 @@ def test_syncs_do_not_overlap_and_one_that_hangs_ends() -> None:
     assert scheduled["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 0
     assert scheduled["jobTemplate"]["spec"]["backoffLimit"] == 0
     assert (continuous["spec"]["replicas"], continuous["spec"]["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_nodes_and_routers_agree_on_parts_names_ports_and_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, service = manifest("nodes/stateful-set.yaml"), manifest("nodes/service.yaml")
+    (container,) = pod(nodes)["containers"]
+    parts, port = nodes["spec"]["replicas"], container["ports"][0]["containerPort"]
+    env = {entry["name"]: entry for entry in container["env"]}
+    assert env["GREBE_CLUSTER__SHARE"]["value"] == f"$(POD_INDEX)/{parts}"
+    assert list(env).index("POD_INDEX") < list(env).index("GREBE_CLUSTER__SHARE")  # else it is not replaced in it
+    kustomization = manifest("example-cluster/kustomization.yaml")
+    (serving,) = kustomization["patches"]
+    added = {step["value"]["name"]: step["value"] for step in yaml.safe_load(serving["patch"])}
+    assert added["GREBE_CLUSTER__SECRET"]["valueFrom"] == env["GREBE_CLUSTER__SECRET"]["valueFrom"]
+    for name, entry in added.items():
+        monkeypatch.setenv(name, entry.get("value", "x" * 64))
+    cluster = ServeSettings.load(FOLDER / "base" / "serve.yaml").cluster
+    assert (cluster.role, cluster.parts) == ("router", parts)
+    zones = [name for name in kustomization["resources"] if not name.startswith("..")]
+    suffixes = [manifest(f"example-cluster/{zone}/kustomization.yaml")["nameSuffix"] for zone in zones]
+    name = service["metadata"]["name"]
+    assert nodes["spec"]["serviceName"] == name
+    assert cluster.addresses(3) == [f"http://{name}{suffix}-3.{name}{suffix}:{port}" for suffix in suffixes]
+    assert service["spec"]["ports"][0]["port"] == port
+    (opening,) = manifest("routers/kustomization.yaml")["patches"]
+    (way,) = yaml.safe_load(opening["patch"])
+    labels = nodes["spec"]["template"]["metadata"]["labels"]
+    assert way["value"] == {
+        "to": [{"podSelector": {"matchLabels": labels}}],
+        "ports": [{"port": port, "protocol": "TCP"}],
+    }
+
+
+def test_a_nodes_settings_fit_what_its_pod_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = manifest("nodes/stateful-set.yaml")
+    (container,) = pod(nodes)["containers"]
+    monkeypatch.setenv("GREBE_CLUSTER__SHARE", "3/4")
+    monkeypatch.setenv("GREBE_CLUSTER__SECRET", "x" * 64)
+    settings = ServeSettings.load(FOLDER / "nodes" / "serve.yaml")
+    assert settings.cluster.role == "node"
+    assert str(settings.search.threads) == container["resources"]["requests"]["cpu"]
+    (claim,) = nodes["spec"]["volumeClaimTemplates"]
+    assert settings.cache_max_bytes * 1.2 <= size(claim["spec"]["resources"]["requests"]["storage"])
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounts[str(settings.cache)] == claim["metadata"]["name"]
+    wanted = settings.drain_seconds + settings.shutdown_seconds + SLACK_SECONDS
+    assert pod(nodes)["terminationGracePeriodSeconds"] >= wanted
+
+
+def test_no_policy_is_among_what_gets_a_zones_label_as_a_selector() -> None:
+    """Else the label becomes part of whom it lets in, and of where it lets out: of kube-dns's pods, which have none."""
+    for kustomization in FOLDER.rglob("kustomization.yaml"):
+        (found,) = documents(kustomization)
+        if any(label.get("includeSelectors") for label in found.get("labels", ())):
+            below = [kustomization.parent / name for name in found["resources"]]
+            assert [path for folder in below for path in folder.glob("*network-policy*")] == []
