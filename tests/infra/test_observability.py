@@ -88,6 +88,8 @@ def exposed(library: Library, serve: Serve) -> Labels:
         found = labels_of(client.get("/metrics").text)
     rare = Metrics()
     rare.open_failures.labels("books").inc()
+    rare.node_up.labels(0, "http://node").set(1)  # of routers
+    rare.node_seconds.labels(0).observe(0.1)
     return {**labels_of(rare.text().decode()), **found} | OF_PROMETHEUS
 
 
