@@ -91,10 +91,10 @@ class Service:
 
     def stop(self) -> None:
         """Let searches end, then every thread."""
+        if self.nodes is not None:  # nobody waits any more for what is asked of them
+            self.nodes.stop()
         self.pool.close()
         self.collections.stop()
-        if self.nodes is not None:
-            self.nodes.stop()
         self.identity.stop()
         self.embedders.close()
         self.rerankers.close()

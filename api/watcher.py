@@ -99,6 +99,7 @@ class Watcher:
         self.gone = False
         self._store = store
         self._opener = opener
+        self._asked_until: dict[int, float] = {}
         self._governed_by: int | None = None
         self._newest_spec: CollectionSpec | None = None
         self._lingering: list[tuple[float, OpenVersion]] = []
@@ -132,6 +133,10 @@ class Watcher:
     def at(self, version: int) -> OpenVersion | None:
         """Return ``version`` if it is open."""
         return next((each for each in self.opened if each.version == version), None)
+
+    def keep(self, version: int) -> None:
+        """Keep ``version`` open, if it is, for as long as one does after the next: somebody still serves it."""
+        self._asked_until = {**self._asked_until, version: time.monotonic() + self._opener.linger_seconds}
 
     @property
     def alive(self) -> bool:
@@ -235,8 +240,10 @@ class Watcher:
     def _end_lingering(self) -> None:
         """Close the versions that have been open for long enough after the next."""
         now = time.monotonic()
-        over = [version for until, version in self._lingering if until <= now]
-        self._lingering = [kept for kept in self._lingering if kept[0] > now]
+        wanted = {number for number, until in self._asked_until.items() if until > now}
+        over = [version for until, version in self._lingering if until <= now and version.version not in wanted]
+        self._lingering = [kept for kept in self._lingering if all(kept[1] is not version for version in over)]
+        self._asked_until = {number: until for number, until in self._asked_until.items() if number in wanted}
         for version in over:
             version.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -26,10 +27,16 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+_bases = itertools.count()
+
+
 def adjacent_ports(count: int) -> int:
-    """Return a port that ends in 0 and is free as are the next, ``count`` in all."""
+    """Return a port that ends in 0 and is free as are the next, ``count`` in all.
+
+    Below those that the system gives out, and other ones in each process: nobody takes one whose server is restarted.
+    """
     while True:
-        base = free_port() // 10 * 10
+        base = 10_000 + (97 * os.getpid() + next(_bases)) % 2_000 * 10
         with suppress(OSError), ExitStack() as taken:
             for port in range(base, base + count):
                 taken.enter_context(socket.socket()).bind(("127.0.0.1", port))

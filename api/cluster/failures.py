@@ -12,6 +12,7 @@ from retrieval.errors import (
     FilterError,
     NodeDiffers,
     NodeFailed,
+    NodeUnavailable,
     RequestError,
     RetrievalError,
     SnapshotClosed,
@@ -84,4 +85,6 @@ def error_in(data: bytes, status: int) -> RetrievalError | PoolFull:
     try:
         return Failure.model_validate_json(data).error()
     except ValidationError:
+        if status in (502, 503, 504):  # what is in front of it says that it is not there
+            return NodeUnavailable(f"a node's place answers with status {status}")
         return NodeFailed(f"a node answered with status {status}")

@@ -23,13 +23,13 @@ from pydantic import ValidationError
 from api.cluster.addresses import DEADLINE_HEADER, DEFAULT_DEADLINE_MS, PREFIX
 from api.cluster.failures import error_in
 from api.cluster.settings import ClusterSettings
-from api.cluster.versions import HeldVersion, HeldVersions
+from api.cluster.versions import HeldVersion, HeldVersions, Served
 from api.errors import PoolFull
 from api.logs import Logger
 from api.metrics import Metrics
 from retrieval.distributed.messages import Asker, Part, Question, decode_answer, encode_question
 from retrieval.distributed.routed import Answers
-from retrieval.errors import DeadlineExceeded, NodeDiffers, NodeFailed, NodeUnavailable, RetrievalError
+from retrieval.errors import DeadlineExceeded, NodeDiffers, NodeFailed, NodeUnavailable
 from retrieval.share import Share
 
 T = TypeVar("T")
@@ -64,6 +64,7 @@ class HttpNodes:
         self, settings: ClusterSettings, *, poll_interval_seconds: float, log: Logger, metrics: Metrics
     ) -> None:
         self.parts = settings.parts
+        self.served: dict[str, int] = {}
         self.replicas = [[Replica(url, part) for url in settings.addresses(part)] for part in range(settings.parts)]
         self._settings = settings
         self._interval = poll_interval_seconds
@@ -72,20 +73,19 @@ class HttpNodes:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nodes", daemon=True)
         self._session: aiohttp.ClientSession | None = None
-        self._polling: list[Future[None]] = []
 
     def start(self) -> None:
         """Begin to look what the nodes have open."""
         self._thread.start()
         self._submit(self._connect()).result()
-        self._polling = [self._submit(self._poll(replica)) for part in self.replicas for replica in part]
+        for part in self.replicas:
+            for replica in part:
+                self._submit(self._poll(replica))
 
     def stop(self) -> None:
         """End what is under way."""
         if not self._thread.is_alive():
             return
-        for polling in self._polling:
-            polling.cancel()
         self._submit(self._disconnect()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -135,6 +135,10 @@ class HttpNodes:
 
     async def _disconnect(self) -> None:
         assert self._session is not None
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
         await self._session.close()
 
     async def _poll(self, replica: Replica) -> None:
@@ -142,18 +146,20 @@ class HttpNodes:
         last = b""
         while True:
             try:
-                data = await asyncio.wait_for(self._get(f"{replica.url}{PREFIX}/versions"), POLL_TIMEOUT_SECONDS)
+                data = await asyncio.wait_for(self._versions(replica.url), POLL_TIMEOUT_SECONDS)
                 if data != last:
                     replica.held = self._checked(replica, data)
                     last = data
                 self._note(replica, None)
-            except (aiohttp.ClientError, TimeoutError, OSError, RetrievalError) as error:
+            except Exception as error:  # whatever it is, the node is looked for again
                 self._note(replica, str(error) or type(error).__name__)
             await asyncio.sleep(self._interval)
 
-    async def _get(self, url: str) -> bytes:
+    async def _versions(self, url: str) -> bytes:
         assert self._session is not None
-        async with self._session.get(url) as response:
+        served = Served(collections=self.served).model_dump_json().encode()
+        asked = self._session.post(f"{url}{PREFIX}/versions", data=served, headers={"Content-Type": "application/json"})
+        async with asked as response:
             data = await response.read()
             if response.status != 200:
                 raise NodeFailed(f"it answers with status {response.status}: is its secret this router's?")
@@ -213,10 +219,10 @@ class HttpNodes:
                     timeout=left if hedge is None else min(left, hedge),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                for task in done:
-                    error = task.exception()
-                    if error is None:
-                        return task.result()
+                errors = [error for task in done if (error := task.exception()) is not None]
+                if len(errors) < len(done):
+                    return next(task.result() for task in done if task.exception() is None)
+                for error in errors:
                     if not isinstance(error, NodeUnavailable | NodeDiffers | NodeFailed | PoolFull):
                         raise error
                     failed = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import time
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from api.answers import json_response
 from api.bodies import read_json_bytes
 from api.cluster.addresses import DEADLINE_HEADER, DEFAULT_DEADLINE_MS, PREFIX
 from api.cluster.failures import STATUS, Failure
-from api.cluster.versions import HeldVersion, HeldVersions
+from api.cluster.versions import HeldVersion, HeldVersions, Served
 from api.direct import DirectRoute
 from api.problems import INVALID, UNAUTHENTICATED, Problem
 from api.service import Service, service_of
@@ -26,13 +27,24 @@ ARROW = "application/vnd.apache.arrow.stream"
 QUESTION_BYTES_PER_BODY_BYTE = 4
 """A question holds a caller's body, written anew, and what the router adds."""
 
+VERSIONS_BYTES = 8 << 20
+_DIGITS = re.compile("[0-9]{1,9}")
+
 router = APIRouter(prefix=PREFIX, route_class=DirectRoute, include_in_schema=False)
 
 
-@router.get("/versions")
+@router.post("/versions")
 async def versions(request: Request) -> Response:
-    """Every version of every collection that can be asked about."""
+    """Every version of every collection that can be asked about; those that the router serves are kept."""
     service = _for_routers(request)
+    body = await read_json_bytes(request, VERSIONS_BYTES)
+    try:
+        served = Served.model_validate_json(body)
+    except ValueError as error:
+        raise Problem(INVALID, "the body does not say what the router serves") from error
+    for watcher in service.collections.all():
+        if watcher.name in served.collections:
+            watcher.keep(served.collections[watcher.name])
     held = service.settings.cluster.held
     assert held is not None
     open_here = {
@@ -81,8 +93,8 @@ def _work(service: Service, question: Question, deadline: float) -> Callable[[],
 def _for_routers(request: Request) -> Service:
     """Return the service; raises the 401 of who does not know the secret."""
     service = service_of(request)
-    sent = request.headers.get("authorization", "").encode("utf-8", "surrogateescape")
-    expected = f"Bearer {service.settings.cluster.credential}".encode()
+    sent = request.headers.get("authorization", "").encode("latin-1")
+    expected = f"Bearer {service.settings.cluster.credential}".encode("ascii")
     if not hmac.compare_digest(sent, expected):
         raise Problem(UNAUTHENTICATED, "this is a node, which answers routers alone", denied=True)
     return service
@@ -90,4 +102,4 @@ def _for_routers(request: Request) -> Service:
 
 def _seconds_left(request: Request) -> float:
     sent = request.headers.get(DEADLINE_HEADER, "")
-    return min(int(sent) if sent.isdigit() else DEFAULT_DEADLINE_MS, DEFAULT_DEADLINE_MS) / 1000
+    return min(int(sent) if _DIGITS.fullmatch(sent) else DEFAULT_DEADLINE_MS, DEFAULT_DEADLINE_MS) / 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from retrieval.share import MOST_PARTS, Share
 
 LEAST_SECRET_CHARACTERS = 16
+_SECRET = re.compile(f"[!-~]{{{LEAST_SECRET_CHARACTERS},}}")
 DEFAULT_HEDGE_MS = 200
 """Well above what a node takes for a search, so that it is the exception; well below what a caller notices."""
 
@@ -46,10 +48,10 @@ class ClusterSettings(BaseModel):
             if self.parts > 1:
                 raise ValueError("'parts' is for a router: give 'nodes' too")
             return self
-        if self.secret is None or len(self.secret.get_secret_value()) < LEAST_SECRET_CHARACTERS:
+        if self.secret is None or not _SECRET.fullmatch(self.credential):
             raise ValueError(
-                f"nodes and routers need the same 'secret' of at least {LEAST_SECRET_CHARACTERS} characters "
-                "(openssl rand -hex 32)"
+                f"nodes and routers need the same 'secret' of at least {LEAST_SECRET_CHARACTERS} letters, digits and "
+                "signs of ASCII, without blanks (openssl rand -hex 32)"
             )
         for address in self.nodes:
             if not address.startswith(("http://", "https://")):
@@ -72,9 +74,9 @@ class ClusterSettings(BaseModel):
 
     @property
     def credential(self) -> str:
-        """The secret; raises AssertionError where there is none."""
+        """The secret, without the line end that one from a file may have; raises AssertionError where there is none."""
         assert self.secret is not None
-        return self.secret.get_secret_value()
+        return self.secret.get_secret_value().strip()
 
     def addresses(self, part: int) -> list[str]:
         """Return where the nodes of a part are, the nearest first.

@@ -35,6 +35,14 @@ class HeldVersion(BaseModel):
         return pa.ipc.read_schema(pa.py_buffer(self.schema_bytes))
 
 
+class Served(BaseModel):
+    """Which version of each collection a router serves: its nodes are to keep it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    collections: dict[str, int]
+
+
 class HeldVersions(BaseModel):
     """All that a node has open, by collection, of its share."""
 

@@ -38,8 +38,8 @@ def answer_question(snapshot: Snapshot, question: Question, *, deadline: float |
     asker, part = question.asker, question.part
     if asker.policies != snapshot.policies_digest:
         raise NodeDiffers("the policies of this node are others")
-    if asker.schema_bytes is not None:
-        snapshot.adopt(pa.ipc.read_schema(pa.py_buffer(asker.schema_bytes)))
+    own, _ = snapshot.own_columns
+    snapshot.adopt(own if asker.schema_bytes is None else pa.ipc.read_schema(pa.py_buffer(asker.schema_bytes)))
     node = _Node(snapshot, asker, snapshot.sight_of(asker.caller), deadline)
     match part:
         case Terms():

@@ -69,11 +69,13 @@ def search_nodes(
     if request.include is not None:
         unknown_names(include, field_names(spec), where="include")
     watch = Stopwatch()
-    sight, now = version.sight_of(caller), datetime.now(UTC)
+    now = datetime.now(UTC)
+    asker = version.asker(caller, now)  # before the sight: policies that come in between can then only hide more
+    sight = version.sight_of(caller)
     _check_filter(version, request, sight, now)
     has_stages = request.stages is not NO_STAGES and request.stages.names
     refiner = refiner_of(version, request, sight, reranker) if has_stages and mode is not None else None
-    run = _Run(version, request, version.asker(caller, now), sight)
+    run = _Run(version, request, asker, sight)
     terms = run.ask_terms() if mode in ("hybrid", "keyword") else None  # while the text is embedded
     liked = run.find_liked() if request.like is not None else None
     by_meaning = mode in ("hybrid", "vector")
@@ -110,8 +112,8 @@ def get_row_of_nodes(
     if not version.arrow_schema.names:
         return None
     parse_key(raw_key, [version.arrow_schema.field(name) for name in version.spec.key])
-    sight = version.sight_of(caller)
     asker = version.asker(caller, datetime.now(UTC))
+    sight = version.sight_of(caller)
     for answer, table in version.ask_all(asker, Row(key=raw_key), deadline=deadline).answers().values():
         if answer.row is not None:
             return row_at(_chunks(table), version.spec, 0, sight)

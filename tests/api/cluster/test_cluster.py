@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from api import opening as opening_module
+from api.cluster import routes_node
+from api.logs import open_log
+from api.opening import HereOpener
+from api.server import serving
+from retrieval.share import Share
+from retrieval.version import OpenVersion
 from tests.api.cluster.conftest import PARTS, SECRET, Cluster
-from tests.api.conftest import client_of, settings_for, until
+from tests.api.conftest import LogLines, client_of, settings_for, until
 from tests.api.library import Library, book
 
 PATH = "/v1/collections/books/search"
@@ -136,8 +144,6 @@ def test_no_request_fails_while_nodes_restart_and_versions_come(cluster: Cluster
 
 
 def test_a_slow_node_is_not_waited_for(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    from api.cluster import routes_node
-
     answering, first = vars(routes_node)["answer_question"], threading.Event()
 
     def slow(*args: Any, **named: Any) -> Any:
@@ -188,8 +194,10 @@ def test_a_statement_says_who_answers_it(cluster: Cluster) -> None:
 def test_a_node_answers_routers_alone(cluster: Cluster) -> None:
     node = cluster.url("a", 0)
     assert httpx.get(f"{node}/readyz").status_code in (200, 503)
-    assert httpx.get(f"{node}/node/v1/versions").status_code == 401
-    assert httpx.get(f"{node}/node/v1/versions", headers={"Authorization": "Bearer wrong"}).status_code == 401
+    served: dict[str, Any] = {"collections": {}}
+    assert httpx.post(f"{node}/node/v1/versions", json=served).status_code == 401
+    wrong = {"Authorization": "Bearer wrong"}
+    assert httpx.post(f"{node}/node/v1/versions", json=served, headers=wrong).status_code == 401
     assert httpx.post(f"{node}/node/v1/ask", json={}).status_code == 401
     assert httpx.get(f"{node}/v1/collections").status_code == 404
     assert httpx.post(f"{node}{PATH}", json={"k": 1}).status_code == 404
@@ -199,9 +207,6 @@ def test_a_node_answers_routers_alone(cluster: Cluster) -> None:
 
 def test_a_router_that_takes_a_node_for_another_says_so(cluster: Cluster, tmp_path: Path) -> None:
     wrong = {"nodes": [cluster.url("a", 1)], "parts": 1, "secret": SECRET}
-    from api.logs import open_log
-    from api.server import serving
-    from tests.api.conftest import LogLines
 
     log = LogLines()
     with serving(settings_for(tmp_path, cluster=wrong), log=open_log(log)) as url:
@@ -212,9 +217,64 @@ def test_a_router_that_takes_a_node_for_another_says_so(cluster: Cluster, tmp_pa
     assert line["reason"] == "it holds the share 1/2 where 0/1 was expected"
 
 
+@pytest.fixture
+def short_linger(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Nodes that are started after this keep a version for half a second."""
+    monkeypatch.setattr(opening_module, "LINGER_SECONDS", 0.5)
+    return 0.5
+
+
+def test_a_version_is_kept_by_nodes_while_a_part_has_not_the_next(
+    short_linger: float, cluster: Cluster, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that cannot open a version holds it back; it does not take the collection away."""
+    opening, stuck = HereOpener.open, threading.Event()
+    stuck.set()
+
+    def slow(self: HereOpener, *args: Any) -> OpenVersion:
+        if self._share == Share(1, 2) and stuck.is_set():
+            raise OSError("no room")
+        return opening(self, *args)
+
+    with cluster.router() as router:
+        before = router.post(PATH, json=QUESTIONS[0]).json()["version"]
+        monkeypatch.setattr(HereOpener, "open", slow)
+        library.commit(5, [book(100)])
+        end = time.monotonic() + 6 * short_linger
+        while time.monotonic() < end:
+            answer = router.post(PATH, json=QUESTIONS[0])
+            assert (answer.status_code, answer.json()["version"]) == (200, before)
+            time.sleep(0.05)
+        stuck.clear()
+        assert router.post(PATH, json=QUESTIONS[0] | {"min_version": 5}).status_code == 200
+
+
+def test_a_router_ends_soon_though_its_nodes_hang(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering, hanging = vars(routes_node)["answer_question"], threading.Event()
+
+    def hang(*args: Any, **named: Any) -> Any:
+        hanging.wait(20)
+        return answering(*args, **named)
+
+    def ask() -> None:
+        with suppress(httpx.TransportError):
+            router.post(PATH, json=QUESTIONS[0])
+
+    monkeypatch.setattr(routes_node, "answer_question", hang)
+    with cluster.router(shutdown_seconds=1) as router:
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.5)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    hanging.set()
+    asking.join()
+
+
 def versions_of(cluster: Cluster, zone: str, part: int) -> Any:
     headers = {"Authorization": f"Bearer {SECRET}"}
-    found = httpx.get(f"{cluster.url(zone, part)}/node/v1/versions", headers=headers).json()
+    served: dict[str, Any] = {"collections": {}}
+    found = httpx.post(f"{cluster.url(zone, part)}/node/v1/versions", json=served, headers=headers).json()
     found["collections"].setdefault("books", [])
     return found
 
