@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from indexer.embedding import QueryEmbedder, load_embedder
@@ -50,11 +50,7 @@ def search(
     Raises :class:`retrieval.errors.RequestError`, :class:`retrieval.errors.FilterError`,
     :class:`retrieval.errors.DeadlineExceeded` and :class:`indexer.errors.ModelError`.
     """
-    spec = snapshot.spec
-    mode = request.resolved_mode(has_model=spec.vector.model is not None)
-    include = spec.stored_columns if request.include is None else request.include
-    if request.include is not None:
-        unknown_names(include, field_names(spec), where="include")
+    mode, include = asked_of(snapshot, request)
     watch = Stopwatch()
     sight = snapshot.sight_of(caller) if sight is None else sight
     passing = passing_of(snapshot, request, sight, where)  # before the model, which may have to be loaded
@@ -85,14 +81,30 @@ def search(
         if refiner is not None:
             ranked, explanations = refiner.refine(snapshot.segments, ranked, explanations, watch)
         plan = _plan(snapshot, request, sight, passing, mode, legs)
+    hits = Hits(snapshot.segments, snapshot.spec, ranked, include, sight, explanations)
+    return response_of(snapshot, sight, hits, plan, watch)
+
+
+def asked_of(version: OpenVersion, request: SearchRequest) -> tuple[Mode | None, Sequence[str]]:
+    """Return the mode to run and the fields to show; raises RequestError for those that the version lacks."""
+    spec = version.spec
+    mode = request.resolved_mode(has_model=spec.vector.model is not None)
+    if request.include is None:
+        return mode, spec.stored_columns
+    unknown_names(request.include, field_names(spec), where="include")
+    return mode, request.include
+
+
+def response_of(version: OpenVersion, sight: Sight, hits: Hits, plan: Plan, watch: Stopwatch) -> SearchResponse:
+    """Return the answer of a search of ``version``."""
     return SearchResponse(
-        results=Hits(snapshot.segments, spec, ranked, include, sight, explanations),
+        results=hits,
         masked=tuple(sorted(sight.masks)),
         closed_policies=tuple(sight.troubles),
-        version=snapshot.version,
-        epoch=snapshot.epoch,
-        source_version=snapshot.source_version,
-        source_committed_at=snapshot.source_committed_at,
+        version=version.version,
+        epoch=version.epoch,
+        source_version=version.source_version,
+        source_committed_at=version.source_committed_at,
         plan=plan,
         took_ms=watch.total(),
     )

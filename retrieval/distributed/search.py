@@ -37,11 +37,11 @@ from retrieval.ranking import NOTHING, Candidates, Positions, Ranked, merged, ra
 from retrieval.refine.refiner import refiner_of
 from retrieval.refine.rerank import Reranker
 from retrieval.refine.stages import NO_STAGES, Stages
-from retrieval.request import Mode, SearchRequest, unknown_names
+from retrieval.request import Mode, SearchRequest
 from retrieval.response import Hits, Plan, SearchResponse
 from retrieval.rows import Row as FoundRow
-from retrieval.rows import field_names, row_at
-from retrieval.search import vector_of
+from retrieval.rows import row_at
+from retrieval.search import asked_of, response_of, vector_of
 from retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -63,11 +63,7 @@ def search_nodes(
 
     Raises what that raises, and :class:`retrieval.errors.NodeError`.
     """
-    spec = version.spec
-    mode = request.resolved_mode(has_model=spec.vector.model is not None)
-    include = spec.stored_columns if request.include is None else request.include
-    if request.include is not None:
-        unknown_names(include, field_names(spec), where="include")
+    mode, include = asked_of(version, request)
     watch = Stopwatch()
     now = datetime.now(UTC)
     asker = version.asker(caller, now)  # before the sight: policies that come in between can then only hide more
@@ -89,17 +85,8 @@ def search_nodes(
     watch.lap("fetch")
     if refiner is not None:
         ranked, explanations = refiner.refine(parts, ranked, explanations, watch)
-    return SearchResponse(
-        results=Hits(parts, spec, ranked, include, sight, explanations),
-        masked=tuple(sorted(sight.masks)),
-        closed_policies=tuple(sight.troubles),
-        version=version.version,
-        epoch=version.epoch,
-        source_version=version.source_version,
-        source_committed_at=version.source_committed_at,
-        plan=run.plan(mode),
-        took_ms=watch.total(),
-    )
+    hits = Hits(parts, version.spec, ranked, include, sight, explanations)
+    return response_of(version, sight, hits, run.plan(mode), watch)
 
 
 def get_row_of_nodes(

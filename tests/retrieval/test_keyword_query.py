@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.keyword_query import clauses
+from retrieval.keyword_query import TermStatistics, clauses
 from retrieval.request import SearchRequest
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
@@ -143,3 +144,16 @@ def test_chunks_without_a_vector_are_found_by_words_only(library: Library) -> No
         by_words = search(snapshot, SearchRequest(query="otter", mode="keyword")).results.keys()
 
     assert (by_vector, by_words) == ([(2,)], [(1,)])
+
+
+def test_statistics_add_up_and_weigh_words_as_they_are_together() -> None:
+    """A word in 1 of 10 documents here and 7 of 30 there is one in 8 of 40."""
+    here, there = TermStatistics(10, [[1], [0, 10]]), TermStatistics(30, [[7], [0, 30]])
+    together = here + there
+    assert together == TermStatistics(40, [[8], [0, 40]])
+    word, phrase = together.weights_over(here)
+    assert word == pytest.approx(math.log(1 + 32.5 / 8.5) / math.log(1 + 9.5 / 1.5))
+    assert phrase == pytest.approx(
+        (math.log(1 + 40.5 / 0.5) + math.log(1 + 0.5 / 40.5)) / (math.log(1 + 10.5 / 0.5) + math.log(1 + 0.5 / 10.5))
+    )
+    assert here.weights_over(here) == [1.0, 1.0]
