@@ -40,6 +40,7 @@ RETRY_EVERY_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 """So long is it tried again where no node of a part answers: one may be starting anew."""
 MOST_CONNECTIONS_PER_NODE = 256
+STOP_SECONDS = 5.0
 
 
 class Replica:
@@ -138,7 +139,8 @@ class HttpNodes:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        if others:
+            await asyncio.wait(others, timeout=STOP_SECONDS)
         await self._session.close()
 
     async def _poll(self, replica: Replica) -> None:
@@ -146,7 +148,9 @@ class HttpNodes:
         last = b""
         while True:
             try:
-                data = await asyncio.wait_for(self._versions(replica.url), POLL_TIMEOUT_SECONDS)
+                # Not wait_for: in Python 3.11 a task that is cancelled as what it waits for ends goes on regardless.
+                async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
+                    data = await self._versions(replica.url)
                 if data != last:
                     replica.held = self._checked(replica, data)
                     last = data
