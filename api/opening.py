@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from api.cluster.nodes import HttpNodes
 from indexer.catalog import Catalog
 from retrieval.cache import LocalCache
-from retrieval.distributed.messages import newest_schema
 from retrieval.distributed.routed import RoutedVersion
 from retrieval.errors import NodeUnavailable
 from retrieval.share import Share, parts_of
@@ -66,13 +65,11 @@ class RoutedOpener(Opener):
         """Return the version as its nodes have it."""
         state = catalog.read(version)
         parts = parts_of(catalog.name, state.spec.shards, self._nodes.parts)
-        schemas = []
+        columns = []
         for part in parts:
             held = self._nodes.held(part, catalog.name, version)
             if held is None:  # its node went since it was looked for
                 raise NodeUnavailable(f"part {part} of {self._nodes.parts} has version {version} no longer")
-            schemas.append((held.arrow_schema, held.written_at))
-        schema = newest_schema(schemas, state.spec.stored_columns)
-        is_told = any(not own.equals(schema) for own, _ in schemas)
+            columns.append((held.arrow_schema, held.written_at))
         self._nodes.served = {**self._nodes.served, catalog.name: version}
-        return RoutedVersion(state, self._nodes, tuple(parts), schema, is_told=is_told)
+        return RoutedVersion(state, self._nodes, tuple(parts), columns)

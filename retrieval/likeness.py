@@ -39,13 +39,19 @@ class LikedRow:
 def liked_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> LikedRow:
     """Return the row of ``key`` and the mean of its chunks' vectors, each at unit length under cosine.
 
-    Vectors of chunks with text that ``sight`` hides do not count, because they say what it does. Raises RequestError
-    for a row that is not there, or not for ``sight``, and for one without a vector.
+    Raises RequestError for a row that is not there, or not for ``sight``, and for one without a vector.
     """
     found = find_liked(snapshot, key, sight)
     if found is None:
         raise RequestError(f"version {snapshot.version} has no row of that key", field="like", code="row_not_found")
-    place, position = found
+    return liked_at(snapshot, *found, sight)
+
+
+def liked_at(snapshot: Snapshot, place: int, position: int, sight: Sight) -> LikedRow:
+    """Return the row that chunk ``position`` of the segment at ``place`` belongs to, as :func:`liked_row` does.
+
+    Vectors of chunks with text that ``sight`` hides do not count, because they say what it does.
+    """
     segment = snapshot.segments[place]
     chunks = np.array(segment.chunks_of_row(position), dtype=np.int64)
     usable = bitmap.contains(segment.comparable(sight.hidden_text), chunks)

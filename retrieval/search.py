@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from indexer.embedding import QueryEmbedder, load_embedder
@@ -136,13 +137,31 @@ def vector_of(
 
 def passing_of(snapshot: Snapshot, request: SearchRequest, sight: Sight, compiled: CompiledFilter | None) -> Passing:
     """Return the chunks that the caller sees and that pass the request's filter, per segment."""
-    if compiled is None and request.filter is not None and snapshot.views:
-        compiled = compile_filter(
-            request.filter, dialect=request.dialect, schema=snapshot.filter_schema, params=request.params
-        )
-    if compiled is not None:
+    if compiled is None:
+        compiled = filter_for(snapshot, sight, request.filter, dialect=request.dialect, params=request.params)
+    else:
         sight.refuse_masked(compiled)
     return snapshot.passing(compiled, sight)
+
+
+def filter_for(
+    version: OpenVersion,
+    sight: Sight,
+    text: str | None,
+    *,
+    dialect: str,
+    params: Mapping[str, object],
+    now: datetime | None = None,
+) -> CompiledFilter | None:
+    """Return the filter of ``text`` for who sees ``sight``; None without a text, or where there are no rows yet.
+
+    Raises FilterError.
+    """
+    if text is None or not version.schema:
+        return None
+    compiled = compile_filter(text, dialect=dialect, schema=version.filter_schema, params=params, now=now)
+    sight.refuse_masked(compiled)
+    return compiled
 
 
 def _plan(

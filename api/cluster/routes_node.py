@@ -80,8 +80,10 @@ def _work(service: Service, question: Question, deadline: float) -> Callable[[],
 
     def work() -> bytes:
         asker = question.asker
-        watcher = next((one for one in service.collections.all() if one.name == asker.collection), None)
-        snapshot = watcher.at(asker.version) if watcher is not None else None
+        try:
+            snapshot = service.collections.find(asker.collection).at(asker.version)
+        except Problem:  # the collection is gone, or has not been found yet
+            snapshot = None
         if not isinstance(snapshot, Snapshot):
             raise NodeDiffers(f"version {asker.version} is not open on this node")
         with snapshot.pinned():

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrieval.errors import NodeFailed
 from retrieval.keyword_leg import KeywordSearch
@@ -131,9 +131,6 @@ class Question(Message):
     part: Part
 
 
-_QUESTION = TypeAdapter(Question)
-
-
 class Answer(BaseModel):
     """The header of an answer: what of it is no column of its table.
 
@@ -159,7 +156,7 @@ def encode_question(question: Question) -> bytes:
 
 def decode_question(data: bytes) -> Question:
     """Return the question that :func:`encode_question` wrote; raises ValueError."""
-    return _QUESTION.validate_json(data)
+    return Question.model_validate_json(data)
 
 
 def encode_answer(answer: Answer, table: pa.Table) -> bytes:

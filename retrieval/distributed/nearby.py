@@ -16,7 +16,6 @@ from retrieval.distributed.messages import (
     decode_question,
     encode_answer,
     encode_question,
-    newest_schema,
 )
 from retrieval.distributed.node import answer_question
 from retrieval.distributed.routed import Answers, RoutedVersion
@@ -43,11 +42,8 @@ class NearbyNodes:
 
     def version(self) -> RoutedVersion:
         """Return the version that all of them have open, as a router sees it."""
-        first = self.snapshots[0]
-        schemas = [snapshot.own_columns for snapshot in self.snapshots]
-        schema = newest_schema(schemas, first.spec.stored_columns)
-        is_told = any(not own.equals(schema) for own, _ in schemas)
-        return RoutedVersion(first.state, self, tuple(range(len(self.snapshots))), schema, is_told=is_told)
+        columns = [snapshot.own_columns for snapshot in self.snapshots]
+        return RoutedVersion(self.snapshots[0].state, self, tuple(range(len(self.snapshots))), columns)
 
 
 @dataclass(frozen=True, slots=True)

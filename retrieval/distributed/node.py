@@ -13,13 +13,12 @@ from retrieval import bitmap
 from retrieval.chunks import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, keys_at
 from retrieval.distributed.messages import Answer, Asker, Fetch, Find, Like, Question, Row, Terms
 from retrieval.errors import NodeDiffers, NodeFailed
-from retrieval.filter import compile_filter
 from retrieval.legs import Legs
-from retrieval.likeness import LikedRow, find_liked, liked_row
+from retrieval.likeness import LikedRow, find_liked, liked_at
 from retrieval.policies import Sight
 from retrieval.ranking import Positions, Ranked, row_ids
-from retrieval.rows import field_names, find_row
-from retrieval.search import counts_of, in_key_order
+from retrieval.rows import find_row
+from retrieval.search import counts_of, filter_for, in_key_order
 from retrieval.snapshot import Snapshot
 from retrieval.stopwatch import Stopwatch
 
@@ -69,16 +68,9 @@ class _Node:
 
     def find(self, part: Find) -> tuple[Answer, pa.Table]:
         snapshot = self.snapshot
-        compiled = None
-        if part.filter is not None and snapshot.views:
-            compiled = compile_filter(
-                part.filter,
-                dialect=part.dialect,
-                schema=snapshot.filter_schema,
-                params=part.params,
-                now=self.asker.now,
-            )
-            self.sight.refuse_masked(compiled)
+        compiled = filter_for(
+            snapshot, self.sight, part.filter, dialect=part.dialect, params=part.params, now=self.asker.now
+        )
         passing = snapshot.passing(compiled, self.sight)
         chunks, passed = counts_of(snapshot, self.sight, passing, filtered=part.filter is not None)
         if part.mode is None:
@@ -121,9 +113,10 @@ class _Node:
         return pa.table(columns)
 
     def like(self, part: Like) -> tuple[Answer, pa.Table]:
-        if find_liked(self.snapshot, part.key, self.sight) is None:
+        found = find_liked(self.snapshot, part.key, self.sight)
+        if found is None:
             return Answer(), EMPTY
-        liked = liked_row(self.snapshot, part.key, self.sight)
+        liked = liked_at(self.snapshot, *found, self.sight)
         return Answer(row=liked.number), pa.table({VECTOR: pa.array(liked.vector, pa.float32())})
 
     def row(self, part: Row) -> tuple[Answer, pa.Table]:
@@ -135,10 +128,8 @@ class _Node:
         if found is None:
             return Answer(), EMPTY
         place, position = found
-        every = list(field_names(snapshot.spec))
-        columns = [name for name in every if name in snapshot.spec.stored_columns]
-        whole = Fetch(places=[place], positions=[position], columns=columns, fields=list(snapshot.spec.text.fields))
-        return Answer(row=0), self.fetch(whole)
+        columns, fields = list(snapshot.spec.stored_columns), list(snapshot.spec.text.fields)
+        return Answer(row=0), self.fetch(Fetch(places=[place], positions=[position], columns=columns, fields=fields))
 
     def fetch(self, part: Fetch) -> pa.Table:
         """Return the chunks that are asked for, in that order, or all chunks of their rows where fields are wanted."""

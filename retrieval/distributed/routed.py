@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import pyarrow as pa
 
 from indexer.catalog import CatalogState
-from retrieval.distributed.messages import Answer, Asker, Part
+from retrieval.distributed.messages import Answer, Asker, Part, newest_schema
 from retrieval.policies import Caller
 from retrieval.version import OpenVersion
 
@@ -37,8 +37,8 @@ class Nodes(Protocol):
 class RoutedVersion(OpenVersion):
     """A version that nodes have open.
 
-    ``parts`` hold its shards. ``arrow_schema`` is that of all segments together; where nodes differ in it,
-    ``is_told`` has them told.
+    ``parts`` hold its shards, and have its ``columns``: each their schema, and when the segment was written that each
+    has its type from. Together that is ``arrow_schema``; where nodes differ in it, they are told.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class RoutedVersion(OpenVersion):
         state: CatalogState,
         nodes: Nodes,
         parts: tuple[int, ...],
-        arrow_schema: pa.Schema,
-        *,
-        is_told: bool = False,
+        columns: Sequence[tuple[pa.Schema, Sequence[datetime]]],
     ) -> None:
         super().__init__(state)
+        schema = newest_schema(columns, state.spec.stored_columns)
+        is_told = any(not own.equals(schema) for own, _ in columns)
         self.nodes = nodes
         self.parts = parts
-        self._arrow_schema = arrow_schema
-        self._schema_bytes = arrow_schema.serialize().to_pybytes() if is_told else None
+        self._arrow_schema = schema
+        self._schema_bytes = schema.serialize().to_pybytes() if is_told else None
 
     @property
     def n_chunks(self) -> int:

@@ -25,7 +25,6 @@ from retrieval.distributed.node import ASKED, BEST, LEGS, VECTOR
 from retrieval.distributed.routed import Answers, Asked, RoutedVersion
 from retrieval.errors import RequestError
 from retrieval.explanation import Explanation
-from retrieval.filter import compile_filter
 from retrieval.fused import fused
 from retrieval.fusion import Ids
 from retrieval.keyword_leg import KeywordSearch
@@ -33,7 +32,7 @@ from retrieval.keyword_query import TermStatistics
 from retrieval.legs import depth_of, least_sure
 from retrieval.likeness import LikedRow
 from retrieval.policies import ANYONE, Caller, Sight
-from retrieval.ranking import NOTHING, Candidates, Positions, Ranked, merged, rank_by_key
+from retrieval.ranking import Candidates, Positions, Ranked, merged, rank_by_key
 from retrieval.refine.refiner import refiner_of
 from retrieval.refine.rerank import Reranker
 from retrieval.refine.stages import NO_STAGES, Stages
@@ -41,7 +40,7 @@ from retrieval.request import Mode, SearchRequest
 from retrieval.response import Hits, Plan, SearchResponse
 from retrieval.rows import Row as FoundRow
 from retrieval.rows import row_at
-from retrieval.search import asked_of, response_of, vector_of
+from retrieval.search import asked_of, filter_for, response_of, vector_of
 from retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -68,7 +67,8 @@ def search_nodes(
     now = datetime.now(UTC)
     asker = version.asker(caller, now)  # before the sight: policies that come in between can then only hide more
     sight = version.sight_of(caller)
-    _check_filter(version, request, sight, now)
+    # Before anybody is asked: what is wrong with it is the same on every node.
+    filter_for(version, sight, request.filter, dialect=request.dialect, params=request.params, now=now)
     has_stages = request.stages is not NO_STAGES and request.stages.names
     refiner = refiner_of(version, request, sight, reranker) if has_stages and mode is not None else None
     run = _Run(version, request, asker, sight)
@@ -180,7 +180,7 @@ class _Run:
             lines = np.flatnonzero(part.table.column("_leg").to_numpy() == LEGS.index(leg))
             scores = part.table.column("_score").to_numpy()[lines]
             lists.append(Candidates(place, lines, scores.astype(np.float32)))
-        return merged(self._found, lists, self._version.spec, depth) if lists else NOTHING
+        return merged(self._found, lists, self._version.spec, depth)
 
     def _ids(self, ranked: Ranked) -> Ids:
         places, lines = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
@@ -238,15 +238,6 @@ class _Run:
         return self._version.ask_all(self._asker, part, deadline=self._request.deadline)
 
 
-def _check_filter(version: RoutedVersion, request: SearchRequest, sight: Sight, now: datetime) -> None:
-    """Raise FilterError for a filter that is wrong, before anybody is asked."""
-    if request.filter is not None and version.schema:
-        compiled = compile_filter(
-            request.filter, dialect=request.dialect, schema=version.filter_schema, params=request.params, now=now
-        )
-        sight.refuse_masked(compiled)
-
-
 def _chunks(table: pa.Table) -> Chunks:
     """Return a table of a node's as chunks: rows of which one is found each, or chunks by the row they are of."""
     if ASKED in table.column_names:
@@ -260,10 +251,9 @@ def _chunks(table: pa.Table) -> Chunks:
     return Chunks(table, vectors, rows)
 
 
-def _together(answers: Answers) -> TermStatistics | None:
-    """Return the words' statistics in all nodes; None without nodes."""
-    found = [TermStatistics(answer.n_documents, answer.frequencies) for answer, _ in answers.values()]
-    return reduce(add, found) if found else None
+def _together(answers: Answers) -> TermStatistics:
+    """Return the words' statistics in all nodes."""
+    return reduce(add, (TermStatistics(answer.n_documents, answer.frequencies) for answer, _ in answers.values()))
 
 
 def _sum(counts: Sequence[int | None]) -> int | None:
