@@ -8,7 +8,7 @@ from indexer.embedding import QueryEmbedder
 from indexer.format.keys import parse_key
 from retrieval.distributed.routed import RoutedVersion
 from retrieval.distributed.search import get_row_of_nodes, search_nodes
-from retrieval.errors import FilterError
+from retrieval.distributed.select import select_from_nodes
 from retrieval.policies import Caller
 from retrieval.refine.rerank import Reranker
 from retrieval.request import SearchRequest
@@ -56,11 +56,7 @@ def select_from_version(
 ) -> SqlAnswer:
     """Run ``statement`` on ``version``; see :func:`retrieval.sql.run_statement`."""
     if isinstance(version, RoutedVersion):
-        raise FilterError(
-            "statements are answered where a collection lies on one server, and this one's is spread over several",
-            code="filter_not_allowed",
-            hint="search with a filter, or ask a server without 'cluster' settings",
-        )
+        return select_from_nodes(version, statement, params=params, caller=caller, embedder=embedder, deadline=deadline)
     return run_statement(_here(version), statement, params=params, caller=caller, embedder=embedder, deadline=deadline)
 
 

@@ -66,12 +66,20 @@ class Terms(Message):
     text: str
 
 
+class StatementText(Message):
+    """A SELECT, and what is given for its parameters."""
+
+    text: str
+    params: dict[str, Any] = {}
+    dialect: str
+
+
 class Find(Message):
     """Which rows are the best by each leg of ``mode``; without one, which are the first by key?
 
     ``vector`` is ``(dim,)`` float32 in bytes. ``pool`` rows are wanted surely. ``left_out`` is the number of a row that
     is not to be found (:func:`retrieval.ranking.rows_of`). ``frequencies`` of ``n_documents`` are the words' in all
-    nodes.
+    nodes. In place of ``filter`` there may be a ``statement`` in whose WHERE it stands.
     """
 
     kind: Literal["find"] = "find"
@@ -80,6 +88,7 @@ class Find(Message):
     vector: bytes | None = None
     pool: int
     filter: str | None = None
+    statement: StatementText | None = None
     params: dict[str, Any] = {}
     dialect: str = "databricks"
     left_out: int | None = None
@@ -102,8 +111,8 @@ class Like(Message):
 class Fetch(Message):
     """What do the rows of these chunks hold, of ``columns`` and the text ``fields``?
 
-    Each chunk brings its own portion of every text field; ``fields`` are wanted whole. With ``vectors`` it brings its
-    vector too.
+    With ``passages`` each chunk brings its own portion of every text field; ``fields`` are wanted whole. With
+    ``vectors`` it brings its vector too.
     """
 
     kind: Literal["fetch"] = "fetch"
@@ -111,6 +120,7 @@ class Fetch(Message):
     positions: list[int]
     columns: list[str]
     fields: list[str] = []
+    passages: bool = True
     vectors: bool = False
 
 
@@ -121,7 +131,18 @@ class Row(Message):
     key: str
 
 
-Part = Annotated[Terms | Find | Like | Fetch | Row, Field(discriminator="kind")]
+class Select(Message):
+    """Which are the first rows of a ``statement`` that searches for nothing, or what groups do its rows make?
+
+    Rows come as by :class:`Find`, as many as may be among those that are shown, with the columns that they are ordered
+    by; groups with the parts of their aggregates (:meth:`retrieval.sql.aggregates.Aggregate.parts`).
+    """
+
+    kind: Literal["select"] = "select"
+    statement: StatementText
+
+
+Part = Annotated[Terms | Find | Like | Fetch | Row | Select, Field(discriminator="kind")]
 
 
 class Question(Message):
@@ -135,7 +156,8 @@ class Answer(BaseModel):
     """The header of an answer: what of it is no column of its table.
 
     ``n_documents`` and ``frequencies`` answer :class:`Terms`; ``chunks``, ``passing``, ``segments`` and ``keyword`` say
-    how :class:`Find` went; ``row`` is the number of the row that was asked for by its key, None where there is none.
+    how :class:`Find` went; ``row`` is the number of the row that was asked for by its key, None where there is none;
+    ``read`` is how many rows a :class:`Select` is about.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -147,6 +169,7 @@ class Answer(BaseModel):
     segments: tuple[SegmentSearch, ...] = ()
     keyword: KeywordSearch | None = None
     row: int | None = None
+    read: int = 0
 
 
 def encode_question(question: Question) -> bytes:

@@ -11,8 +11,10 @@ import pyarrow as pa
 from indexer.format.keys import parse_key
 from retrieval import bitmap
 from retrieval.chunks import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, keys_at
-from retrieval.distributed.messages import Answer, Asker, Fetch, Find, Like, Question, Row, Terms
+from retrieval.distributed.groups import SENT, sent_groups
+from retrieval.distributed.messages import Answer, Asker, Fetch, Find, Like, Question, Row, Select, StatementText, Terms
 from retrieval.errors import NodeDiffers, NodeFailed
+from retrieval.filter import CompiledFilter
 from retrieval.legs import Legs
 from retrieval.likeness import LikedRow, find_liked, liked_at
 from retrieval.policies import Sight
@@ -20,6 +22,13 @@ from retrieval.ranking import Positions, Ranked, row_ids
 from retrieval.rows import find_row
 from retrieval.search import counts_of, filter_for, in_key_order
 from retrieval.snapshot import Snapshot
+from retrieval.sql import parse_statement
+from retrieval.sql.evaluate import Budget, size_of
+from retrieval.sql.found import FoundRows
+from retrieval.sql.grouped import GroupPlan
+from retrieval.sql.here import StatementHere
+from retrieval.sql.plan import SqlPlan, plan_of
+from retrieval.sql.rowwise import RowPlan
 from retrieval.stopwatch import Stopwatch
 
 LEGS = ("vector", "keyword", "order")
@@ -51,6 +60,8 @@ def answer_question(snapshot: Snapshot, question: Question, *, deadline: float |
             return Answer(), node.fetch(part)
         case Row():
             return node.row(part)
+        case Select():
+            return node.select(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +79,7 @@ class _Node:
 
     def find(self, part: Find) -> tuple[Answer, pa.Table]:
         snapshot = self.snapshot
-        compiled = filter_for(
-            snapshot, self.sight, part.filter, dialect=part.dialect, params=part.params, now=self.asker.now
-        )
-        passing = snapshot.passing(compiled, self.sight)
+        passing = snapshot.passing(self._filter(part), self.sight)
         chunks, passed = counts_of(snapshot, self.sight, passing, filtered=part.filter is not None)
         if part.mode is None:
             table = self._ranked({"order": in_key_order(snapshot, passing, part.pool)})
@@ -91,6 +99,41 @@ class _Node:
         table = self._ranked(legs.run(part.mode, vector))
         how = Answer(chunks=chunks, passing=passed, segments=tuple(legs.segments), keyword=legs.keyword)
         return how, table
+
+    def _filter(self, part: Find) -> CompiledFilter | None:
+        if part.statement is not None:
+            return self._plan(part.statement).where
+        return filter_for(
+            self.snapshot, self.sight, part.filter, dialect=part.dialect, params=part.params, now=self.asker.now
+        )
+
+    def _plan(self, statement: StatementText) -> SqlPlan:
+        parsed = parse_statement(statement.text, statement.dialect)
+        return plan_of(parsed, self.snapshot, self.sight, statement.params, self.asker.now)
+
+    def select(self, part: Select) -> tuple[Answer, pa.Table]:
+        plan = self._plan(part.statement)
+        run = StatementHere(self.snapshot, plan, self.sight, self.deadline)
+        run.check_time()
+        found = run.find(None)
+        if isinstance(plan.select, GroupPlan):
+            table = sent_groups(run, found.rows, plan.select)
+        else:
+            table = self._first_rows(run, found.rows, plan.select)
+        return Answer(read=found.read), table
+
+    def _first_rows(self, run: StatementHere, rows: FoundRows, plan: RowPlan) -> pa.Table:
+        """Return the rows that may be among those shown, with keys and the columns that they are ordered by."""
+        first = rows.take(run.ordered(rows, plan, slice(0, run.cut.stop)))
+        names = sorted(plan.orders | set(self.snapshot.spec.key))
+        budget = Budget(SENT)
+        for column in run.frame(first, frozenset(names)):
+            budget.spend(size_of(column))
+        parts, positions = first.places(np.arange(len(first)))
+        of = np.array([self.snapshot.segments.index(segment) for segment, _ in first.parts], dtype=np.int64)
+        places = of[parts] if len(of) else parts
+        table = self.fetch(Fetch(places=places.tolist(), positions=positions.tolist(), columns=names, passages=False))
+        return table.append_column("_place", pa.array(places)).append_column("_position", pa.array(positions))
 
     def _ranked(self, legs: Mapping[str, Ranked]) -> pa.Table:
         """Return the legs as one table of rows: leg, score, the row's number, where it is, and its key."""
@@ -135,8 +178,10 @@ class _Node:
         """Return the chunks that are asked for, in that order, or all chunks of their rows where fields are wanted."""
         snapshot = self.snapshot
         places, positions, asked, best = _expanded(snapshot, part)
-        unseen = self.sight.hidden_text.difference(part.fields)
-        fields = [field for field in snapshot.spec.text.fields if field not in unseen]
+        brought = set(part.fields)
+        if part.passages:
+            brought.update(set(snapshot.spec.text.fields) - self.sight.hidden_text)
+        fields = [field for field in snapshot.spec.text.fields if field in brought]
         wanted = _schema(snapshot, part.columns, fields)
         tables, order = [], []
         vectors = np.zeros((len(positions), snapshot.dim or 1), np.float32) if part.vectors else None

@@ -15,13 +15,13 @@ from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from indexer.embedding import QueryEmbedder
 from indexer.format.keys import parse_key
 from retrieval.chunks import Chunks, keys_at
-from retrieval.distributed.messages import Answer, Asker, Fetch, Find, Like, Row, Terms
-from retrieval.distributed.node import ASKED, BEST, LEGS, VECTOR
+from retrieval.distributed.lines import Lines, fetch, fetched_chunks
+from retrieval.distributed.messages import Answer, Asker, Find, Like, Row, StatementText, Terms
+from retrieval.distributed.node import LEGS, VECTOR
 from retrieval.distributed.routed import Answers, Asked, RoutedVersion
 from retrieval.errors import RequestError
 from retrieval.explanation import Explanation
@@ -32,11 +32,11 @@ from retrieval.keyword_query import TermStatistics
 from retrieval.legs import depth_of, least_sure
 from retrieval.likeness import LikedRow
 from retrieval.policies import ANYONE, Caller, Sight
-from retrieval.ranking import Candidates, Positions, Ranked, merged, rank_by_key
+from retrieval.ranking import Candidates, Ranked, merged, rank_by_key
 from retrieval.refine.refiner import refiner_of
 from retrieval.refine.rerank import Reranker
 from retrieval.refine.stages import NO_STAGES, Stages
-from retrieval.request import Mode, SearchRequest
+from retrieval.request import SearchRequest
 from retrieval.response import Hits, Plan, SearchResponse
 from retrieval.rows import Row as FoundRow
 from retrieval.rows import row_at
@@ -71,22 +71,14 @@ def search_nodes(
     filter_for(version, sight, request.filter, dialect=request.dialect, params=request.params, now=now)
     has_stages = request.stages is not NO_STAGES and request.stages.names
     refiner = refiner_of(version, request, sight, reranker) if has_stages and mode is not None else None
-    run = _Run(version, request, asker, sight)
-    terms = run.ask_terms() if mode in ("hybrid", "keyword") else None  # while the text is embedded
-    liked = run.find_liked() if request.like is not None else None
-    by_meaning = mode in ("hybrid", "vector")
-    vector = vector_of(version, request, embedder, liked.row if liked else None) if by_meaning else None
-    watch.lap("embed")
-    run.find(mode, vector, liked, terms)
-    watch.lap("nodes")
-    ranked, explanations = run.ranked(mode)
-    watch.lap("fuse")
+    run = SearchRun(version, request, asker, sight)
+    ranked, explanations = run.best(embedder, watch)
     ranked, parts = run.fetched(ranked, include, NO_STAGES if refiner is None else request.stages)
     watch.lap("fetch")
     if refiner is not None:
         ranked, explanations = refiner.refine(parts, ranked, explanations, watch)
     hits = Hits(parts, version.spec, ranked, include, sight, explanations)
-    return response_of(version, sight, hits, run.plan(mode), watch)
+    return response_of(version, sight, hits, run.plan(), watch)
 
 
 def get_row_of_nodes(
@@ -103,7 +95,7 @@ def get_row_of_nodes(
     sight = version.sight_of(caller)
     for answer, table in version.ask_all(asker, Row(key=raw_key), deadline=deadline).answers().values():
         if answer.row is not None:
-            return row_at(_chunks(table), version.spec, 0, sight)
+            return row_at(fetched_chunks(table), version.spec, 0, sight)
     return None
 
 
@@ -115,22 +107,45 @@ class _Liked:
     row: LikedRow
 
 
-class _Run:
-    """One search under way."""
+class SearchRun:
+    """One search under way. In place of the request's filter there may be a ``statement``, in whose WHERE it is."""
 
-    def __init__(self, version: RoutedVersion, request: SearchRequest, asker: Asker, sight: Sight) -> None:
+    def __init__(
+        self,
+        version: RoutedVersion,
+        request: SearchRequest,
+        asker: Asker,
+        sight: Sight,
+        statement: StatementText | None = None,
+    ) -> None:
         self._version = version
         self._request = request
+        self._mode, _ = asked_of(version, request)
         self._asker = asker
         self._sight = sight
+        self._statement = statement
         self._answers: list[Answer] = []
-        self._found: list[Chunks] = []
+        self.found: list[Lines] = []
 
-    def ask_terms(self) -> Asked:
+    def best(self, embedder: QueryEmbedder | None, watch: Stopwatch) -> tuple[Ranked, list[Explanation] | None]:
+        """Return the best rows of all nodes, as places among what they ``found`` and lines there."""
+        mode, request = self._mode, self._request
+        terms = self._ask_terms() if mode in ("hybrid", "keyword") else None  # while the text is embedded
+        liked = self._find_liked() if request.like is not None else None
+        by_meaning = mode in ("hybrid", "vector")
+        vector = vector_of(self._version, request, embedder, liked.row if liked else None) if by_meaning else None
+        watch.lap("embed")
+        self._find(vector, liked, terms)
+        watch.lap("nodes")
+        ranked, explanations = self._ranked()
+        watch.lap("fuse")
+        return ranked, explanations
+
+    def _ask_terms(self) -> Asked:
         """Begin to ask how frequent the words are."""
         return self._ask_all(Terms(text=self._request.text or ""))
 
-    def find_liked(self) -> _Liked:
+    def _find_liked(self) -> _Liked:
         """Return the row that the request names; raises RequestError where it is not there, or has no vector."""
         assert self._request.like is not None
         for part, (answer, table) in self._ask_all(Like(key=list(self._request.like))).answers().items():
@@ -140,16 +155,17 @@ class _Run:
         message = f"version {self._version.version} has no row of that key"
         raise RequestError(message, field="like", code="row_not_found")
 
-    def find(self, mode: Mode | None, vector: Floats | None, liked: _Liked | None, terms: Asked | None) -> None:
+    def _find(self, vector: Floats | None, liked: _Liked | None, terms: Asked | None) -> None:
         """Have every node find its best rows."""
         request = self._request
         statistics = None if terms is None else _together(terms.answers())
         question = Find(
-            mode=mode,
+            mode=self._mode,
             text=request.text,
             vector=None if vector is None else np.ascontiguousarray(vector, dtype=np.float32).tobytes(),
             pool=request.pool,
             filter=request.filter,
+            statement=self._statement,
             params=dict(request.params),
             dialect=request.dialect,
             n_documents=None if statistics is None else statistics.n_documents,
@@ -160,70 +176,56 @@ class _Run:
             questions[liked.part] = question.model_copy(update={"left_out": liked.row.number})
         asked = self._version.nodes.ask(self._asker, questions, deadline=request.deadline).answers()
         self._answers = [asked[part][0] for part in self._version.parts]
-        self._found = [_chunks(asked[part][1]) for part in self._version.parts]
+        self.found = [Lines(part, asked[part][1]) for part in self._version.parts]
 
-    def ranked(self, mode: Mode | None) -> tuple[Ranked, list[Explanation] | None]:
-        """Return the best of what the nodes found, as places among them and lines of their answers."""
-        spec, request = self._version.spec, self._request
+    def _ranked(self) -> tuple[Ranked, list[Explanation] | None]:
+        spec, request, mode = self._version.spec, self._request, self._mode
         if mode is None:
-            lines = [np.arange(part.n) for part in self._found]
-            return rank_by_key(self._found, lines, self._version.schema, spec, request.k), None
+            lines = [np.arange(part.n) for part in self.found]
+            return rank_by_key(self.found, lines, self._version.schema, spec, request.k), None
         depth = depth_of(mode, request.pool)
         legs = {leg: self._leg(leg, depth) for leg in ("vector", "keyword") if mode in ("hybrid", leg)}
         return fused(
-            request, legs, ids_of=self._ids, keys_at=lambda places, lines: keys_at(self._found, spec, places, lines)
+            request, legs, ids_of=self._ids, keys_at=lambda places, lines: keys_at(self.found, spec, places, lines)
         )
 
     def _leg(self, leg: str, depth: int) -> Ranked:
         lists = []
-        for place, part in enumerate(self._found):
-            lines = np.flatnonzero(part.table.column("_leg").to_numpy() == LEGS.index(leg))
+        for place, part in enumerate(self.found):
+            lines = np.flatnonzero(part.numbers("_leg") == LEGS.index(leg))
             scores = part.table.column("_score").to_numpy()[lines]
             lists.append(Candidates(place, lines, scores.astype(np.float32)))
-        return merged(self._found, lists, self._version.spec, depth)
+        return merged(self.found, lists, self._version.spec, depth)
 
     def _ids(self, ranked: Ranked) -> Ids:
         places, lines = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
-        return (places << ROW_BITS) | self._of_lines("_row", places, lines)
-
-    def _of_lines(self, column: str, places: Positions, lines: Positions) -> Positions:
-        """Return a column's values at these lines of the nodes' answers."""
-        values = np.empty(len(lines), dtype=np.int64)
+        rows = np.empty(len(lines), dtype=np.int64)
         for place in np.unique(places).tolist():
             mine = places == place
-            values[mine] = self._found[place].table.column(column).to_numpy()[lines[mine]]
-        return values
+            rows[mine] = self.found[place].numbers("_row")[lines[mine]]
+        return (places << ROW_BITS) | rows
 
     def fetched(self, ranked: Ranked, include: Sequence[str], stages: Stages) -> tuple[Ranked, list[Chunks]]:
         """Return the rows of ``ranked`` with all that is shown of them, and what the stages look at."""
-        spec, request = self._version.spec, self._request
-        names = set(include) | set(spec.key)
+        names = set(include) | set(self._version.spec.key)
         if stages.decay is not None:
             names.add(stages.decay.column)
-        places, lines = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
-        at, positions = self._of_lines("_place", places, lines), self._of_lines("_position", places, lines)
-        of_part = {place: np.flatnonzero(places == place) for place in np.unique(places).tolist()}
-        questions = {
-            self._version.parts[place]: Fetch(
-                places=at[mine].tolist(),
-                positions=positions[mine].tolist(),
-                columns=[name for name in spec.stored_columns if name in names],
-                fields=[field for field in spec.text.fields if field in names and field not in spec.stored_columns],
-                vectors=stages.diversify is not None,
-            )
-            for place, mine in of_part.items()
-        }
-        asked = self._version.nodes.ask(self._asker, questions, deadline=request.deadline).answers()
-        parts = [_chunks(asked[self._version.parts[place]][1]) for place in of_part]
-        placed, best = np.empty_like(places), np.empty_like(lines)
-        for number, mine in enumerate(of_part.values()):
-            placed[mine] = number
-            best[mine] = np.flatnonzero(parts[number].table.column(BEST).to_numpy(zero_copy_only=False))
-        return Ranked(placed.tolist(), best.tolist(), ranked.scores), parts
+        parts, places, positions = fetch(
+            self._version,
+            self._asker,
+            self.found,
+            np.array(ranked.places, dtype=np.int64),
+            np.array(ranked.positions, dtype=np.int64),
+            names=names,
+            passages=True,
+            vectors=stages.diversify is not None,
+            deadline=self._request.deadline,
+        )
+        return Ranked(places.tolist(), positions.tolist(), ranked.scores), parts
 
-    def plan(self, mode: Mode | None) -> Plan:
+    def plan(self) -> Plan:
         """Return what the caller may be told of how the search ran."""
-        whole = self._sight.is_whole
+        mode, whole = self._mode, self._sight.is_whole
         segments = tuple(search for answer in self._answers for search in answer.segments)
         return Plan(
             mode=mode,
@@ -236,19 +238,6 @@ class _Run:
 
     def _ask_all(self, part: Terms | Like) -> Asked:
         return self._version.ask_all(self._asker, part, deadline=self._request.deadline)
-
-
-def _chunks(table: pa.Table) -> Chunks:
-    """Return a table of a node's as chunks: rows of which one is found each, or chunks by the row they are of."""
-    if ASKED in table.column_names:
-        rows = table.column(ASKED).to_numpy().astype(np.uint32)
-    else:
-        rows = np.arange(len(table), dtype=np.uint32)
-    vectors = np.zeros((len(table), 0), np.float32)
-    if VECTOR in table.column_names and len(table):
-        column = table.column(VECTOR).combine_chunks()
-        vectors = column.values.to_numpy().reshape(len(table), -1)
-    return Chunks(table, vectors, rows)
 
 
 def _together(answers: Answers) -> TermStatistics:

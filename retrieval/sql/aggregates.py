@@ -1,5 +1,8 @@
 """Aggregate functions: what they take, the type they give, and how polars reckons them over a group.
 
+Over rows that lie on several machines, each reckons columns of which the whole is made: sums are added up, of what is
+counted but once each sends its values.
+
 All skip NULL, and over nothing but NULLs give NULL, but for ``count``, which gives 0. Whole numbers add up to whole
 numbers, or to an error beyond 64 bits; decimals to decimals of ten more digits while 38 hold them, else to doubles;
 an average is a double. NaN counts as a number above all others, as it does in comparisons.
@@ -7,7 +10,7 @@ an average is a double. NaN counts as a number above all others, as it does in c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -15,7 +18,7 @@ from sqlglot import exp
 
 from retrieval.filter import FilterSchema
 from retrieval.filter.check import a
-from retrieval.filter.sqltypes import FLOAT, INTEGER, NULL, Kind, SqlType, decimal, working_dtype
+from retrieval.filter.sqltypes import FLOAT, INTEGER, MAX_DECIMAL_DIGITS, NULL, Kind, SqlType, decimal, working_dtype
 from retrieval.filter.tree import Node
 from retrieval.sql.scope import Scope
 from retrieval.sql.statement import refused
@@ -24,17 +27,44 @@ SUM_DIGITS = 10
 """Digits that a sum may have more than what is added up: enough for as many rows as a snapshot can hold."""
 
 
-@dataclass(frozen=True, slots=True)
+Over = Callable[[pl.Expr], pl.Expr]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Aggregate:
     """An aggregate in a statement: ``over`` is applied to the column of ``argument``, None for ``count(*)``.
 
-    ``dtype`` is what the argument is reckoned in; the result is cast to the working type of ``type``.
+    ``dtype`` is what the argument is reckoned in; the result is cast to the working type of ``type``. Each of several
+    machines applies all of ``each`` (by default ``over``), and ``together`` takes these columns.
     """
 
     argument: Node | None
     dtype: pl.DataType
     type: SqlType
-    over: Callable[[pl.Expr], pl.Expr]
+    over: Over
+    each: tuple[Over, ...] = ()
+    together: Callable[..., pl.Expr] | None = None
+
+    def whole(self, name: str) -> pl.Expr:
+        """Return the aggregate of the column ``name``."""
+        return self._cast(self.over(pl.col(name)))
+
+    def parts(self, name: str) -> Mapping[str, pl.Expr]:
+        """Return what each of several machines reckons of the column ``name``, by the names of the columns made."""
+        each = self.each or (self.over,)
+        return {_part(name, place): over(pl.col(name)) for place, over in enumerate(each)}
+
+    def merged(self, name: str) -> pl.Expr:
+        """Return the aggregate of the column ``name`` that is made of all machines' parts."""
+        together = self.together or self.over
+        return self._cast(together(*(pl.col(part) for part in self.parts(name))))
+
+    def _cast(self, value: pl.Expr) -> pl.Expr:
+        return value.cast(working_dtype(self.type))
+
+
+def _part(name: str, place: int) -> str:
+    return f"{name}.{place}"
 
 
 KINDS = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max)
@@ -44,7 +74,7 @@ def aggregate_of(scope: Scope, node: exp.Expr, schema: FilterSchema) -> Aggregat
     """Check an aggregate over rows with the columns of ``schema``; raises FilterError at its place."""
     inner, distinct = _argument(scope, node)
     if isinstance(node, exp.Count) and inner is None:
-        return Aggregate(None, pl.Null(), INTEGER, lambda _: pl.len())
+        return Aggregate(argument=None, dtype=pl.Null(), type=INTEGER, over=lambda _: pl.len(), together=pl.Expr.sum)
     if inner is None:
         raise refused(scope.parsed, node, f"{scope.parsed.snippet(node)}: only count takes *")
     argument = scope.value(inner, schema)
@@ -57,11 +87,15 @@ def aggregate_of(scope: Scope, node: exp.Expr, schema: FilterSchema) -> Aggregat
 def _of_value(scope: Scope, node: exp.Expr, inner: exp.Expr, argument: Node, distinct: bool) -> Aggregate:
     kind = argument.type
     if isinstance(node, exp.Count):
-        return Aggregate(argument, working_dtype(kind), INTEGER, _distinct if distinct else pl.Expr.count)
-    if isinstance(node, exp.Min | exp.Max):  # DISTINCT changes nothing about them
+        dtype = working_dtype(kind)
+        if not distinct:
+            return Aggregate(argument=argument, dtype=dtype, type=INTEGER, over=pl.Expr.count, together=pl.Expr.sum)
         return Aggregate(
-            argument, working_dtype(kind), kind, pl.Expr.min if isinstance(node, exp.Min) else _highest(kind)
+            argument=argument, dtype=dtype, type=INTEGER, over=_distinct, each=(_values,), together=_distinct_of_lists
         )
+    if isinstance(node, exp.Min | exp.Max):  # DISTINCT changes nothing about them
+        over = pl.Expr.min if isinstance(node, exp.Min) else _highest(kind)
+        return Aggregate(argument=argument, dtype=working_dtype(kind), type=kind, over=over)
     if distinct:
         raise refused(scope.parsed, node, "DISTINCT is for count alone")
     if not (kind.is_numeric or kind == NULL):
@@ -69,10 +103,21 @@ def _of_value(scope: Scope, node: exp.Expr, inner: exp.Expr, argument: Node, dis
         hint = f"write CAST({scope.parsed.snippet(inner)} AS DOUBLE)"
         raise refused(scope.parsed, inner, message, hint, "filter_type")
     if isinstance(node, exp.Avg):
-        return Aggregate(argument, pl.Float64(), FLOAT, pl.Expr.mean)
+        return Aggregate(
+            argument=argument,
+            dtype=pl.Float64(),
+            type=FLOAT,
+            over=pl.Expr.mean,
+            each=(pl.Expr.sum, pl.Expr.count),
+            together=_mean,
+        )
     result = _sum_of(kind)
+    if result != INTEGER:
+        return Aggregate(argument=argument, dtype=working_dtype(result), type=result, over=_sum)
     # A sum of 64-bit numbers never leaves 128 bits; whether it leaves 64 shows when the result is cast.
-    return Aggregate(argument, pl.Int128() if result == INTEGER else working_dtype(result), result, _sum)
+    return Aggregate(
+        argument=argument, dtype=pl.Int128(), type=result, over=_sum, each=(_sent_sum,), together=_sum_of_sent
+    )
 
 
 def _argument(scope: Scope, node: exp.Expr) -> tuple[exp.Expr | None, bool]:
@@ -103,5 +148,26 @@ def _highest(kind: SqlType) -> Callable[[pl.Expr], pl.Expr]:
     return pl.Expr.nan_max if kind.kind is Kind.FLOAT else pl.Expr.max
 
 
+def _mean(sums: pl.Expr, counts: pl.Expr) -> pl.Expr:
+    return pl.when(counts.sum() > 0).then(sums.sum() / counts.sum())
+
+
+def _sent_sum(value: pl.Expr) -> pl.Expr:
+    """Arrow has no whole numbers of 128 bits."""
+    return _sum(value).cast(pl.Decimal(MAX_DECIMAL_DIGITS, 0))
+
+
+def _sum_of_sent(value: pl.Expr) -> pl.Expr:
+    return _sum(value.cast(pl.Int128))
+
+
 def _distinct(value: pl.Expr) -> pl.Expr:
     return value.drop_nulls().n_unique()
+
+
+def _values(value: pl.Expr) -> pl.Expr:
+    return value.drop_nulls().unique().implode()
+
+
+def _distinct_of_lists(values: pl.Expr) -> pl.Expr:
+    return _distinct(values.explode())

@@ -19,16 +19,17 @@ MAX_CELLS = 50_000_000
 
 
 class Budget:
-    """What is left of an answer's size, in bytes."""
+    """What is left of an answer's size, in bytes; ``what`` is what an error names."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "the answer") -> None:
+        self._what = what
         self._left = MAX_ANSWER_BYTES
 
     def spend(self, n_bytes: int) -> None:
         """Take ``n_bytes`` off; raises FilterError beyond the limit."""
         self._left -= n_bytes
         if self._left < 0:
-            message = f"the answer would be larger than {MAX_ANSWER_BYTES >> 20} MiB"
+            message = f"{self._what} would be larger than {MAX_ANSWER_BYTES >> 20} MiB"
             raise FilterError(message, code="filter_limit", hint="select fewer columns, or give a LIMIT")
 
 

@@ -84,23 +84,24 @@ class FoundRows:
 
     def take(self, rows: Positions) -> FoundRows:
         """Return the rows of these numbers, in this order."""
-        at = rows if self._order is None else self._order[rows]
-        places = np.searchsorted(self._ends, at, side="right")
-        starts = np.concatenate([[0], self._ends])[places] if len(at) else at
-        ranked = Ranked(places.tolist(), _positions(self.parts, places, at - starts).tolist(), [0.0] * len(at))
+        places, positions = self.places(rows)
+        ranked = Ranked(places.tolist(), positions.tolist(), [0.0] * len(rows))
         taken = FoundRows.ranked(ranked, [segment for segment, _ in self.parts])
         taken.scores = None if self.scores is None else self.scores[rows]
         return taken
 
     def each(self) -> list[tuple[Chunks, int]]:
         """Return every row's segment and chunk, in the rows' order."""
-        every = [(segment, position) for segment, positions in self.parts for position in positions.tolist()]
-        return every if self._order is None else [every[at] for at in self._order.tolist()]
+        places, positions = self.places(np.arange(len(self)))
+        return [(self.parts[place][0], at) for place, at in zip(places.tolist(), positions.tolist(), strict=True)]
 
-
-def _positions(parts: Sequence[Part], places: Positions, at: Positions) -> Positions:
-    found = np.empty(len(at), dtype=np.int64)
-    for place in np.unique(places).tolist():
-        mine = places == place
-        found[mine] = parts[place][1][at[mine]]
-    return found
+    def places(self, rows: Positions) -> tuple[Positions, Positions]:
+        """Return the places among ``parts`` of the rows of these numbers, and their chunks there."""
+        at = rows if self._order is None else self._order[rows]
+        places = np.searchsorted(self._ends, at, side="right")
+        starts = np.concatenate([[0], self._ends])[places] if len(at) else at
+        positions = np.empty(len(at), dtype=np.int64)
+        for place in np.unique(places).tolist():
+            mine = places == place
+            positions[mine] = self.parts[place][1][at[mine] - starts[mine]]
+        return places, positions

@@ -15,7 +15,7 @@ from sqlglot import exp
 from retrieval.filter import FilterSchema
 from retrieval.filter.check import a
 from retrieval.filter.sqltypes import Kind, SqlType, schema_of, working_dtype
-from retrieval.sql.aggregates import KINDS, aggregate_of
+from retrieval.sql.aggregates import KINDS, Aggregate, aggregate_of
 from retrieval.sql.outputs import Entry, Order, Output, aliases_of, named_by, orders_of
 from retrieval.sql.scope import Scope, columns_of
 from retrieval.sql.statement import Statement, function_name, refused
@@ -34,7 +34,7 @@ class GroupPlan:
 
     keys: Mapping[str, pl.Expr]
     arguments: Mapping[str, pl.Expr]
-    aggregates: Mapping[str, pl.Expr]
+    aggregates: Mapping[str, Aggregate]
     having: pl.Expr | None
     outputs: Sequence[Output]
     order: Sequence[Order]
@@ -94,7 +94,7 @@ class _Planner:
         self._dtypes: dict[str, pl.DataType] = {}
         self.keys: dict[str, pl.Expr] = {}
         self.arguments: dict[str, pl.Expr] = {}
-        self.aggregates: dict[str, pl.Expr] = {}
+        self.aggregates: dict[str, Aggregate] = {}
         self.read: set[str] = set()
 
     def add_key(self, node: exp.Expr) -> None:
@@ -156,5 +156,5 @@ class _Planner:
         if aggregate.argument is not None:
             self.read |= columns_of(aggregate.argument)
             self.arguments[name] = self._scope.expression(aggregate.argument).cast(aggregate.dtype)
-        self.aggregates[name] = aggregate.over(pl.col(name)).cast(working_dtype(aggregate.type))
+        self.aggregates[name] = aggregate
         return name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from retrieval.filter.filter import types_of, unused_parameter
-from retrieval.request import MAX_K, Mode
+from retrieval.request import MAX_K, Mode, SearchRequest
 from retrieval.sql.statement import Statement, refused
 
 MAX_ROWS = 10_000
@@ -31,6 +31,10 @@ class Searched:
     query: str
     k: int
     mode: Mode | None
+
+    def request(self, deadline: float | None) -> SearchRequest:
+        """Return the search as it is asked for."""
+        return SearchRequest(query=self.query, k=self.k, mode=self.mode, include=(), deadline=deadline)
 
 
 class Parameters:

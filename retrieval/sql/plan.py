@@ -1,4 +1,4 @@
-"""From a statement to what is to be done with a snapshot's rows, checked against one caller's columns."""
+"""From a statement to what is to be done with a version's rows, checked against one caller's columns."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import polars as pl
 
 from retrieval.filter import CompiledFilter, FilterSchema, schema_of
 from retrieval.policies import Sight
-from retrieval.snapshot import Snapshot
 from retrieval.sql.grouped import GroupPlan, groups_plan, is_grouped
 from retrieval.sql.outputs import entries_of
 from retrieval.sql.parameters import Parameters, Searched, search_of, window_of
 from retrieval.sql.rowwise import RowPlan, rows_plan
 from retrieval.sql.scope import Scope
 from retrieval.sql.statement import Statement
+from retrieval.version import OpenVersion
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -36,12 +36,12 @@ class SqlPlan:
 
 
 def plan_of(
-    statement: Statement, snapshot: Snapshot, sight: Sight, params: Mapping[str, object], now: datetime
+    statement: Statement, version: OpenVersion, sight: Sight, params: Mapping[str, object], now: datetime
 ) -> SqlPlan:
     """Plan ``statement`` for who sees ``sight``; raises FilterError for whatever is wrong with it."""
     parameters = Parameters(statement, params)
-    columns = _columns(snapshot)
-    scope = Scope(statement, parameters, spec=snapshot.spec, schema=columns, sight=sight, now=now)
+    columns = _columns(version)
+    scope = Scope(statement, parameters, spec=version.spec, schema=columns, sight=sight, now=now)
     where = _where(statement, scope)
     entries = entries_of(statement, scope)
     planned = groups_plan if is_grouped(statement, entries) else rows_plan
@@ -60,8 +60,6 @@ def _where(statement: Statement, scope: Scope) -> CompiledFilter | None:
     return scope.filter_of(scope.condition(condition, scope.schema))
 
 
-def _columns(snapshot: Snapshot) -> FilterSchema:
+def _columns(version: OpenVersion) -> FilterSchema:
     """Return the stored columns; of a collection without rows all that is known is their names."""
-    return (
-        snapshot.filter_schema if snapshot.schema else schema_of(dict.fromkeys(snapshot.spec.stored_columns, pl.Null()))
-    )
+    return version.filter_schema if version.schema else schema_of(dict.fromkeys(version.spec.stored_columns, pl.Null()))

@@ -1,10 +1,10 @@
-"""Running a SELECT on one snapshot: find the rows, then show, group or order them."""
+"""What a SELECT does with its rows wherever they lie: they are shown, grouped or ordered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -16,21 +16,18 @@ from retrieval.bitmap import Positions
 from retrieval.chunks import Chunks, Key, keys_of
 from retrieval.deadline import check_deadline
 from retrieval.errors import FilterError
-from retrieval.policies import ANYONE, Caller, Sight
-from retrieval.request import SearchRequest
+from retrieval.policies import Sight
 from retrieval.response import Plan
 from retrieval.rows import passage, whole_field
-from retrieval.search import search
-from retrieval.snapshot import Snapshot
 from retrieval.sql.evaluate import CELL_BYTES, Budget, grouped, ordered, reckoned, refuse_too_many, size_of
 from retrieval.sql.found import ROW, FoundRows
 from retrieval.sql.grouped import GroupPlan
-from retrieval.sql.outputs import Output, in_utc
+from retrieval.sql.outputs import Order, Output, in_utc
 from retrieval.sql.parameters import DEFAULT_ROWS
-from retrieval.sql.plan import SqlPlan, plan_of
+from retrieval.sql.plan import SqlPlan
 from retrieval.sql.rowwise import RowPlan
-from retrieval.sql.statement import Statement
 from retrieval.stopwatch import Stopwatch
+from retrieval.version import OpenVersion
 
 KEYS_KEPT = 1_000
 """Of so many rows at most that groups are made of, an answer has the keys, for the log of what was read."""
@@ -73,136 +70,167 @@ class SqlAnswer:
     took_ms: Mapping[str, float]
 
 
-def run_statement(
-    snapshot: Snapshot,
-    statement: Statement,
-    *,
-    params: Mapping[str, object] = NO_PARAMS,
-    caller: Caller = ANYONE,
-    embedder: QueryEmbedder | None = None,
-    deadline: float | None = None,
-    now: datetime | None = None,
-) -> SqlAnswer:
-    """Run ``statement`` on a snapshot, which is kept open meanwhile, over what ``caller`` may see and nothing else.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """The rows that a statement is about, ``read`` of them, best first if ``search`` found them.
 
-    ``embedder`` is as in :func:`retrieval.search.search`, ``deadline`` on the clock of ``time.monotonic()``, ``now``
-    (aware; by default the present) what CURRENT_TIMESTAMP gives. Rows that compare equal are in the order of their
-    keys, groups of theirs.
-
-    Raises what a search raises; :class:`retrieval.errors.FilterError` with the place in the statement's text.
+    ``rows`` may be the first ones alone, as many as are shown.
     """
-    watch = Stopwatch()
-    sight = snapshot.sight_of(caller)
-    plan = plan_of(statement, snapshot, sight, params, now or datetime.now(UTC))
-    watch.lap("plan")
-    run = _Run(snapshot, plan, sight, deadline)
-    run.check_time()
-    rows, found_by = run.find(embedder)
-    watch.lap("find")
-    select = plan.select
-    shown, keys, truncated = run.groups(rows, select) if isinstance(select, GroupPlan) else run.rows(rows, select)
-    watch.lap("select")
-    return SqlAnswer(
-        columns=tuple(
-            SqlColumn(name=output.name, type=output.type, masked=output.source in sight.masks)
-            for output in select.outputs
-        ),
-        rows=list(zip(*shown, strict=True)),
-        keys=keys,
-        truncated=truncated,
-        read=len(rows),
-        search=found_by,
-        masked=tuple(sorted(sight.masks)),
-        closed_policies=tuple(sight.troubles),
-        took_ms=watch.total(),
-    )
+
+    rows: FoundRows
+    read: int
+    search: Plan | None = None
 
 
-class _Run:
-    """One statement under way."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Groups:
+    """The ``table`` of groups of ``read`` rows, whose ``keys`` are None where they are many."""
 
-    def __init__(self, snapshot: Snapshot, plan: SqlPlan, sight: Sight, deadline: float | None) -> None:
-        self._snapshot = snapshot
-        self._plan = plan
-        self._sight = sight
-        self._deadline = deadline
+    table: pl.DataFrame
+    read: int
+    keys: list[Key] | None
+    search: Plan | None = None
 
-    def find(self, embedder: QueryEmbedder | None) -> tuple[FoundRows, Plan | None]:
-        """Return the rows that the statement is about, best first if it searches."""
-        searched = self._plan.searched
-        if searched is None:
-            return FoundRows.passing(self._snapshot.passing(self._plan.where, self._sight)), None
-        request = SearchRequest(
-            query=searched.query, k=searched.k, mode=searched.mode, include=(), deadline=self._deadline
+
+class StatementRun(ABC):
+    """One statement under way, whose rows lie here or elsewhere."""
+
+    def __init__(self, version: OpenVersion, plan: SqlPlan, sight: Sight, deadline: float | None) -> None:
+        self.version = version
+        self.plan = plan
+        self.sight = sight
+        self.deadline = deadline
+
+    @abstractmethod
+    def find(self, embedder: QueryEmbedder | None) -> Found:
+        """Return the rows that the statement is about; of one that shows rows, the first ones may do."""
+
+    @abstractmethod
+    def loaded(
+        self, rows: FoundRows, columns: Collection[str], *, fields: Collection[str] = (), passages: bool = False
+    ) -> FoundRows:
+        """Return the same rows with what is read of them at hand: keys, ``columns``, text ``fields``, ``passages``."""
+
+    def groups(self, plan: GroupPlan, embedder: QueryEmbedder | None, watch: Stopwatch) -> Groups:
+        """Return the groups."""
+        found = self.find(embedder)
+        watch.lap("find")
+        rows = self.loaded(found.rows, plan.reads)
+        table = self.grouped(rows, plan, {name: each.whole(name) for name, each in plan.aggregates.items()})
+        keys = self.keys(rows.each()) if self.has_keys(len(rows)) else None
+        return Groups(table=table, read=found.read, keys=keys, search=found.search)
+
+    def has_keys(self, read: int) -> bool:
+        """Whether an answer of groups has the keys of the ``read`` rows that they are made of."""
+        return read <= KEYS_KEPT
+
+    def answer(self, embedder: QueryEmbedder | None, watch: Stopwatch) -> SqlAnswer:
+        """Return the answer."""
+        self.check_time()
+        select = self.plan.select
+        if isinstance(select, GroupPlan):
+            groups = self.groups(select, embedder, watch)
+            shown, truncated = self._shown_groups(groups.table, select)
+            about: Groups | Found = groups
+            keys = groups.keys
+        else:
+            found = about = self.find(embedder)
+            watch.lap("find")
+            shown, keys, truncated = self._shown_rows(found.rows, select)
+        watch.lap("select")
+        return SqlAnswer(
+            columns=tuple(
+                SqlColumn(name=output.name, type=output.type, masked=output.source in self.sight.masks)
+                for output in select.outputs
+            ),
+            rows=list(zip(*shown, strict=True)),
+            keys=keys,
+            truncated=truncated,
+            read=about.read,
+            search=about.search,
+            masked=tuple(sorted(self.sight.masks)),
+            closed_policies=tuple(self.sight.troubles),
+            took_ms=watch.total(),
         )
-        response = search(self._snapshot, request, embedder=embedder, where=self._plan.where, sight=self._sight)
-        return FoundRows.ranked(response.results.ranked, self._snapshot.segments), response.plan
 
-    def rows(self, rows: FoundRows, plan: RowPlan) -> tuple[Values, list[Key] | None, bool]:
+    def _shown_rows(self, rows: FoundRows, plan: RowPlan) -> tuple[Values, list[Key], bool]:
         """Return the values to show, by column, the rows' keys, and whether there are more."""
-        numbers = self._ordered(rows, plan)
+        numbers = self.ordered(rows, plan, self.cut)
         rows = rows.take(numbers[: self._wanted])
         refuse_too_many(len(rows), len(plan.outputs))
+        names = plan.shows - self._redacted
+        rows = self.loaded(
+            rows,
+            names,
+            fields={output.source for output in plan.outputs if output.reading == "text"} - self._redacted,
+            passages=any(output.reading == "passage" for output in plan.outputs),
+        )
         each, budget = rows.each(), Budget()
-        read = self._frame(rows, plan.shows - self._redacted)
-        for name in plan.shows - self._sight.masks.keys():
+        read = self.frame(rows, names)
+        for name in plan.shows - self.sight.masks.keys():
             budget.spend(size_of(read[name]))
         shown = [self._shown(output, read, each, budget) for output in plan.outputs]
-        return shown, self._keys(each), self._is_cut(len(numbers))
+        return shown, self.keys(each), self._is_cut(len(numbers))
 
-    def groups(self, rows: FoundRows, plan: GroupPlan) -> tuple[Values, list[Key] | None, bool]:
-        """Return the values to show, by column, the keys of the rows if they are few, and whether there are more."""
+    def grouped(self, rows: FoundRows, plan: GroupPlan, aggregates: Mapping[str, pl.Expr]) -> pl.DataFrame:
+        """Return the table of groups of ``rows`` with ``aggregates`` of their arguments."""
         over = {**plan.keys, **plan.arguments}
         refuse_too_many(len(rows), len(over) + len(plan.reads))
-        keys = list(plan.keys)
-        read = reckoned(self._frame(rows, plan.reads), over, ROW)
+        read = reckoned(self.frame(rows, plan.reads), over, ROW)
         self.check_time()
-        groups = grouped(read, keys, plan.aggregates)
+        return grouped(read, list(plan.keys), aggregates)
+
+    def _shown_groups(self, groups: pl.DataFrame, plan: GroupPlan) -> tuple[Values, bool]:
+        """Return the values to show, by column, and whether there are more."""
         refuse_too_many(groups.height, len(plan.outputs) + len(plan.order))
         self.check_time()
         if plan.having is not None:
             groups = groups.filter(reckoned(groups, {_HAVING: plan.having})[_HAVING])
-        numbers = ordered(groups.with_row_index(_NUMBER), plan.order, keys, _NUMBER, cut=self._cut)
+        numbers = first_groups(groups, plan.keys, plan.order, self.cut)
         groups, budget = groups[numbers[: self._wanted]], Budget()
-        shown = [self._value(output, groups, budget) for output in plan.outputs]
-        few = len(rows) <= KEYS_KEPT
-        return shown, self._keys(rows.each()) if few else None, self._is_cut(len(numbers))
+        return [self._value(output, groups, budget) for output in plan.outputs], self._is_cut(len(numbers))
 
-    def _ordered(self, rows: FoundRows, plan: RowPlan) -> Positions:
-        """Return the numbers of the rows in the order that is asked for; without one, best first or by key."""
+    def ordered(self, rows: FoundRows, plan: RowPlan, cut: slice) -> Positions:
+        """Return the numbers of the rows of ``cut`` in the order that is asked for; without one, best first or by key.
+
+        Raises FilterError.
+        """
         if len(rows) < 2 or (rows.scores is not None and not plan.order):
-            return np.arange(len(rows))[self._cut]
-        keys = self._snapshot.spec.key
+            return np.arange(len(rows))[cut]
+        keys = self.version.spec.key
         refuse_too_many(len(rows), len(plan.order) + len(plan.orders))
-        found: Positions = ordered(self._frame(rows, plan.orders | set(keys)), plan.order, keys, ROW, cut=self._cut)
+        names = plan.orders | set(keys)
+        found: Positions = ordered(self.frame(self.loaded(rows, names), names), plan.order, keys, ROW, cut=cut)
         self.check_time()
         return found
 
     @property
     def _wanted(self) -> int:
-        return DEFAULT_ROWS if self._plan.limit is None else self._plan.limit
+        return DEFAULT_ROWS if self.plan.limit is None else self.plan.limit
 
     @property
-    def _cut(self) -> slice:
+    def cut(self) -> slice:
         """The part that is asked for; without LIMIT one more, to know whether there are more."""
-        start = self._plan.offset
-        return slice(start, start + self._wanted + (self._plan.limit is None))
+        start = self.plan.offset
+        return slice(start, start + self._wanted + (self.plan.limit is None))
 
     def _is_cut(self, n: int) -> bool:
         """Whether an answer stops unasked before the end of ``n`` rows."""
-        return self._plan.limit is None and n > self._wanted
+        return self.plan.limit is None and n > self._wanted
 
     @property
     def _redacted(self) -> set[str]:
         """The columns of which nothing is shown, so that nothing of them is read either."""
-        return {name for name, mask in self._sight.masks.items() if mask == "redact"}
+        return {name for name, mask in self.sight.masks.items() if mask == "redact"}
 
-    def _frame(self, rows: FoundRows, names: frozenset[str] | set[str]) -> pl.DataFrame:
+    def frame(self, rows: FoundRows, names: Collection[str]) -> pl.DataFrame:
+        """Return stored columns of rows that have them at hand; raises FilterError for too many."""
         refuse_too_many(len(rows), len(names))
-        return rows.frame(names, self._plan.columns.by_name, self.check_time)
+        return rows.frame(names, self.plan.columns.by_name, self.check_time)
 
-    def _keys(self, each: Sequence[tuple[Chunks, int]]) -> list[Key]:
-        spec = self._snapshot.spec
+    def keys(self, each: Sequence[tuple[Chunks, int]]) -> list[Key]:
+        """Return the keys of rows that are at hand."""
+        spec = self.version.spec
         return [key for segment, position in each for key in keys_of(segment, spec, [position])]
 
     def _shown(
@@ -213,7 +241,7 @@ class _Run:
             return self._value(output, read, budget)
         if output.source in self._redacted:
             return [None] * len(each)
-        mask = self._sight.masks.get(output.source)
+        mask = self.sight.masks.get(output.source)
         if output.reading == "column" and mask is None:
             return self._sized(in_utc(read[output.source]), budget)
         if output.reading == "column":
@@ -223,14 +251,14 @@ class _Run:
         shown = []
         for value in values:
             self.check_time()
-            text: Any = value if mask is None else self._sight.value(output.source, value)
+            text: Any = value if mask is None else self.sight.value(output.source, value)
             budget.spend(CELL_BYTES + (len(text.encode(errors="surrogatepass")) if text else 0))
             shown.append(text)
         return shown
 
     def _text(self, output: Output, segment: Chunks, position: int) -> str | None:
         if output.reading == "passage":
-            return passage(segment, self._snapshot.spec, position, self._sight.hidden_text)
+            return passage(segment, self.version.spec, position, self.sight.hidden_text)
         return whole_field(segment, output.source, segment.chunks_of_row(position))
 
     def _value(self, output: Output, frame: pl.DataFrame, budget: Budget) -> list[Any]:
@@ -247,4 +275,10 @@ class _Run:
 
     def check_time(self) -> None:
         """Raise DeadlineExceeded if it has passed."""
-        check_deadline(self._deadline, "while the statement ran", "give it more time, or fewer rows")
+        check_deadline(self.deadline, "while the statement ran", "give it more time, or fewer rows")
+
+
+def first_groups(groups: pl.DataFrame, keys: Collection[str], order: Sequence[Order], cut: slice) -> Positions:
+    """Return the numbers of the groups of ``cut`` in the order that is asked for, then by ``keys``."""
+    numbers: Positions = ordered(groups.with_row_index(_NUMBER), order, list(keys), _NUMBER, cut=cut)
+    return numbers

@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.policies import OPERATOR
-from retrieval.sql import parse_statement, run_statement
+from retrieval.sql import parse_statement
 from tests.retrieval.conftest import Shelf
+from tests.retrieval.sql.conftest import run_anywhere
+
+pytestmark = pytest.mark.usefixtures("wherever")
 
 NUMBERS = ("id", "size", "size + 1", "id % 7", "-size", "CASE WHEN size > 40 THEN 1 ELSE size END", "length(colour)")
 TEXTS = ("colour", "upper(colour)", "coalesce(colour, 'none')", "CASE colour WHEN 'red' THEN 'warm' END")
@@ -86,7 +89,7 @@ def test_a_statement_gives_what_sqlite_gives(
 ) -> None:
     ours, theirs = texts
 
-    answer = run_statement(shelf.snapshot, parse_statement(ours, "duckdb"), caller=OPERATOR)
+    answer = run_anywhere(shelf.snapshot, parse_statement(ours, "duckdb"), caller=OPERATOR)
 
     assert rounded(answer.rows) == rounded(database.execute(theirs).fetchall()), ours
 

@@ -13,6 +13,8 @@ from tests.retrieval.conftest import random_docs
 from tests.retrieval.library import Doc, Library, spec_of
 from tests.retrieval.sql.conftest import ask, refusal
 
+pytestmark = pytest.mark.usefixtures("wherever")
+
 RED = Caller(roles=frozenset({"red"}), hash_key=b"key")
 MASKED: dict[str, Any] = {"role": "masked", "masks": {"size": "hash", "colour": "redact", "title": "redact"}}
 NOBODY = Caller(roles=frozenset({"none"}))
