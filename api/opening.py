@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 from api.cluster.nodes import HttpNodes
 from indexer.catalog import Catalog
@@ -27,6 +29,14 @@ class Opener(ABC):
         """Return the newest version up to ``latest`` that can be opened; None if there is none yet."""
 
     @abstractmethod
+    def reopen(self, catalog: Catalog, version: int, near: OpenVersion | None) -> OpenVersion:
+        """Open an earlier ``version``, sharing what it can with the open one ``near``; raises as :meth:`open` does."""
+
+    @abstractmethod
+    def serves(self, name: str, versions: Sequence[int]) -> None:
+        """Take note that these versions of the collection ``name`` are open here."""
+
+    @abstractmethod
     def open(self, catalog: Catalog, version: int, before: OpenVersion | None) -> OpenVersion:
         """Open ``version`` beside ``before``; raises what :func:`retrieval.snapshot.open_snapshot` does."""
 
@@ -49,6 +59,15 @@ class HereOpener(Opener):
         assert before is None or isinstance(before, Snapshot)
         return open_snapshot(catalog, self._cache, before, share=self._share)
 
+    def reopen(self, catalog: Catalog, version: int, near: OpenVersion | None) -> OpenVersion:
+        """Open ``version`` itself."""
+        assert near is None or isinstance(near, Snapshot)
+        with nullcontext() if near is None else near.pinned():
+            return open_snapshot(catalog, self._cache, near, version=version, share=self._share)
+
+    def serves(self, name: str, versions: Sequence[int]) -> None:
+        """Nobody else has to know."""
+
 
 class RoutedOpener(Opener):
     """Opens versions that the nodes of every part have open."""
@@ -61,6 +80,14 @@ class RoutedOpener(Opener):
         versions = [self._nodes.versions(part, catalog.name) for part in range(self._nodes.parts)]
         return max(set.intersection(*versions), default=None)
 
+    def reopen(self, catalog: Catalog, version: int, near: OpenVersion | None) -> OpenVersion:
+        """Return the version as its nodes have it."""
+        return self.open(catalog, version, near)
+
+    def serves(self, name: str, versions: Sequence[int]) -> None:
+        """Have the nodes keep these versions."""
+        self._nodes.served = {**self._nodes.served, name: tuple(versions)}
+
     def open(self, catalog: Catalog, version: int, before: OpenVersion | None) -> OpenVersion:
         """Return the version as its nodes have it."""
         state = catalog.read(version)
@@ -71,5 +98,4 @@ class RoutedOpener(Opener):
             if held is None:  # its node went since it was looked for
                 raise NodeUnavailable(f"part {part} of {self._nodes.parts} has version {version} no longer")
             columns.append((held.arrow_schema, held.written_at))
-        self._nodes.served = {**self._nodes.served, catalog.name: version}
         return RoutedVersion(state, self._nodes, tuple(parts), columns)

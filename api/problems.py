@@ -89,6 +89,13 @@ METHOD_NOT_ALLOWED = Kind(
     title="This address does not answer that method",
     remedy="The Allow header lists the methods that it answers.",
 )
+CURSOR_ENDED = Kind(
+    code="cursor-ended",
+    status=410,
+    title="The cursor's version is not served any more",
+    remedy="Begin anew with the cursor 'start': it has the rows as they are by now. Cursors end "
+    "search.cursor_seconds after their first page, and when the collection is built anew or dropped.",
+)
 TOO_OLD = Kind(
     code="too-old",
     status=412,

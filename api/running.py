@@ -19,6 +19,7 @@ from api.identity.control import Action
 from api.mistakes import invalid
 from api.models.requests import FreshBody
 from api.operation import Operation
+from api.past import Past, ended, past_view
 from api.problems import (
     COLLECTION_NOT_FOUND,
     DEADLINE,
@@ -83,7 +84,7 @@ class Question:
     """What a caller of ``access`` asks of what ``watcher`` serves, for which it needs ``action``.
 
     ``body`` says how new the answer must be, ``request`` what is searched for, if anything is, ``deadline`` by when
-    (time.monotonic()).
+    (time.monotonic()). With ``past``, that version is asked instead of the newest, however new it must be.
     """
 
     watcher: Watcher
@@ -92,6 +93,7 @@ class Question:
     body: FreshBody
     request: SearchRequest | None
     deadline: float
+    past: Past | None = None
 
     @property
     def seconds_left(self) -> float:
@@ -107,7 +109,7 @@ async def answer_in_time(service: Service, question: Question, work: Work) -> Fo
     """
     body = question.body
     while True:
-        if body.min_version is not None or body.max_staleness_seconds is not None:
+        if question.past is None and (body.min_version is not None or body.max_staleness_seconds is not None):
             with service.waiter():
                 await wait_for(question.watcher, body, deadline=question.deadline)
         found = await _answer_once(service, question, work)
@@ -120,21 +122,28 @@ async def _answer_once(service: Service, question: Question, work: Work) -> Foun
 
     None where that is of other models by then, or is not new enough, or no longer is at the answer: begin again.
     """
-    watcher, body = question.watcher, question.body
+    watcher, body, past = question.watcher, question.body, question.past
     spec = snapshot_of(watcher.view).spec
     models = await _models(service, question, spec)
 
+    def caller() -> Caller:
+        return service.renewed(question.access, watcher.name, question.action).caller
+
     def once(view: View, snapshot: OpenVersion) -> Found | None:
+        if past is not None:  # its index is of the same model
+            return work(view, snapshot, caller(), models)
         if (snapshot.spec.vector, snapshot.spec.rerank) != (spec.vector, spec.rerank):
             return None
         if not new_enough(view, body, datetime.now(UTC)):
             return None
-        caller = service.renewed(question.access, watcher.name, question.action).caller
-        found = work(view, snapshot, caller, models)
+        found = work(view, snapshot, caller(), models)
         return found if new_enough(view, body, datetime.now(UTC)) else None
 
+    def answer() -> Found | None:
+        return on_newest(watcher, once) if past is None else on_past(watcher, past, once)
+
     try:
-        return await service.pool.run(lambda: on_newest(watcher, once), timeout_seconds=question.seconds_left)
+        return await service.pool.run(answer, timeout_seconds=question.seconds_left)
     finally:
         if models.embedder:
             models.embedder.cancel()
@@ -173,6 +182,22 @@ def on_newest(watcher: Watcher, work: Callable[[View, OpenVersion], T]) -> T:
             if watcher.gone:
                 raise Problem(COLLECTION_NOT_FOUND, "the collection was dropped") from None
             raise Problem(NOT_READY, "the server is shutting down", headers=RETRY_AFTER) from None
+
+
+def on_past(watcher: Watcher, past: Past, work: Callable[[View, OpenVersion], T]) -> T:
+    """Do ``work`` on an earlier version likewise."""
+    give_up = time.monotonic() + DIFFER_SECONDS
+    while True:
+        view = past_view(watcher, past)
+        try:
+            with snapshot_of(view).pinned() as snapshot:
+                return work(view, snapshot)
+        except NodeDiffers:  # a node has begun anew, or changes its policies
+            if time.monotonic() > give_up:
+                raise ended(f"nodes have version {past.version} no longer") from None
+            time.sleep(LOOK_SECONDS)
+        except SnapshotClosed:
+            continue
 
 
 def answered(operation: Operation, found: Found) -> Response:

@@ -11,19 +11,22 @@ from typing import Any
 
 from api.answers import hit_answer, key_answer, source_answer
 from api.asking import row_of_version, search_version
+from api.cursors import Pages
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
 from api.mistakes import invalid
 from api.models.requests import SearchBody
+from api.past import past_of
 from api.problems import ROW_NOT_FOUND, Mistake, Problem
 from api.running import Found, Models, Question, answer_in_time, as_problems, on_newest
 from api.service import Service
 from api.watcher import View, Watcher
+from indexer.format.keys import format_key
 from retrieval.deadline import check_deadline
 from retrieval.policies import Caller
 from retrieval.refine.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
-from retrieval.request import DEFAULT_FUSION, Fusion, SearchRequest
+from retrieval.request import DEFAULT_FUSION, Fusion, Page, SearchRequest
 from retrieval.response import Hit, SearchResponse
 from retrieval.version import OpenVersion
 
@@ -36,11 +39,13 @@ async def search_in_time(
     Raises :class:`Problem`.
     """
     with as_problems(service):
-        request = search_request(body, deadline)
+        pages = _pages(body, watcher.name, access)
+        request = search_request(body, deadline, None if pages is None else pages.page)
+        past = None if pages is None or pages.cursor is None else past_of(pages.cursor, service.settings.search)
         question = Question(
-            watcher=watcher, access=access, action="search", body=body, request=request, deadline=deadline
+            watcher=watcher, access=access, action="search", body=body, request=request, deadline=deadline, past=past
         )
-        return await answer_in_time(service, question, partial(_search, service, request))
+        return await answer_in_time(service, question, partial(_search, service, watcher, request, pages))
 
 
 async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: Access) -> Found:
@@ -56,7 +61,16 @@ async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: 
         return await service.pool.run(lambda: on_newest(watcher, work), timeout_seconds=seconds)
 
 
-def search_request(body: SearchBody, deadline: float) -> SearchRequest:
+def _pages(body: SearchBody, name: str, access: Access) -> Pages | None:
+    try:
+        return Pages.asked_for(body, name, access, time.time())
+    except ValueError as error:
+        message = "this is not a cursor of this question and caller"
+        hint = "send 'next_cursor' of the page before, with all that was asked for it, or 'start'"
+        raise invalid([Mistake(field="cursor", message=message, hint=hint)]) from error
+
+
+def search_request(body: SearchBody, deadline: float, page: Page | None = None) -> SearchRequest:
     """Return the library's request for ``body``."""
     fusion = DEFAULT_FUSION
     if body.fusion is not None:
@@ -77,17 +91,35 @@ def search_request(body: SearchBody, deadline: float) -> SearchRequest:
         stages=_stages(body),
         include=None if body.include is None else tuple(dict.fromkeys(body.include)),
         explain=body.explain,
+        page=page,
         deadline=deadline,
     )
 
 
 def _search(
-    service: Service, request: SearchRequest, view: View, snapshot: OpenVersion, caller: Caller, models: Models
+    service: Service,
+    watcher: Watcher,
+    request: SearchRequest,
+    pages: Pages | None,
+    view: View,
+    snapshot: OpenVersion,
+    caller: Caller,
+    models: Models,
 ) -> Found:
     began_ns = time.time_ns()
     response = search_version(snapshot, request, caller=caller, embedder=models.embedder, reranker=models.reranker)
     service.metrics.searched(snapshot.spec.name, response.took_ms)
-    return replace(_found(view, snapshot, request, response, datetime.now(UTC)), began_ns=began_ns)
+    cursor = None
+    if pages is not None and response.has_more:
+        watcher.keep(snapshot.version, pages.began + service.settings.search.cursor_seconds - time.time())
+        cursor = pages.next(snapshot.version, snapshot.state.commit_id, _page_after(response, request))
+    return replace(_found(view, snapshot, request, response, datetime.now(UTC), cursor), began_ns=began_ns)
+
+
+def _page_after(response: SearchResponse, request: SearchRequest) -> Page:
+    if response.plan.mode is None:
+        return Page(after=format_key(response.results.keys()[-1]))
+    return Page(offset=(request.page or Page()).offset + len(response.results))
 
 
 def _stages(body: SearchBody) -> Stages:
@@ -100,10 +132,18 @@ def _stages(body: SearchBody) -> Stages:
     )
 
 
-def _found(view: View, snapshot: OpenVersion, request: SearchRequest, response: SearchResponse, now: datetime) -> Found:
+def _found(
+    view: View,
+    snapshot: OpenVersion,
+    request: SearchRequest,
+    response: SearchResponse,
+    now: datetime,
+    next_cursor: str | None,
+) -> Found:
     hits = hits_in_time(response.results, request.deadline)
     answer = {
         "results": hits,
+        "next_cursor": next_cursor,
         "masked": response.masked,
         "version": snapshot.version,
         "source": source_answer(snapshot.state),

@@ -50,7 +50,8 @@ OTHER_VARIABLES = ("GREBE_CONFIG", "GREBE_DATA", "GREBE_DEBUG", "GREBE_EMBED_THR
 class SearchSettings(BaseModel):
     """How many searches run and wait at once, and for how long at most.
 
-    ``threads`` searches run together and up to ``queue`` more wait; as many again may wait for a newer version.
+    ``threads`` searches run together and up to ``queue`` more wait; as many again may wait for a newer version. Pages
+    can be asked for until ``cursor_seconds`` after the first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +59,7 @@ class SearchSettings(BaseModel):
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=1024)
     queue: int = Field(default=128, ge=0, le=100_000)
     deadline_ms: int = Field(default=DEFAULT_DEADLINE_MS, ge=1, le=MAX_DEADLINE_MS)
+    cursor_seconds: int = Field(default=600, ge=1, le=86_400)
 
 
 class IdentitySettings(BaseModel):

@@ -28,6 +28,8 @@ FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 60.0
 LAST_POLL_RETRY_SECONDS = 5.0
 """A store that was away is noticed again within this long."""
+MOST_KEPT = 16
+"""Of one collection no more versions are kept open for pages: another one is opened anew when it is asked for."""
 FAILURE_SECONDS = 5.0
 """How often it is looked up how a sync failed."""
 
@@ -103,6 +105,8 @@ class Watcher:
         self._governed_by: int | None = None
         self._newest_spec: CollectionSpec | None = None
         self._lingering: list[tuple[float, OpenVersion]] = []
+        self._changing = threading.Lock()  # what lingers, and for how long
+        self._reopening = threading.Lock()
         self._opened = opened
         self._interval = poll_interval_seconds
         self._log = log.bind(collection=name)
@@ -134,9 +138,34 @@ class Watcher:
         """Return ``version`` if it is open."""
         return next((each for each in self.opened if each.version == version), None)
 
-    def keep(self, version: int) -> None:
-        """Keep ``version`` open, if it is, for as long as one does after the next: somebody still serves it."""
-        self._asked_until = {**self._asked_until, version: time.monotonic() + self._opener.linger_seconds}
+    def keep(self, version: int, seconds: float | None = None) -> None:
+        """Keep ``version`` open for so long, if it is, or by default as long as one does after the next."""
+        with self._changing:
+            until = time.monotonic() + (self._opener.linger_seconds if seconds is None else seconds)
+            kept = {**self._asked_until, version: max(until, self._asked_until.get(version, until))}
+            if seconds is not None and len(kept) > MOST_KEPT:
+                kept.pop(min(kept.keys() - {version}, key=kept.__getitem__))
+            self._asked_until = kept
+
+    def past(self, version: int, *, seconds: float) -> OpenVersion:
+        """Return ``version``, opened anew if it is not open any more, and keep it for ``seconds``.
+
+        Raises what opening raises, and :class:`indexer.errors.CatalogError` where its policies do not fit by now.
+        """
+        with self._reopening:
+            self.keep(version, seconds)
+            found = self.at(version)
+            return found if found is not None else self._reopened(version)
+
+    def _reopened(self, version: int) -> OpenVersion:
+        opened = self._opener.reopen(Catalog.open(self._store, self.name), version, self.view.snapshot)
+        with self._changing:
+            if self._stopping.is_set() or self.gone or not self._governed(opened):
+                opened.close()
+                raise CatalogError(f"version {version} cannot be served any more")
+            self._lingering = [*self._lingering, (time.monotonic(), opened)]
+        self._log.info("earlier version open", version=version)
+        return opened
 
     @property
     def alive(self) -> bool:
@@ -198,13 +227,15 @@ class Watcher:
 
         What they do not fit is closed, so that nothing is served until the newest version has been opened.
         """
-        self._newest_spec = catalog.read(latest).spec
-        for version in self.opened:
-            if not self._governed(version):
-                self._lingering = [kept for kept in self._lingering if kept[1] is not version]
-                if version is self.view.snapshot:
-                    self.view = replace(self.view, snapshot=None)
-                version.close()
+        newest = catalog.read(latest).spec
+        with self._changing:
+            self._newest_spec = newest
+            for version in self.opened:
+                if not self._governed(version):
+                    self._lingering = [kept for kept in self._lingering if kept[1] is not version]
+                    if version is self.view.snapshot:
+                        self.view = replace(self.view, snapshot=None)
+                    version.close()
 
     def _governed(self, version: OpenVersion) -> bool:
         """Put the newest policies in force on a version, unless they do not fit it."""
@@ -229,7 +260,8 @@ class Watcher:
             return
         self._opened(snapshot)
         if before is not None:  # in both for a moment, so that who looks for it finds it
-            self._lingering = [*self._lingering, (time.monotonic() + self._opener.linger_seconds, before)]
+            with self._changing:
+                self._lingering = [*self._lingering, (time.monotonic() + self._opener.linger_seconds, before)]
         self.view = replace(self.view, snapshot=snapshot, failure=None)
         self._end_lingering()
         seconds = time.perf_counter() - started
@@ -239,13 +271,15 @@ class Watcher:
 
     def _end_lingering(self) -> None:
         """Close the versions that have been open for long enough after the next."""
-        now = time.monotonic()
-        wanted = {number for number, until in self._asked_until.items() if until > now}
-        over = [version for until, version in self._lingering if until <= now and version.version not in wanted]
-        self._lingering = [kept for kept in self._lingering if all(kept[1] is not version for version in over)]
-        self._asked_until = {number: until for number, until in self._asked_until.items() if number in wanted}
+        with self._changing:
+            now = time.monotonic()
+            wanted = {number for number, until in self._asked_until.items() if until > now}
+            over = [version for until, version in self._lingering if until <= now and version.version not in wanted]
+            self._lingering = [kept for kept in self._lingering if all(kept[1] is not version for version in over)]
+            self._asked_until = {number: until for number, until in self._asked_until.items() if number in wanted}
         for version in over:
             version.close()
+        self._opener.serves(self.name, [version.version for version in self.opened])
 
     def _report(self, version: int | None, error: Exception) -> float:
         """Make the failure known, and return after how many seconds it is worth trying again."""

@@ -50,6 +50,10 @@ class Ranked:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def part(self, start: int, stop: int) -> Ranked:
+        """Return the rows from place ``start`` to before ``stop``."""
+        return Ranked(self.places[start:stop], self.positions[start:stop], self.scores[start:stop])
+
 
 NOTHING = Ranked([], [], [])
 
@@ -175,8 +179,12 @@ def rank_by_key(
     schema: Mapping[str, pl.DataType],
     spec: CollectionSpec,
     k: int,
+    after: Key | None = None,
 ) -> Ranked:
-    """Return the first ``k`` by key of the chunks at ``positions`` of each part, with score 0."""
+    """Return the first ``k`` by key of the chunks at ``positions`` of each part, with score 0.
+
+    With ``after``, of those whose key comes after that one.
+    """
     names = list(spec.key)
     kinds = {name: schema[name] for name in names if name in schema}  # a collection without rows has no types
     frames = [
@@ -186,8 +194,19 @@ def rank_by_key(
     ]
     if not frames:
         return NOTHING
-    best = pl.concat(frames).bottom_k(k, by=names).sort(names)
+    rows = pl.concat(frames)
+    if after is not None:
+        rows = rows.filter(_behind(names, after))
+    best = rows.bottom_k(k, by=names).sort(names)
     return Ranked(best["_place"].to_list(), best["_position"].to_list(), [0.0] * best.height)
+
+
+def _behind(names: Sequence[str], key: Key) -> pl.Expr:
+    """Return the condition that a row's key comes after ``key``."""
+    behind = pl.lit(False)
+    for name, value in reversed(list(zip(names, key, strict=True))):
+        behind = (pl.col(name) > value) | ((pl.col(name) == value) & behind)
+    return behind
 
 
 def merged(parts: Sequence[Chunks], lists: Sequence[Candidates], spec: CollectionSpec, k: int) -> Ranked:

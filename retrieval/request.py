@@ -49,6 +49,17 @@ class Fusion:
             raise RequestError("at least one weight must be above 0", field="fusion.weights")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """A part of a list: of ranked rows those from place ``offset``, of rows in key order those behind key ``after``.
+
+    ``after`` is as in a URL (:func:`indexer.format.keys.format_key`).
+    """
+
+    offset: int = 0
+    after: str | None = None
+
+
 DEFAULT_FUSION = Fusion()
 FUSION_DEPTH = 200
 """Each leg of a hybrid search brings at least this many rows: what only one leg finds can still win."""
@@ -62,8 +73,9 @@ class SearchRequest:
     values in spec order, whose vector is taken instead, and which is not found itself. Without ``mode`` the search is
     hybrid, vector or keyword by what is given; with nothing to rank by it returns the rows that pass the filter
     in key order. ``include`` names the columns and text fields to return (None: the stored columns); a name that is
-    repeated counts once. ``stages`` come after fusion; a search by filter alone ranks nothing and has none.
-    ``deadline`` is on the clock of ``time.monotonic()``.
+    repeated counts once. ``stages`` come after fusion; a search by filter alone ranks nothing and has none. With a
+    ``page``, ``k`` rows of a list are returned: of the one of the best ``MAX_K`` rows, whatever page it is, or where
+    nothing is ranked of all rows that pass. ``deadline`` is on the clock of ``time.monotonic()``.
     """
 
     query: str | None = None
@@ -78,9 +90,10 @@ class SearchRequest:
     stages: Stages = NO_STAGES
     include: tuple[str, ...] | None = None
     explain: bool = False
+    page: Page | None = None
     deadline: float | None = None
     pool: int = field(init=False, repr=False)
-    """How many rows the legs are to bring: ``k``, or what the first stage takes."""
+    """How many rows the legs are to bring: ``k``, what the first stage takes, or what pages are made of."""
 
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k <= MAX_K:
@@ -99,9 +112,17 @@ class SearchRequest:
                 field="params",
                 hint="give 'filter', or leave the parameters out",
             )
-        object.__setattr__(self, "pool", self.k if self.stages is NO_STAGES else self._checked_pool())
+        object.__setattr__(self, "pool", self._pool())
         if self.include is not None:
             object.__setattr__(self, "include", tuple(dict.fromkeys(self.include)))
+
+    def _pool(self) -> int:
+        if self.page is None:
+            return self.k if self.stages is NO_STAGES else self._checked_pool()
+        if self.stages.names:
+            hint = f"leave the cursor out, and ask for up to {MAX_K} rows at once"
+            raise RequestError("what comes after fusion has no pages", field=self.stages.names[0], hint=hint)
+        return MAX_K if self.text is not None or self.brings_vector else self.k + 1  # one more: is there another page?
 
     def _checked_pool(self) -> int:
         """Return what the first stage takes; raises RequestError where there is nothing to rank, or to rerank by."""
@@ -115,6 +136,11 @@ class SearchRequest:
     def text(self) -> str | None:
         """The query, or None when it is blank."""
         return self.query if self.query and not self.query.isspace() else None
+
+    @property
+    def after(self) -> str | None:
+        """The key behind which the page begins, if it does."""
+        return None if self.page is None else self.page.after
 
     @property
     def brings_vector(self) -> bool:

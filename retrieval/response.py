@@ -112,11 +112,13 @@ class Hits(Sequence[Hit]):
 class SearchResponse:
     """The hits, the version they are of, how they were found and how long each stage took (milliseconds).
 
-    ``masked`` names the columns and text fields whose values the caller does not get, ``closed_policies`` the roles of
-    the caller's whose policy could not be used and so let no row through.
+    ``has_more`` says of a page whether another one follows. ``masked`` names the columns and text fields whose values
+    the caller does not get, ``closed_policies`` the roles of the caller's whose policy could not be used and so let no
+    row through.
     """
 
     results: Hits
+    has_more: bool
     masked: tuple[str, ...]
     closed_policies: tuple[str, ...]
     version: int

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from indexer.embedding import QueryEmbedder, load_embedder
+from indexer.format.keys import parse_key
 from retrieval import bitmap
-from retrieval.chunks import keys_at
+from retrieval.chunks import Key, keys_at
 from retrieval.errors import RequestError
 from retrieval.explanation import Explanation
 from retrieval.filter import CompiledFilter, compile_filter
@@ -63,7 +64,7 @@ def search(
     watch.lap("embed")
     explanations: list[Explanation] | None = None
     if mode is None:
-        ranked = in_key_order(snapshot, passing, request.k)
+        ranked = in_key_order(snapshot, passing, request.pool, request.after)
         watch.lap("order")
         plan = _plan(snapshot, request, sight, passing, None)
     else:
@@ -82,8 +83,9 @@ def search(
         if refiner is not None:
             ranked, explanations = refiner.refine(snapshot.segments, ranked, explanations, watch)
         plan = _plan(snapshot, request, sight, passing, mode, legs)
+    ranked, explanations, has_more = paged(request, ranked, explanations)
     hits = Hits(snapshot.segments, snapshot.spec, ranked, include, sight, explanations)
-    return response_of(snapshot, sight, hits, plan, watch)
+    return response_of(snapshot, sight, hits, plan, watch, has_more=has_more)
 
 
 def asked_of(version: OpenVersion, request: SearchRequest) -> tuple[Mode | None, Sequence[str]]:
@@ -96,10 +98,24 @@ def asked_of(version: OpenVersion, request: SearchRequest) -> tuple[Mode | None,
     return mode, request.include
 
 
-def response_of(version: OpenVersion, sight: Sight, hits: Hits, plan: Plan, watch: Stopwatch) -> SearchResponse:
+def paged(
+    request: SearchRequest, ranked: Ranked, explanations: list[Explanation] | None
+) -> tuple[Ranked, list[Explanation] | None, bool]:
+    """Return the rows of the page that is asked for, if one is, and whether another one follows."""
+    if request.page is None:
+        return ranked, explanations, False
+    start, stop = request.page.offset, request.page.offset + request.k
+    explained = None if explanations is None else explanations[start:stop]
+    return ranked.part(start, stop), explained, len(ranked) > stop
+
+
+def response_of(
+    version: OpenVersion, sight: Sight, hits: Hits, plan: Plan, watch: Stopwatch, *, has_more: bool
+) -> SearchResponse:
     """Return the answer of a search of ``version``."""
     return SearchResponse(
         results=hits,
+        has_more=has_more,
         masked=tuple(sorted(sight.masks)),
         closed_policies=tuple(sight.troubles),
         version=version.version,
@@ -193,13 +209,22 @@ def counts_of(snapshot: Snapshot, sight: Sight, passing: Passing, *, filtered: b
     return snapshot.n_chunks if sight.rows is None else snapshot.passing(None, sight).count, passing.count
 
 
-def in_key_order(snapshot: Snapshot, passing: Passing, k: int) -> Ranked:
-    """Return the first ``k`` passing rows by key, each at its first chunk, with score 0."""
+def in_key_order(snapshot: Snapshot, passing: Passing, k: int, after: str | None) -> Ranked:
+    """Return the first ``k`` passing rows by key, each at its first chunk, with score 0: those after key ``after``."""
     positions = []
     for selection in passing.selections:
         first = selection.segment.first_chunks
         positions.append(first[bitmap.contains(selection.bits, first)])
-    return rank_by_key(snapshot.segments, positions, snapshot.schema, snapshot.spec, k)
+    behind = None if after is None else key_of(snapshot, after)
+    return rank_by_key(snapshot.segments, positions, snapshot.schema, snapshot.spec, k, behind)
+
+
+def key_of(version: OpenVersion, text: str) -> Key:
+    """Return the key that ``text`` is in a URL; raises RequestError."""
+    try:
+        return parse_key(text, [version.arrow_schema.field(name) for name in version.spec.key])
+    except (KeyError, ValueError) as error:
+        raise RequestError(str(error), field="cursor") from error
 
 
 def _fused(

@@ -65,7 +65,7 @@ class HttpNodes:
         self, settings: ClusterSettings, *, poll_interval_seconds: float, log: Logger, metrics: Metrics
     ) -> None:
         self.parts = settings.parts
-        self.served: dict[str, int] = {}
+        self.served: dict[str, tuple[int, ...]] = {}
         self.replicas = [[Replica(url, part) for url in settings.addresses(part)] for part in range(settings.parts)]
         self._settings = settings
         self._interval = poll_interval_seconds

@@ -43,8 +43,8 @@ async def versions(request: Request) -> Response:
     except ValueError as error:
         raise Problem(INVALID, "the body does not say what the router serves") from error
     for watcher in service.collections.all():
-        if watcher.name in served.collections:
-            watcher.keep(served.collections[watcher.name])
+        for version in served.collections.get(watcher.name, ()):
+            watcher.keep(version)
     held = service.settings.cluster.held
     assert held is not None
     open_here = {

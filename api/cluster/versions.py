@@ -36,11 +36,11 @@ class HeldVersion(BaseModel):
 
 
 class Served(BaseModel):
-    """Which version of each collection a router serves: its nodes are to keep it."""
+    """Which versions of each collection a router has open: its nodes are to keep them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    collections: dict[str, int]
+    collections: dict[str, tuple[int, ...]]
 
 
 class HeldVersions(BaseModel):

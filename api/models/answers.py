@@ -56,6 +56,9 @@ class SearchAnswer(VersionedAnswer):
     """What a search returns, all of it from one catalog version and of rows that the caller may see."""
 
     results: list[HitAnswer]
+    next_cursor: str | None = Field(
+        default=None, description="Of an answer in pages: what the next page is asked for with; null at the last one."
+    )
     plan: dict[str, Any] = Field(description="How each leg ran.")
     took_ms: dict[str, float] = Field(description="Milliseconds per stage.")
 

@@ -29,6 +29,9 @@ MAX_FILTER_CHARS = 65_536
 MAX_SQL_CHARS = 65_536
 MAX_DIM = 16_384
 MAX_INCLUDE = 1024
+MAX_CURSOR_CHARS = 65_536
+FIRST_PAGE = "start"
+"""The cursor of the first page."""
 
 Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
@@ -212,6 +215,7 @@ class SearchBody(FreshBody):
                     "decay": {"column": "published", "scale": "180d", "weight": 0.5},
                     "diversify": {"diversity": 0.3},
                 },
+                {"filter": "severity >= 7", "k": 500, "include": ["package"], "cursor": "start"},
                 {"like": "CVE-2024-3094", "filter": "severity >= 7", "k": 5},
                 {"vector": [0.1, 0.2, 0.3], "mode": "vector", "min_version": 12, "max_staleness_seconds": 30},
             ]
@@ -244,6 +248,14 @@ class SearchBody(FreshBody):
         default=None, max_length=MAX_INCLUDE, description="The columns to return; by default, all."
     )
     explain: bool = Field(default=False, description="Say what made each score.")
+    cursor: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_CURSOR_CHARS,
+        description="Answer in pages of k rows, all of one version: 'start', then the 'next_cursor' of the page before "
+        "with the same question. The pages of a filter alone go through all rows that pass it, those of a ranked "
+        "search through the best 1,000. min_version and max_staleness_seconds count for the first page.",
+    )
 
     @property
     def stages(self) -> tuple[StageName, ...]:

@@ -75,7 +75,7 @@ class StatementText(Message):
 
 
 class Find(Message):
-    """Which rows are the best by each leg of ``mode``; without one, which are the first by key?
+    """Which rows are the best by each leg of ``mode``; without one, which are the first by key, or behind ``after``?
 
     ``vector`` is ``(dim,)`` float32 in bytes. ``pool`` rows are wanted surely. ``left_out`` is the number of a row that
     is not to be found (:func:`retrieval.ranking.rows_of`). ``frequencies`` of ``n_documents`` are the words' in all
@@ -91,6 +91,7 @@ class Find(Message):
     statement: StatementText | None = None
     params: dict[str, Any] = {}
     dialect: str = "databricks"
+    after: str | None = None
     left_out: int | None = None
     n_documents: int | None = None
     frequencies: list[list[int]] = []

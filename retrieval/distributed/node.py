@@ -82,7 +82,7 @@ class _Node:
         passing = snapshot.passing(self._filter(part), self.sight)
         chunks, passed = counts_of(snapshot, self.sight, passing, filtered=part.filter is not None)
         if part.mode is None:
-            table = self._ranked({"order": in_key_order(snapshot, passing, part.pool)})
+            table = self._ranked({"order": in_key_order(snapshot, passing, part.pool, part.after)})
             return Answer(chunks=chunks, passing=passed), table
         vector = None if part.vector is None else np.frombuffer(part.vector, dtype=np.float32)
         legs = Legs(

@@ -40,7 +40,7 @@ from retrieval.request import SearchRequest
 from retrieval.response import Hits, Plan, SearchResponse
 from retrieval.rows import Row as FoundRow
 from retrieval.rows import row_at
-from retrieval.search import asked_of, filter_for, response_of, vector_of
+from retrieval.search import asked_of, filter_for, paged, response_of, vector_of
 from retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -73,12 +73,13 @@ def search_nodes(
     refiner = refiner_of(version, request, sight, reranker) if has_stages and mode is not None else None
     run = SearchRun(version, request, asker, sight)
     ranked, explanations = run.best(embedder, watch)
+    ranked, explanations, has_more = paged(request, ranked, explanations)
     ranked, parts = run.fetched(ranked, include, NO_STAGES if refiner is None else request.stages)
     watch.lap("fetch")
     if refiner is not None:
         ranked, explanations = refiner.refine(parts, ranked, explanations, watch)
     hits = Hits(parts, version.spec, ranked, include, sight, explanations)
-    return response_of(version, sight, hits, run.plan(), watch)
+    return response_of(version, sight, hits, run.plan(), watch, has_more=has_more)
 
 
 def get_row_of_nodes(
@@ -168,6 +169,7 @@ class SearchRun:
             statement=self._statement,
             params=dict(request.params),
             dialect=request.dialect,
+            after=request.after,
             n_documents=None if statistics is None else statistics.n_documents,
             frequencies=[] if statistics is None else [list(each) for each in statistics.frequencies],
         )
@@ -182,7 +184,7 @@ class SearchRun:
         spec, request, mode = self._version.spec, self._request, self._mode
         if mode is None:
             lines = [np.arange(part.n) for part in self.found]
-            return rank_by_key(self.found, lines, self._version.schema, spec, request.k), None
+            return rank_by_key(self.found, lines, self._version.schema, spec, request.pool), None
         depth = depth_of(mode, request.pool)
         legs = {leg: self._leg(leg, depth) for leg in ("vector", "keyword") if mode in ("hybrid", leg)}
         return fused(

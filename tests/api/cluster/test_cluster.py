@@ -202,6 +202,29 @@ def test_a_statement_gives_at_a_router_what_one_server_gives(cluster: Cluster, s
         assert found[name] == expected[name]
 
 
+def test_pages_at_routers_are_of_one_version_while_commits_come(cluster: Cluster, library: Library) -> None:
+    asked: dict[str, Any] = {"filter": "id >= 0", "k": 7}
+    with cluster.router("a") as one, cluster.router("b") as another:
+        whole = [hit["key"] for hit in one.post(PATH, json=asked | {"k": 100}).json()["results"]]
+        cursor: str | None = "start"
+        keys: list[int] = []
+        for number, router in enumerate((one, another, one, another, one, another), 10):
+            answer = router.post(PATH, json=asked | {"cursor": cursor})
+            assert answer.status_code == 200, answer.text
+            keys += [hit["key"] for hit in answer.json()["results"]]
+            cursor = answer.json()["next_cursor"]
+            library.commit(number, [book(100 + number)], [book(number)])
+            for each in (one, another):
+                serves(each, number)
+        assert keys == whole
+        assert cursor is None
+
+
+def serves(router: httpx.Client, version: int) -> None:
+    """Wait until the router serves what the source had at ``version``."""
+    until(lambda: router.get("/v1/collections/books/status").json()["source"]["version"] == version)
+
+
 def test_a_statement_that_is_wrong_points_at_its_place(cluster: Cluster) -> None:
     with cluster.router() as router:
         answer = router.post("/v1/sql", json={"sql": "SELECT pags FROM books"})

@@ -1,0 +1,219 @@
+"""Answers in pages over HTTP: all of one version, whatever is committed meanwhile and whichever server is asked."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api import watcher
+from api.identity.administration import create_key, grant
+from api.identity.control import ControlTable
+from indexer.apply import apply
+from indexer.catalog import drop
+from indexer.vacuum import vacuum
+from tests.api.conftest import Serve, client_of, settings_for, until
+from tests.api.library import Library, book
+
+PATH = "/v1/collections/books/search"
+ALL: dict[str, Any] = {"filter": "id >= 0", "k": 7}
+
+
+@pytest.fixture
+def shelf(library: Library) -> Library:
+    library.commit(1, [book(number) for number in range(40)])
+    return library
+
+
+def pages(*clients: httpx.Client, headers: dict[str, str] | None = None, **asked: Any) -> Iterator[dict[str, Any]]:
+    """Ask for page after page, of the clients in turn."""
+    cursor = "start"
+    for client in itertools.cycle(clients):
+        response = client.post(PATH, json=asked | {"cursor": cursor}, headers=headers)
+        assert response.status_code == 200, response.text
+        yield response.json()
+        cursor = response.json()["next_cursor"]
+        if cursor is None:
+            return
+
+
+def keys_of(answers: list[dict[str, Any]]) -> list[Any]:
+    return [hit["key"] for answer in answers for hit in answer["results"]]
+
+
+@pytest.mark.parametrize(
+    "asked", [ALL, {"query": "otter river", "k": 9}, {"query": "heron", "mode": "vector", "k": 40}]
+)
+def test_pages_are_one_list(shelf: Library, serve: Serve, asked: dict[str, Any]) -> None:
+    with serve() as client:
+        answers = list(pages(client, **asked))
+        whole = client.post(PATH, json=asked | {"k": 1000}).json()
+    assert keys_of(answers) == [hit["key"] for hit in whole["results"]]
+    assert [len(answer["results"]) for answer in answers[:-1]] == [asked["k"]] * (len(answers) - 1)
+    assert whole["next_cursor"] is None
+
+
+def test_pages_are_of_one_version_whatever_is_committed_on_the_way(shelf: Library, serve: Serve) -> None:
+    with serve() as client:
+        answers = []
+        for number, answer in enumerate(pages(client, **ALL), 2):
+            answers.append(answer)
+            shelf.commit(number, [book(100 + number), book(39, pages=1)], [book(number * 2)])
+            until(lambda number=number: client.post(PATH, json=ALL).json()["source"]["version"] == number)  # type: ignore[misc]
+        newest = keys_of([client.post(PATH, json=ALL | {"k": 1000}).json()])
+    assert keys_of(answers) == list(range(40))
+    assert {answer["source"]["version"] for answer in answers} == {1}
+    assert answers[-1]["results"][-1]["fields"]["pages"] == 390
+    assert answers[-1]["age_seconds"] > 0
+    assert set(newest) == {*range(40), *(100 + number for number in range(2, 8))} - {4, 6, 8, 10, 12, 14}
+
+
+def test_another_server_goes_on_where_one_was_asked_before(shelf: Library, tmp_path: Path) -> None:
+    table = ControlTable(shelf.store)
+    grant(table, "reader", "books", ["search"])
+    key, _ = create_key(table, "reader", roles=["reader"], claims={})
+    other = settings_for(tmp_path, cache=tmp_path / "other")
+    with client_of(settings_for(tmp_path)) as one, client_of(other) as two:
+        headers = {"Authorization": f"Bearer {key}"}
+        walk = pages(one, two, headers=headers, **ALL)
+        answers = [next(walk)]
+        shelf.commit(2, [book(50)], [book(8), book(9), book(20)])
+        for client in (one, two):
+            until(
+                lambda client=client: client.post(PATH, json=ALL, headers=headers).json()["source"]["version"] == 2  # type: ignore[misc]
+            )
+        answers += walk
+    assert keys_of(answers) == list(range(40))
+
+
+def test_what_is_shown_and_how_many_at_once_may_change_on_the_way(shelf: Library, serve: Serve) -> None:
+    with serve() as client:
+        first = client.post(PATH, json=ALL | {"cursor": "start", "min_version": 1}).json()
+        more = {"cursor": first["next_cursor"], "k": 100, "include": ["pages"], "deadline_ms": 5000}
+        rest = client.post(PATH, json=ALL | more | {"min_version": 99}).json()
+    assert keys_of([first, rest]) == list(range(40))
+    assert rest["results"][0]["fields"] == {"pages": 70}
+    assert rest["next_cursor"] is None
+
+
+@pytest.mark.parametrize("cursor", ["", "stop", "AAAA", "x" * 70_000, "é", 7])
+def test_what_is_no_cursor_is_refused(shelf: Library, serve: Serve, cursor: Any) -> None:
+    with serve() as client:
+        response = client.post(PATH, json=ALL | {"cursor": cursor})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-request")
+    assert [mistake["field"] for mistake in response.json()["errors"]] == ["cursor"]
+
+
+def test_a_cursor_is_of_one_question_and_one_caller(shelf: Library, serve: Serve) -> None:
+    table = ControlTable(shelf.store)
+    grant(table, "reader", "books", ["search"])
+    made = [create_key(table, name, roles=["reader"], claims={})[0] for name in ("one", "another")]
+    one, another = ({"Authorization": f"Bearer {key}"} for key in made)
+    with serve() as client:
+        cursor = client.post(PATH, json=ALL | {"cursor": "start"}, headers=one).json()["next_cursor"]
+        for body, headers in (
+            (ALL | {"cursor": cursor}, another),
+            (ALL | {"cursor": cursor, "filter": "id >= 1"}, one),
+            (ALL | {"cursor": cursor, "query": "otter"}, one),
+            (ALL | {"cursor": cursor[:-2] + ("AA" if cursor[-2:] != "AA" else "BB")}, one),
+        ):
+            response = client.post(PATH, json=body, headers=headers)
+            assert response.status_code == 422, response.text
+            assert "not a cursor of this question and caller" in response.json()["errors"][0]["message"]
+        assert client.post(PATH, json=ALL | {"cursor": cursor}, headers=one).status_code == 200
+
+
+def ended(client: httpx.Client, cursor: str) -> str:
+    response = client.post(PATH, json=ALL | {"cursor": cursor})
+    assert (response.status_code, response.json()["code"]) == (410, "cursor-ended"), response.text
+    return str(response.json()["detail"])
+
+
+def test_a_cursor_ends(shelf: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(search={"cursor_seconds": 60}) as client:
+        cursor = client.post(PATH, json=ALL | {"cursor": "start"}).json()["next_cursor"]
+        later = time.time() + 61
+        monkeypatch.setattr("api.past.time.time", lambda: later)
+        assert "more than 60 s ago" in ended(client, cursor)
+
+
+def test_a_version_that_was_vacuumed_ends_its_cursors_once_no_server_has_it_open(
+    shelf: Library, tmp_path: Path
+) -> None:
+    settings = settings_for(tmp_path)
+    with client_of(settings) as client:
+        cursor = client.post(PATH, json=ALL | {"cursor": "start"}).json()["next_cursor"]
+        shelf.commit(2, [book(50)], [book(1)])
+        until(lambda: client.post(PATH, json=ALL).json()["source"]["version"] == 2)
+        vacuum(shelf.catalog, retain=timedelta(0))
+        rest = client.post(PATH, json=ALL | {"cursor": cursor, "k": 100}).json()
+        assert keys_of([rest]) == list(range(7, 40))
+    with client_of(settings) as client:
+        assert "not there any more" in ended(client, cursor)
+
+
+def test_a_collection_that_was_built_anew_or_dropped_ends_its_cursors(shelf: Library, serve: Serve) -> None:
+    with serve() as client:
+        cursor = client.post(PATH, json=ALL | {"cursor": "start"}).json()["next_cursor"]
+        drop(shelf.store, "books")
+        until(lambda: client.post(PATH, json=ALL).status_code == 404)
+        assert client.post(PATH, json=ALL | {"cursor": cursor}).status_code == 404
+        again = Library(shelf.root.parent)
+        again.commit(1, [book(number) for number in range(40)])
+        again.commit(2, [book(41)])
+        until(lambda: client.post(PATH, json=ALL).status_code == 200)
+        assert "built anew" in ended(client, cursor)
+
+
+def test_policies_that_come_on_the_way_hold_for_the_pages_that_are_left(shelf: Library, serve: Serve) -> None:
+    table = ControlTable(shelf.store)
+    grant(table, "reader", "books", ["search"])
+    key, _ = create_key(table, "reader", roles=["reader"], claims={})
+    headers = {"Authorization": f"Bearer {key}"}
+    with serve() as client:
+        walk = pages(client, headers=headers, **ALL)
+        answers = [next(walk)]
+        spec = shelf.spec.model_dump() | {"policies": [{"role": "reader", "rows": "pages < 200"}]}
+        apply(shelf.store, type(shelf.spec).model_validate(spec))
+        until(lambda: len(client.post(PATH, json=ALL | {"k": 100}, headers=headers).json()["results"]) == 20)
+        answers += walk
+    assert keys_of(answers) == list(range(20))
+
+
+def test_stages_have_no_pages(shelf: Library, serve: Serve) -> None:
+    with serve() as client:
+        response = client.post(PATH, json={"query": "otter", "diversify": {}, "cursor": "start"})
+    assert response.status_code == 422
+    assert "has no pages" in response.json()["errors"][0]["message"]
+
+
+def test_of_many_versions_with_pages_few_are_kept_open_and_the_others_are_opened_anew(
+    shelf: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "MOST_KEPT", 2)
+    opened: list[watcher.Watcher] = []
+    start = watcher.Watcher.start
+
+    def noted(self: watcher.Watcher) -> None:
+        opened.append(self)
+        start(self)
+
+    monkeypatch.setattr(watcher.Watcher, "start", noted)
+    with serve() as client:
+        begun = []
+        for number in range(2, 7):
+            begun.append(client.post(PATH, json=ALL | {"cursor": "start"}).json())
+            shelf.commit(number, [book(number + 100)])
+            until(lambda number=number: client.post(PATH, json=ALL).json()["source"]["version"] == number)  # type: ignore[misc]
+        for version, first in enumerate(begun, 1):
+            more = {"cursor": first["next_cursor"], "k": 1000}
+            rest = client.post(PATH, json=ALL | more).json()
+            assert rest["source"]["version"] == version
+            assert len(keys_of([first, rest])) == 39 + version
+        until(lambda: len(opened[0].opened) <= 3)
