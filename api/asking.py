@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from indexer.embedding import QueryEmbedder
 from indexer.format.keys import parse_key
@@ -53,11 +54,24 @@ def select_from_version(
     caller: Caller,
     embedder: QueryEmbedder | None,
     deadline: float | None,
+    now: datetime | None,
+    skip: int,
 ) -> SqlAnswer:
     """Run ``statement`` on ``version``; see :func:`retrieval.sql.run_statement`."""
     if isinstance(version, RoutedVersion):
-        return select_from_nodes(version, statement, params=params, caller=caller, embedder=embedder, deadline=deadline)
-    return run_statement(_here(version), statement, params=params, caller=caller, embedder=embedder, deadline=deadline)
+        return select_from_nodes(
+            version, statement, params=params, caller=caller, embedder=embedder, deadline=deadline, now=now, skip=skip
+        )
+    return run_statement(
+        _here(version),
+        statement,
+        params=params,
+        caller=caller,
+        embedder=embedder,
+        deadline=deadline,
+        now=now,
+        skip=skip,
+    )
 
 
 def _here(version: OpenVersion) -> Snapshot:

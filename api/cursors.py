@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.identity.access import Access
-from api.models.requests import FIRST_PAGE, SearchBody
+from api.models.requests import FIRST_PAGE, PagedBody
 from retrieval.request import Page
 
 _OWN_KEY = secrets.token_bytes(32)
 _MAC_BYTES = 16
-_ASKED = ("query", "vector", "like", "filter", "params", "dialect", "mode", "fusion")
-"""What is one question; how much of each row is shown, and how many at once, may change on the way."""
 
 
 class Cursor(BaseModel):
@@ -56,7 +54,7 @@ class Pages:
     cursor: Cursor | None
 
     @classmethod
-    def asked_for(cls, body: SearchBody, name: str, access: Access, now: float) -> Pages | None:
+    def asked_for(cls, body: PagedBody, name: str, access: Access, now: float) -> Pages | None:
         """Return the pages that ``body`` asks for at ``now``; None if it asks for none.
 
         Raises ValueError for a cursor that is not one of this caller's and this question's.
@@ -92,9 +90,9 @@ def _read(text: str, seal: bytes) -> Cursor:
         raise ValueError("the cursor is of another release") from error
 
 
-def _seal(body: SearchBody, name: str, access: Access) -> bytes:
+def _seal(body: PagedBody, name: str, access: Access) -> bytes:
     """Return the key of the MACs of one question's cursors."""
-    asked = [name, access.principal.id, body.model_dump(mode="json", include=set(_ASKED))]
+    asked = [name, access.principal.id, body.question]
     key = access.caller.hash_key or _OWN_KEY
     return hmac.digest(key, b"cursor:" + json.dumps(asked, sort_keys=True).encode(), hashlib.sha256)
 

@@ -10,6 +10,7 @@ from api.models.answers import ProblemAnswer
 from api.problems import (
     AUDIT_UNAVAILABLE,
     COLLECTION_NOT_FOUND,
+    CURSOR_ENDED,
     DEADLINE,
     FORBIDDEN,
     IDENTITY_UNAVAILABLE,
@@ -62,6 +63,7 @@ QUESTIONS = (
     NOT_JSON,
     FORBIDDEN,
     COLLECTION_NOT_FOUND,
+    CURSOR_ENDED,
     TOO_OLD,
     TOO_LARGE,
     NOT_JSON_TYPE,

@@ -5,13 +5,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from api.cursors import Cursor
-from api.problems import COLLECTION_NOT_FOUND, CURSOR_ENDED, NOT_READY, RETRY_AFTER, Problem
+from api.cursors import Pages
+from api.identity.access import Access
+from api.mistakes import invalid
+from api.models.requests import PagedBody
+from api.problems import COLLECTION_NOT_FOUND, CURSOR_ENDED, NOT_READY, RETRY_AFTER, Mistake, Problem
+from api.service import Service
 from api.settings import SearchSettings
 from api.waiting import snapshot_of
 from api.watcher import View, Watcher
 from indexer.errors import CatalogError, CollectionNotFound, CorruptFile, ObjectNotFound, StoreError
 from retrieval.errors import NodeUnavailable
+from retrieval.request import Page
+from retrieval.version import OpenVersion
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,8 +29,27 @@ class Past:
     until: float
 
 
-def past_of(cursor: Cursor, settings: SearchSettings) -> Past:
-    """Return the version of ``cursor``; raises the 410 of one that has ended."""
+def pages_of(body: PagedBody, name: str, access: Access) -> Pages | None:
+    """Return the pages that ``body`` asks for, if it does; raises the 422."""
+    try:
+        return Pages.asked_for(body, name, access, time.time())
+    except ValueError as error:
+        message = "this is not a cursor of this question and caller"
+        hint = "send 'next_cursor' of the page before, with all that was asked for it, or 'start'"
+        raise invalid([Mistake(field="cursor", message=message, hint=hint)]) from error
+
+
+def next_cursor(service: Service, watcher: Watcher, version: OpenVersion, pages: Pages, page: Page) -> str:
+    """Return the cursor of the next ``page``, for which ``version`` is kept open."""
+    watcher.keep(version.version, pages.began + service.settings.search.cursor_seconds - time.time())
+    return pages.next(version.version, version.state.commit_id, page)
+
+
+def past_of(pages: Pages | None, settings: SearchSettings) -> Past | None:
+    """Return the version that the page is of, unless it is the first; raises the 410 of a cursor that has ended."""
+    cursor = None if pages is None else pages.cursor
+    if cursor is None:
+        return None
     until = cursor.began + settings.cursor_seconds
     if time.time() > until:
         raise ended(f"its first page was asked for more than {settings.cursor_seconds} s ago")

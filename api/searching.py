@@ -17,7 +17,7 @@ from api.freshness import age_seconds
 from api.identity.access import Access
 from api.mistakes import invalid
 from api.models.requests import SearchBody
-from api.past import past_of
+from api.past import next_cursor, pages_of, past_of
 from api.problems import ROW_NOT_FOUND, Mistake, Problem
 from api.running import Found, Models, Question, answer_in_time, as_problems, on_newest
 from api.service import Service
@@ -39,9 +39,9 @@ async def search_in_time(
     Raises :class:`Problem`.
     """
     with as_problems(service):
-        pages = _pages(body, watcher.name, access)
+        pages = pages_of(body, watcher.name, access)
         request = search_request(body, deadline, None if pages is None else pages.page)
-        past = None if pages is None or pages.cursor is None else past_of(pages.cursor, service.settings.search)
+        past = past_of(pages, service.settings.search)
         question = Question(
             watcher=watcher, access=access, action="search", body=body, request=request, deadline=deadline, past=past
         )
@@ -59,15 +59,6 @@ async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: 
 
     with as_problems(service):
         return await service.pool.run(lambda: on_newest(watcher, work), timeout_seconds=seconds)
-
-
-def _pages(body: SearchBody, name: str, access: Access) -> Pages | None:
-    try:
-        return Pages.asked_for(body, name, access, time.time())
-    except ValueError as error:
-        message = "this is not a cursor of this question and caller"
-        hint = "send 'next_cursor' of the page before, with all that was asked for it, or 'start'"
-        raise invalid([Mistake(field="cursor", message=message, hint=hint)]) from error
 
 
 def search_request(body: SearchBody, deadline: float, page: Page | None = None) -> SearchRequest:
@@ -111,8 +102,7 @@ def _search(
     service.metrics.searched(snapshot.spec.name, response.took_ms)
     cursor = None
     if pages is not None and response.has_more:
-        watcher.keep(snapshot.version, pages.began + service.settings.search.cursor_seconds - time.time())
-        cursor = pages.next(snapshot.version, snapshot.state.commit_id, _page_after(response, request))
+        cursor = next_cursor(service, watcher, snapshot, pages, _page_after(response, request))
     return replace(_found(view, snapshot, request, response, datetime.now(UTC), cursor), began_ns=began_ns)
 
 

@@ -10,17 +10,21 @@ from typing import Any
 
 from api.answers import key_answer, source_answer
 from api.asking import select_from_version
+from api.cursors import Pages
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
+from api.mistakes import invalid
 from api.models.requests import SqlBody
+from api.past import next_cursor, pages_of, past_of
+from api.problems import Mistake
 from api.running import Found, Models, Question, answer_in_time, as_problems
 from api.searching import rounded
 from api.service import Service
 from api.watcher import View, Watcher
 from retrieval.policies import Caller
-from retrieval.request import SearchRequest
-from retrieval.sql import SqlAnswer, Statement, parse_statement, searched_by
+from retrieval.request import Page, SearchRequest
+from retrieval.sql import DEFAULT_ROWS, SqlAnswer, Statement, parse_statement, searched_by
 from retrieval.version import OpenVersion
 
 
@@ -43,16 +47,26 @@ async def select_in_time(
     Raises :class:`api.problems.Problem`.
     """
     with as_problems(service, "sql"):
+        pages = pages_of(body, watcher.name, access)
+        if pages is not None and statement.limit is not None:
+            hint = f"leave LIMIT out: each page has {DEFAULT_ROWS:,} rows"
+            raise invalid([Mistake(field="cursor", message="a statement with LIMIT has no pages", hint=hint)])
+        past = past_of(pages, service.settings.search)
         searched = searched_by(statement, body.params)
         request = SearchRequest(query=searched.query, mode=searched.mode) if searched else None
-        question = Question(watcher=watcher, access=access, action="sql", body=body, request=request, deadline=deadline)
-        return await answer_in_time(service, question, partial(_select, service, body, statement, deadline))
+        question = Question(
+            watcher=watcher, access=access, action="sql", body=body, request=request, deadline=deadline, past=past
+        )
+        work = partial(_select, service, watcher, body, statement, pages, deadline)
+        return await answer_in_time(service, question, work)
 
 
 def _select(
     service: Service,
+    watcher: Watcher,
     body: SqlBody,
     statement: Statement,
+    pages: Pages | None,
     deadline: float,
     view: View,
     snapshot: OpenVersion,
@@ -60,14 +74,25 @@ def _select(
     models: Models,
 ) -> Found:
     began_ns = time.time_ns()
+    skip = 0 if pages is None else pages.page.offset
     answer = select_from_version(
-        snapshot, statement, params=body.params, caller=caller, embedder=models.embedder, deadline=deadline
+        snapshot,
+        statement,
+        params=body.params,
+        caller=caller,
+        embedder=models.embedder,
+        deadline=deadline,
+        now=None if pages is None else datetime.fromtimestamp(pages.began, UTC),
+        skip=skip,
     )
+    cursor = None
+    if pages is not None and answer.truncated:
+        cursor = next_cursor(service, watcher, snapshot, pages, Page(offset=skip + len(answer.rows)))
     service.metrics.selected(snapshot.spec.name, answer.took_ms)
     told: dict[str, Any] = {"version": snapshot.version}
     keys = None if answer.keys is None else [key_answer(key) for key in answer.keys]
     return Found(
-        content=encode(_body(view, snapshot, answer)),
+        content=encode(_body(view, snapshot, answer, cursor)),
         facts=told | {"results": len(answer.rows)},
         findings=told | {"keys": keys, "rows_read": answer.read, "masked": answer.masked},
         closed_policies=answer.closed_policies,
@@ -76,10 +101,11 @@ def _select(
     )
 
 
-def _body(view: View, snapshot: OpenVersion, answer: SqlAnswer) -> dict[str, Any]:
+def _body(view: View, snapshot: OpenVersion, answer: SqlAnswer, next_cursor: str | None) -> dict[str, Any]:
     return {
         "columns": [dataclasses.asdict(column) for column in answer.columns],
         "rows": answer.rows,
+        "next_cursor": next_cursor,
         "truncated": answer.truncated,
         "masked": answer.masked,
         "version": snapshot.version,

@@ -52,13 +52,17 @@ class VersionedAnswer(Answer):
     )
 
 
+NextCursor = Annotated[
+    str | None,
+    Field(description="Of an answer in pages: what the next page is asked for with; null at the last one."),
+]
+
+
 class SearchAnswer(VersionedAnswer):
     """What a search returns, all of it from one catalog version and of rows that the caller may see."""
 
     results: list[HitAnswer]
-    next_cursor: str | None = Field(
-        default=None, description="Of an answer in pages: what the next page is asked for with; null at the last one."
-    )
+    next_cursor: NextCursor = None
     plan: dict[str, Any] = Field(description="How each leg ran.")
     took_ms: dict[str, float] = Field(description="Milliseconds per stage.")
 
@@ -76,6 +80,7 @@ class SqlAnswerBody(VersionedAnswer):
 
     columns: list[SqlColumnAnswer]
     rows: list[list[Any]] = Field(description="Values in the order of the columns; decimals are strings.")
+    next_cursor: NextCursor = None
     truncated: bool = Field(description="Whether there are more rows, which a statement without LIMIT does not get.")
     plan: dict[str, Any] = Field(description="How many rows the statement was about, and how a search found them.")
     took_ms: dict[str, float] = Field(description="Milliseconds per stage.")

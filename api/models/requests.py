@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -187,11 +187,31 @@ class FreshBody(Body):
     )
 
 
-class SearchBody(FreshBody):
+class PagedBody(FreshBody):
+    """Base of what can be answered in pages, all of one version."""
+
+    cursor: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_CURSOR_CHARS,
+        description="Answer in pages: 'start', then the 'next_cursor' of the page before with the same question. "
+        "min_version and max_staleness_seconds count for the first page.",
+    )
+
+    _question: ClassVar[frozenset[str]]
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What is one question, as JSON has it; how much is shown of each row and at once may change on the way."""
+        return self.model_dump(mode="json", include=set(self._question))
+
+
+class SearchBody(PagedBody):
     """A search: by ``query``, by ``vector``, or by both (the text for the keyword leg, the vector for the vector leg).
 
     ``like`` takes the vector of a row that is there. Without ``mode`` the search is hybrid, vector or keyword by what
-    is given; a ``filter`` alone returns the rows that pass it, in key order.
+    is given; a ``filter`` alone returns the rows that pass it, in key order. A page has ``k`` rows: those of a filter
+    go through all rows that pass, those of a ranked search through the best 1,000.
     """
 
     model_config = ConfigDict(
@@ -248,14 +268,7 @@ class SearchBody(FreshBody):
         default=None, max_length=MAX_INCLUDE, description="The columns to return; by default, all."
     )
     explain: bool = Field(default=False, description="Say what made each score.")
-    cursor: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=MAX_CURSOR_CHARS,
-        description="Answer in pages of k rows, all of one version: 'start', then the 'next_cursor' of the page before "
-        "with the same question. The pages of a filter alone go through all rows that pass it, those of a ranked "
-        "search through the best 1,000. min_version and max_staleness_seconds count for the first page.",
-    )
+    _question = frozenset({"query", "vector", "like", "filter", "params", "dialect", "mode", "fusion"})
 
     @property
     def stages(self) -> tuple[StageName, ...]:
@@ -270,8 +283,8 @@ class SearchBody(FreshBody):
         return self
 
 
-class SqlBody(FreshBody):
-    """A SELECT over one collection, named in FROM."""
+class SqlBody(PagedBody):
+    """A SELECT over one collection, named in FROM. One without LIMIT can be answered in pages of 1,000 rows."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -292,3 +305,5 @@ class SqlBody(FreshBody):
     sql: str = Field(min_length=1, max_length=MAX_SQL_CHARS, description="A SELECT statement; ':name' is a parameter.")
     params: Params = Field(default={}, description="Values for the statement's ':name' parameters.")
     dialect: Dialect = Field(default="databricks", description="The statement's SQL dialect.")
+
+    _question = frozenset({"sql", "params", "dialect"})

@@ -67,11 +67,12 @@ class Terms(Message):
 
 
 class StatementText(Message):
-    """A SELECT, and what is given for its parameters."""
+    """A SELECT, what is given for its parameters, and how many rows of the answer are left out."""
 
     text: str
     params: dict[str, Any] = {}
     dialect: str
+    skip: int = 0
 
 
 class Find(Message):

@@ -109,7 +109,7 @@ class _Node:
 
     def _plan(self, statement: StatementText) -> SqlPlan:
         parsed = parse_statement(statement.text, statement.dialect)
-        return plan_of(parsed, self.snapshot, self.sight, statement.params, self.asker.now)
+        return plan_of(parsed, self.snapshot, self.sight, statement.params, self.asker.now, statement.skip)
 
     def select(self, part: Select) -> tuple[Answer, pa.Table]:
         plan = self._plan(part.statement)

@@ -37,6 +37,7 @@ def select_from_nodes(
     embedder: QueryEmbedder | None = None,
     deadline: float | None = None,
     now: datetime | None = None,
+    skip: int = 0,
 ) -> SqlAnswer:
     """Run ``statement`` over all nodes: as :func:`retrieval.sql.run_statement` on one machine.
 
@@ -46,9 +47,9 @@ def select_from_nodes(
     now = now or datetime.now(UTC)
     asker = version.asker(caller, now)  # before the sight: policies that come in between can then only hide more
     sight = version.sight_of(caller)
-    plan = plan_of(statement, version, sight, params, now)  # before anybody is asked
+    plan = plan_of(statement, version, sight, params, now, skip)  # before anybody is asked
     watch.lap("plan")
-    text = StatementText(text=statement.parsed.text, params=dict(params), dialect=statement.rules.name)
+    text = StatementText(text=statement.parsed.text, params=dict(params), dialect=statement.rules.name, skip=skip)
     return _Run(version, text, plan, asker, sight, deadline).answer(embedder, watch)
 
 

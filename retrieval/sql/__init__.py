@@ -7,8 +7,17 @@ snapshot, :mod:`retrieval.distributed.select` from nodes). No text reaches an en
 """
 
 from retrieval.sql.here import run_statement
-from retrieval.sql.parameters import Searched, searched_by
+from retrieval.sql.parameters import DEFAULT_ROWS, Searched, searched_by
 from retrieval.sql.run import SqlAnswer, SqlColumn
 from retrieval.sql.statement import Statement, parse_statement
 
-__all__ = ["Searched", "SqlAnswer", "SqlColumn", "Statement", "parse_statement", "run_statement", "searched_by"]
+__all__ = [
+    "DEFAULT_ROWS",
+    "Searched",
+    "SqlAnswer",
+    "SqlColumn",
+    "Statement",
+    "parse_statement",
+    "run_statement",
+    "searched_by",
+]

@@ -25,18 +25,19 @@ def run_statement(
     embedder: QueryEmbedder | None = None,
     deadline: float | None = None,
     now: datetime | None = None,
+    skip: int = 0,
 ) -> SqlAnswer:
     """Run ``statement`` on a snapshot, which is kept open meanwhile, over what ``caller`` may see and nothing else.
 
     ``embedder`` is as in :func:`retrieval.search.search`, ``deadline`` on the clock of ``time.monotonic()``, ``now``
-    (aware; by default the present) what CURRENT_TIMESTAMP gives. Rows that compare equal are in the order of their
-    keys, groups of theirs.
+    (aware; by default the present) what CURRENT_TIMESTAMP gives. Of a page that is not the first, the ``skip`` rows
+    before it are left out. Rows that compare equal are in the order of their keys, groups of theirs.
 
     Raises what a search raises; :class:`retrieval.errors.FilterError` with the place in the statement's text.
     """
     watch = Stopwatch()
     sight = snapshot.sight_of(caller)
-    plan = plan_of(statement, snapshot, sight, params, now or datetime.now(UTC))
+    plan = plan_of(statement, snapshot, sight, params, now or datetime.now(UTC), skip)
     watch.lap("plan")
     return StatementHere(snapshot, plan, sight, deadline).answer(embedder, watch)
 

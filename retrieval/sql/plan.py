@@ -36,9 +36,9 @@ class SqlPlan:
 
 
 def plan_of(
-    statement: Statement, version: OpenVersion, sight: Sight, params: Mapping[str, object], now: datetime
+    statement: Statement, version: OpenVersion, sight: Sight, params: Mapping[str, object], now: datetime, skip: int
 ) -> SqlPlan:
-    """Plan ``statement`` for who sees ``sight``; raises FilterError for whatever is wrong with it."""
+    """Plan ``statement`` for who sees ``sight``, but for the first ``skip`` rows; raises FilterError for mistakes."""
     parameters = Parameters(statement, params)
     columns = _columns(version)
     scope = Scope(statement, parameters, spec=version.spec, schema=columns, sight=sight, now=now)
@@ -49,7 +49,7 @@ def plan_of(
     offset, limit = window_of(statement, parameters)
     searched = search_of(statement, parameters)
     parameters.refuse_unused()
-    return SqlPlan(columns=columns, where=where, searched=searched, select=select, offset=offset, limit=limit)
+    return SqlPlan(columns=columns, where=where, searched=searched, select=select, offset=offset + skip, limit=limit)
 
 
 def _where(statement: Statement, scope: Scope) -> CompiledFilter | None:

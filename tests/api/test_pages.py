@@ -18,10 +18,11 @@ from api.identity.control import ControlTable
 from indexer.apply import apply
 from indexer.catalog import drop
 from indexer.vacuum import vacuum
+from retrieval.sql import run
 from tests.api.conftest import Serve, client_of, settings_for, until
 from tests.api.library import Library, book
 
-PATH = "/v1/collections/books/search"
+PATH, STATUS = "/v1/collections/books/search", "/v1/collections/books/status"
 ALL: dict[str, Any] = {"filter": "id >= 0", "k": 7}
 
 
@@ -184,6 +185,47 @@ def test_policies_that_come_on_the_way_hold_for_the_pages_that_are_left(shelf: L
         until(lambda: len(client.post(PATH, json=ALL | {"k": 100}, headers=headers).json()["results"]) == 20)
         answers += walk
     assert keys_of(answers) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT id, pages FROM books ORDER BY pages DESC",
+        "SELECT id, body FROM books WHERE id % 2 = 0",
+        "SELECT id % 17 AS n, count(*), min(current_timestamp) FROM books GROUP BY n",
+        "SELECT id, score() FROM books WHERE search('otter river', k => 30)",
+    ],
+)
+def test_a_statement_is_answered_in_pages_of_one_version(
+    shelf: Library, serve: Serve, sql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "DEFAULT_ROWS", 9)
+    with serve() as client:
+        whole = client.post("/v1/sql", json={"sql": f"{sql} LIMIT 100"}).json()
+        rows: list[list[Any]] = []
+        cursor: str | None = "start"
+        for number in itertools.count(2):
+            answer = client.post("/v1/sql", json={"sql": sql, "cursor": cursor}).json()
+            rows += answer["rows"]
+            cursor = answer["next_cursor"]
+            assert (len(answer["rows"]), answer["source"]["version"]) == (9 if cursor else len(answer["rows"]), 1)
+            if cursor is None:
+                break
+            shelf.commit(number, [book(100 + number)], [book(number)])
+            until(
+                lambda number=number: client.get(STATUS).json()["source"]["version"] == number  # type: ignore[misc]
+            )
+    if "current_timestamp" in sql:
+        assert len({row[2] for row in rows}) == 1
+        rows, whole["rows"] = [row[:2] for row in rows], [row[:2] for row in whole["rows"]]
+    assert rows == whole["rows"]
+
+
+def test_a_statement_with_a_limit_has_no_pages(shelf: Library, serve: Serve) -> None:
+    with serve() as client:
+        response = client.post("/v1/sql", json={"sql": "SELECT id FROM books LIMIT 5", "cursor": "start"})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["hint"] == "leave LIMIT out: each page has 1,000 rows"
 
 
 def test_stages_have_no_pages(shelf: Library, serve: Serve) -> None:

@@ -145,6 +145,19 @@ def test_without_a_limit_an_answer_stops_at_a_thousand_and_says_so(
     )] == [(3, True), (3, False), (4, False), (3, True), (3, True), (2, False)]  # fmt: skip
 
 
+@pytest.mark.parametrize("tail", ["ORDER BY size DESC", "WHERE size > 30", "GROUP BY colour, id, size"])
+def test_a_page_is_what_comes_after_the_rows_before_it(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tail: str
+) -> None:
+    statement = parse_statement(f"SELECT id, size FROM docs {tail}", "duckdb")
+    whole = run_anywhere(shelf.snapshot, statement, caller=OPERATOR)
+    monkeypatch.setattr(run, "DEFAULT_ROWS", 11)
+
+    page = run_anywhere(shelf.snapshot, statement, caller=OPERATOR, skip=22)
+
+    assert (page.rows, page.truncated, page.read) == (whole.rows[22:33], True, whole.read)
+
+
 def test_a_search_in_where_ranks_what_the_rest_passes(shelf: Shelf) -> None:
     hits = search(
         shelf.snapshot, SearchRequest(query="solar wind", mode="keyword", filter="size < 60", k=5), caller=OPERATOR
