@@ -43,7 +43,7 @@ def test_every_call_of_the_design_is_described(schema: Any) -> None:
 def test_the_search_describes_each_of_its_problems_with_an_example(schema: Any) -> None:
     responses = schema["paths"]["/v1/collections/{name}/search"]["post"]["responses"]
     problems = validator(schema, "ProblemAnswer")
-    statuses = {"200", "400", "401", "403", "404", "412", "413", "415", "422", "429", "503", "504", "default"}
+    statuses = {"200", "400", "401", "403", "404", "410", "412", "413", "415", "422", "429", "503", "504", "default"}
     assert set(responses) == statuses
     for status, response in responses.items():
         if status not in ("200", "default"):
