@@ -63,12 +63,6 @@ async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: 
 
 def search_request(body: SearchBody, deadline: float, page: Page | None = None) -> SearchRequest:
     """Return the library's request for ``body``."""
-    fusion = DEFAULT_FUSION
-    if body.fusion is not None:
-        weights = body.fusion.weights
-        fusion = Fusion(
-            kind=body.fusion.kind, weights=weights.model_dump() if weights is not None else DEFAULT_FUSION.weights
-        )
     return SearchRequest(
         query=body.query,
         vector=body.vector,
@@ -78,7 +72,7 @@ def search_request(body: SearchBody, deadline: float, page: Page | None = None) 
         params=body.params,
         dialect=body.dialect,
         mode=body.mode,
-        fusion=fusion,
+        fusion=_fusion(body),
         stages=_stages(body),
         include=None if body.include is None else tuple(dict.fromkeys(body.include)),
         explain=body.explain,
@@ -110,6 +104,13 @@ def _page_after(response: SearchResponse, request: SearchRequest) -> Page:
     if response.plan.mode is None:
         return Page(after=format_key(response.results.keys()[-1]))
     return Page(offset=(request.page or Page()).offset + len(response.results))
+
+
+def _fusion(body: SearchBody) -> Fusion:
+    if body.fusion is None:
+        return DEFAULT_FUSION
+    weights = body.fusion.weights
+    return Fusion(kind=body.fusion.kind, weights=None if weights is None else weights.model_dump())
 
 
 def _stages(body: SearchBody) -> Stages:

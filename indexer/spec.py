@@ -35,6 +35,8 @@ Mask = Literal["redact", "hash"]
 Dialect = Literal["databricks", "snowflake", "duckdb", "postgres"]
 Language = Literal["english", "french", "german", "italian", "portuguese", "spanish", "dutch", "swedish", "none"]
 
+FusionKind = Literal["rrf", "minmax"]
+
 ColumnName = Annotated[str, Field(min_length=1)]
 
 
@@ -171,6 +173,26 @@ class VectorSpec(Part):
         return self
 
 
+class WeightsSpec(Part):
+    """How much each leg counts."""
+
+    vector: float = Field(default=0.5, ge=0, le=1_000_000, allow_inf_nan=False)
+    keyword: float = Field(default=0.5, ge=0, le=1_000_000, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> Self:
+        if self.vector == 0 and self.keyword == 0:
+            raise ValueError("at least one weight must be above 0")
+        return self
+
+
+class FusionSpec(Part):
+    """How the legs of a hybrid search become one list where a request does not say it."""
+
+    kind: FusionKind = "minmax"
+    weights: WeightsSpec = WeightsSpec()
+
+
 class RerankSpec(Part):
     """The cross-encoder that reranks what a search found, where a request asks for it: a hub name or folder."""
 
@@ -225,6 +247,7 @@ class CollectionSpec(Part):
     key: Annotated[ColumnNames, AfterValidator(_some)]
     text: TextSpec
     vector: VectorSpec
+    fusion: FusionSpec | None = None
     rerank: RerankSpec | None = None
     columns: ColumnNames = ()
     policies: tuple[PolicySpec, ...] = ()
@@ -267,9 +290,9 @@ class CollectionSpec(Part):
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out ``rerank`` where there is none: specs are written as they were before there was one."""
+        """Leave out ``fusion`` and ``rerank`` where there is none: specs are written as they were before these."""
         written: dict[str, Any] = write(self)
-        return {name: value for name, value in written.items() if name != "rerank" or value is not None}
+        return {name: value for name, value in written.items() if name not in ("fusion", "rerank") or value is not None}
 
     @property
     def maskable(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from jobs.commands import (
     serve,
     sql,
     sync,
+    tune,
     verify,
     versions,
 )
@@ -67,6 +68,7 @@ for room in (
     versions,
     maintenance,
     evaluate,
+    tune,
     doctor,
     demo,
 ):

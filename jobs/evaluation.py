@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ from indexer.catalog import Catalog
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec, SourceSpec, TextSpec, VectorSpec
 from jobs.errors import EvaluationError
+from jobs.judgements import Judgements, read_judgements, read_lines, read_queries
 from jobs.local import LocalCollection
 from jobs.metrics import DEPTH, quality
 from jobs.progress import Report
@@ -33,7 +30,7 @@ class EvaluationSet:
     digest: str
     documents: tuple[dict[str, str], ...]
     queries: dict[str, str]
-    judgements: dict[str, dict[str, int]]
+    judgements: Judgements
 
 
 def load_set(data: Path, name: str) -> EvaluationSet:
@@ -47,19 +44,15 @@ def load_set(data: Path, name: str) -> EvaluationSet:
             + (f"the sets in {data} are {', '.join(there)}" if there else "set GREBE_DATA to the folder of the sets")
         )
     corpus = folder / FILES[0]
-    judgements: dict[str, dict[str, int]] = {}
-    with (folder / FILES[2]).open(encoding="utf-8", newline="") as lines:
-        for query, document, grade in csv.reader(lines, delimiter="\t"):
-            judgements.setdefault(query, {})[document] = int(grade)
     return EvaluationSet(
         name=name,
         digest=hashlib.sha256(corpus.read_bytes()).hexdigest(),
         documents=tuple(
             {"id": str(line["id"]), "title": line.get("title") or "", "text": line.get("text") or ""}
-            for line in _lines(corpus)
+            for line in read_lines(corpus)
         ),
-        queries={str(line["id"]): str(line["text"]) for line in _lines(folder / FILES[1])},
-        judgements=judgements,
+        queries=read_queries(folder / FILES[1]),
+        judgements=read_judgements(folder / FILES[2]),
     )
 
 
@@ -110,9 +103,3 @@ def _build(wanted: EvaluationSet, spec: CollectionSpec, store: Store, cache: Pat
         write_deltalake(spec.source.table, rows, configuration={"delta.enableChangeDataFeed": "true"})
     apply(store, spec)
     run_sync(store, spec.name, cache=cache, options=SyncOptions(progress=progress))
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)

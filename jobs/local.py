@@ -15,8 +15,10 @@ from api.selecting import plan_answer
 from indexer.catalog import Catalog
 from indexer.format.store import Store
 from indexer.hold import sentence
+from indexer.spec import CollectionSpec
 from jobs.errors import CommandError
 from retrieval.cache import LocalCache
+from retrieval.chunks import Key
 from retrieval.policies import OPERATOR, Caller
 from retrieval.request import SearchRequest
 from retrieval.search import search
@@ -45,6 +47,16 @@ class LocalCollection:
         self._snapshot = open_snapshot(catalog, LocalCache(cache))
         state = self._snapshot.state
         self._complete_at = known_complete_at(state.position, state.source_committed_at, catalog.read_heartbeat())
+
+    @property
+    def spec(self) -> CollectionSpec:
+        """The collection's spec."""
+        return self._snapshot.spec
+
+    def scored(self, request: SearchRequest) -> list[tuple[Key, float]]:
+        """Return the keys and scores of what a search finds, best first; raises as :meth:`search` does."""
+        found = search(self._snapshot, request, caller=OPERATOR).results
+        return list(zip(found.keys(), found.scores(), strict=True))
 
     @property
     def key(self) -> tuple[str, ...]:

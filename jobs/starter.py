@@ -44,6 +44,9 @@ text:
 vector:
   model: sentence-transformers/all-MiniLM-L6-v2
 
+# How both legs of a search become one list; `grebe tune` finds what suits your questions (docs/ranking.md):
+# fusion: {{kind: minmax, weights: {{vector: 0.5, keyword: 0.5}}}}
+
 # A cross-encoder that reads what was found once more, for searches that ask for it (docs/ranking.md):
 # rerank: {{model: cross-encoder/ms-marco-MiniLM-L6-v2}}
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from indexer.spec import CollectionSpec
 from retrieval.chunks import Key
 from retrieval.explanation import Explanation
 from retrieval.fusion import Contribution, Ids, Leg, contributions, fuse
@@ -16,6 +17,7 @@ from retrieval.request import SearchRequest
 def fused(
     request: SearchRequest,
     legs: Mapping[str, Ranked],
+    spec: CollectionSpec,
     *,
     ids_of: Callable[[Ranked], Ids],
     keys_at: Callable[[Sequence[int], Sequence[int]], list[Key]],
@@ -38,7 +40,7 @@ def fused(
         places, positions = zip(*(chunks[row] for row in rows), strict=True)
         return keys_at(places, positions)
 
-    kind, weights = request.fusion.kind, request.fusion.weights
+    kind, weights = request.fusion.under(spec)
     best = fuse(kind, scored, weights, keys_of=keys_of, limit=request.pool)
     ranked = Ranked([chunks[row][0] for row in best.ids], [chunks[row][1] for row in best.ids], best.scores)
     if not request.explain:

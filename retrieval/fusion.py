@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from indexer.spec import FusionKind
 from retrieval.ranking import ties_by_key
 
-FusionKind = Literal["rrf", "minmax"]
 RRF_RANK_CONSTANT = 60
 """k of the RRF paper: its authors' pilot value, which later work found to be flat around the best."""
 

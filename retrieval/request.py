@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from indexer.spec import CollectionSpec, FusionKind, FusionSpec
 from retrieval.errors import RequestError
-from retrieval.fusion import FusionKind
 from retrieval.refine.stages import NO_STAGES, Stages
 
 Mode = Literal["hybrid", "vector", "keyword"]
@@ -29,14 +29,19 @@ EVEN_WEIGHTS: Mapping[str, float] = MappingProxyType({"vector": 0.5, "keyword": 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fusion:
-    """How the legs of a hybrid search become one list; see :mod:`retrieval.fusion`. A leg not named weighs 0.5."""
+    """How the legs of a hybrid search become one list; see :mod:`retrieval.fusion`.
 
-    kind: FusionKind = "minmax"
-    weights: Mapping[str, float] = field(default_factory=lambda: EVEN_WEIGHTS)
+    What is None is as the collection's spec has it; of ``weights`` that are given, a leg not named weighs 0.5.
+    """
+
+    kind: FusionKind | None = None
+    weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("rrf", "minmax"):
+        if self.kind not in (None, "rrf", "minmax"):
             raise RequestError(f"expected 'rrf' or 'minmax', got {self.kind!r}", field="fusion.kind")
+        if self.weights is None:
+            return
         for name, weight in self.weights.items():
             if name not in EVEN_WEIGHTS:
                 raise RequestError(f"there is no leg {name!r}; the legs are vector and keyword", field="fusion.weights")
@@ -44,9 +49,16 @@ class Fusion:
                 raise RequestError(
                     f"the weight of {name} must be a finite number of at least 0, got {weight}", field="fusion.weights"
                 )
-        object.__setattr__(self, "weights", {**EVEN_WEIGHTS, **self.weights})
-        if not any(weight > 0 for weight in self.weights.values()):
+        weights = {**EVEN_WEIGHTS, **self.weights}
+        if not any(weight > 0 for weight in weights.values()):
             raise RequestError("at least one weight must be above 0", field="fusion.weights")
+        object.__setattr__(self, "weights", weights)
+
+    def under(self, spec: CollectionSpec) -> tuple[FusionKind, Mapping[str, float]]:
+        """Return kind and weights for a collection of ``spec``."""
+        own = spec.fusion or FusionSpec()
+        weights = own.weights.model_dump() if self.weights is None else self.weights
+        return self.kind or own.kind, weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -233,6 +233,7 @@ def _fused(
     return fused(
         request,
         legs,
+        snapshot.spec,
         ids_of=lambda ranked: row_ids(ranked, snapshot.segments),
         keys_at=lambda places, positions: keys_at(snapshot.segments, snapshot.spec, places, positions),
     )

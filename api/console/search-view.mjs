@@ -150,8 +150,18 @@ export class SearchView {
     const offered = columns.filter(([, type]) => DECAYS.test(type)).map(([column]) => column);
     byId("decay").value = decay;
     offer(byId("decay"), offered, [new Option("no decay", "")]);
+    this._weigh(this._described?.spec?.fusion?.weights);
     this._fit();
     return true;
+  }
+
+  // Where nobody moved it, the slider is at the collection's own weights, which are not sent.
+  _weigh(own) {
+    const slider = byId("vector-weight");
+    const share = own ? own.vector / (own.vector + own.keyword) : 0.5;
+    const was = slider.dataset.default;
+    slider.dataset.default = String(Math.round(share * 20) / 20);
+    if (slider.value === was) slider.value = slider.dataset.default;
   }
 
   _fit() {

@@ -19,11 +19,10 @@ from pydantic import (
 )
 
 from api.settings import MAX_DEADLINE_MS
-from indexer.spec import Dialect
-from retrieval.fusion import FusionKind
+from indexer.spec import Dialect, FusionKind
 from retrieval.refine.decay import DURATION, DecayKind
 from retrieval.refine.stages import MAX_DEPTH, STAGE_NAMES, StageName
-from retrieval.request import DEFAULT_FUSION, EVEN_WEIGHTS, MAX_K, MAX_QUERY_CHARS, Mode
+from retrieval.request import EVEN_WEIGHTS, MAX_K, MAX_QUERY_CHARS, Mode
 
 MAX_FILTER_CHARS = 65_536
 MAX_SQL_CHARS = 65_536
@@ -79,8 +78,10 @@ class Weights(Body):
 class FusionBody(Body):
     """How the legs' results become one list: by reciprocal rank, or by scores scaled to 0..1 and added."""
 
-    kind: FusionKind = DEFAULT_FUSION.kind
-    weights: Weights | None = Field(default=None, description="By default, both legs count the same.")
+    kind: FusionKind | None = Field(default=None, description="By default the collection's own, or 'minmax'.")
+    weights: Weights | None = Field(
+        default=None, description="By default the collection's own; without any, both legs count the same."
+    )
 
 
 class RerankBody(Body):

@@ -188,7 +188,11 @@ class SearchRun:
         depth = depth_of(mode, request.pool)
         legs = {leg: self._leg(leg, depth) for leg in ("vector", "keyword") if mode in ("hybrid", leg)}
         return fused(
-            request, legs, ids_of=self._ids, keys_at=lambda places, lines: keys_at(self.found, spec, places, lines)
+            request,
+            legs,
+            spec,
+            ids_of=self._ids,
+            keys_at=lambda places, lines: keys_at(self.found, spec, places, lines),
         )
 
     def _leg(self, leg: str, depth: int) -> Ranked:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.fusion import Contribution, Fused, FusionKind, Leg, best, contributions, fuse, minmax, rrf
+from indexer.spec import FusionKind
+from retrieval.fusion import Contribution, Fused, Leg, best, contributions, fuse, minmax, rrf
 
 A, B, C, D = 1, 2, 3, 4
 EVEN = {"vector": 0.5, "keyword": 0.5}

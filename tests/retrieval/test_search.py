@@ -312,4 +312,28 @@ def test_importing_retrieval_starts_no_jvm_and_loads_no_model_library() -> None:
 
 def test_a_leg_that_is_not_named_weighs_what_it_does_by_default() -> None:
     assert Fusion(weights={"vector": 0.7}).weights == {"vector": 0.7, "keyword": 0.5}
-    assert Fusion(weights={}).weights == Fusion().weights
+    assert Fusion(weights={}).weights == {"vector": 0.5, "keyword": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "expected"),
+    [
+        (None, Fusion(), ("minmax", 0.5, 0.5)),
+        ({"weights": {"vector": 0.2, "keyword": 0.8}}, Fusion(), ("minmax", 0.2, 0.8)),
+        ({"kind": "rrf", "weights": {"vector": 2}}, Fusion(), ("rrf", 2.0, 0.5)),
+        ({"kind": "rrf", "weights": {"vector": 2}}, Fusion(kind="minmax"), ("minmax", 2.0, 0.5)),
+        ({"kind": "rrf", "weights": {"vector": 2}}, Fusion(weights={}), ("rrf", 0.5, 0.5)),
+    ],
+)
+def test_what_a_request_does_not_say_of_fusion_the_collection_does(
+    tmp_path: Path, own: Any, asked: Fusion, expected: tuple[str, float, float]
+) -> None:
+    library = Library(tmp_path, spec_of(fusion=own))
+    library.add(Doc(id=1, bodies=("solar",), vectors=(unit(1),)), Doc(id=2, bodies=("wind",), vectors=(unit(0, 1),)))
+    request = SearchRequest(query="solar", vector=unit(1), fusion=asked, explain=True)
+    with library.open() as snapshot:
+        hit = search(snapshot, request).results[0]
+    assert hit.explanation is not None
+    legs = hit.explanation.legs
+    assert (legs["vector"].weight, legs["keyword"].weight) == expected[1:]
+    assert (legs["vector"].normalised < 0.1) == (expected[0] == "rrf")

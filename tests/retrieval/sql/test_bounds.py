@@ -18,7 +18,7 @@ from retrieval.snapshot import Snapshot
 from retrieval.sql import evaluate, parse_statement
 from tests.retrieval.conftest import Shelf
 from tests.retrieval.library import Doc, Library, spec_of
-from tests.retrieval.sql.conftest import ask, refusal, run_anywhere
+from tests.retrieval.sql.conftest import ask, on_one_machine, refusal, run_anywhere
 
 pytestmark = pytest.mark.usefixtures("wherever")
 
@@ -167,7 +167,7 @@ def test_many_aggregates_are_planned_in_no_time(shelf: Shelf) -> None:
     began = time.perf_counter()
 
     assert len(ask(shelf.snapshot, text).rows[0]) == 300
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < (5 if on_one_machine() else 25)  # a router and four nodes plan it, in turn
 
 
 @pytest.mark.parametrize(
