@@ -71,24 +71,39 @@ def _show(name: str, found: Tuning) -> None:
 
     kind = found.best.fusion.kind
     curve = found.curves[kind]
-    highest = max(max(curve), 1e-9)
+    lowest, span = min(curve), max(max(curve) - min(curve), 1e-9)
     marks = {share_of(found.best.fusion): "best"}
     if found.now.fusion.kind == kind:
         nearest = min(SHARES.tolist(), key=lambda share: abs(share - share_of(found.now.fusion)))
         marks[nearest] = f"{marks[nearest]}, as now" if nearest in marks else "now"
     rows = [
-        (f"{share:.2f}", f"{1 - share:.2f}", f"{value:.4f}", "█" * round(BAR * value / highest), marks.get(share, ""))
+        (
+            f"{share:.2f}",
+            f"{1 - share:.2f}",
+            f"{value:.4f}",
+            "█" * (1 + round(BAR * (value - lowest) / span)),
+            marks.get(share, ""),
+        )
         for share, value in zip(SHARES.tolist(), curve, strict=True)
     ]
-    stdout().print(f"{name}: ndcg@10 of {found.queries:,} judged queries by the legs' weights, {kind}")
+    stdout().print(
+        f"{name}: ndcg@10 of {found.queries:,} judged queries by the legs' weights, {kind}, bars from the lowest"
+    )
     stdout().print(table(("vector", "keyword", "ndcg@10", "", " "), rows))
     stdout().print(
         f"now {found.now.ndcg:.4f} ({_said(found.now.fusion)}); at best {found.best.ndcg:.4f} "
         f"({_said(found.best.fusion)})"
     )
+    for other in found.curves.keys() - {kind}:
+        best = max(found.curves[other])
+        share = SHARES[found.curves[other].index(best)]
+        stdout().print(f"{other}, at best {best:.4f} (vector {share:g}, keyword {1 - share:.2g})")
     stdout().print(
         f"On queries that had no part in the choice: {found.gain:+.4f}, standard error {found.standard_error:.4f}"
     )
+    if found.best.fusion == found.now.fusion:
+        stdout().print("The spec has the best already.")
+        return
     if not found.is_sure:
         stdout().print("That may well be chance: leave the spec as it is, or judge more queries.")
         return
