@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from indexer.spec import CollectionSpec
-from retrieval.chunks import Chunks, Key, keys_at
+from retrieval.chunks import Chunks, Key, keys_at, keys_of
 
 if TYPE_CHECKING:
     from retrieval.segments import OpenSegment
@@ -181,10 +181,12 @@ def rank_by_key(
     k: int,
     after: Key | None = None,
 ) -> Ranked:
-    """Return the first ``k`` by key of the chunks at ``positions`` of each part, with score 0.
+    """Return the first ``k`` by key of the chunks, of distinct rows, at ``positions`` of each part, with score 0.
 
     With ``after``, of those whose key comes after that one.
     """
+    if sum(map(len, positions)) <= FEW:
+        return _few_by_key(parts, positions, spec, k, after)
     names = list(spec.key)
     kinds = {name: schema[name] for name in names if name in schema}  # a collection without rows has no types
     frames = [
@@ -199,6 +201,26 @@ def rank_by_key(
         rows = rows.filter(_behind(names, after))
     best = rows.bottom_k(k, by=names).sort(names)
     return Ranked(best["_place"].to_list(), best["_position"].to_list(), [0.0] * best.height)
+
+
+def _few_by_key(
+    parts: Sequence[Chunks], positions: Sequence[Positions], spec: CollectionSpec, k: int, after: Key | None
+) -> Ranked:
+    """Return the same of few chunks, in plain Python."""
+    found = [
+        (comparable(key), place, position)
+        for place, at in enumerate(positions)
+        for key, position in zip(keys_of(parts[place], spec, at.tolist()), at.tolist(), strict=True)
+    ]
+    if after is not None:
+        found = [each for each in found if each[0] > comparable(after)]
+    found = sorted(found)[:k]
+    return Ranked([place for _, place, _ in found], [position for *_, position in found], [0.0] * len(found))
+
+
+def comparable(key: Key) -> list[Any]:
+    """Return a key as Python compares it in the order of keys: NaN comes after all other numbers."""
+    return [(value != value, value) if isinstance(value, float) else value for value in key]
 
 
 def _behind(names: Sequence[str], key: Key) -> pl.Expr:

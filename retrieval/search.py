@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from indexer.embedding import QueryEmbedder, load_embedder
 from indexer.format.keys import parse_key
-from retrieval import bitmap
 from retrieval.chunks import Key, keys_at
 from retrieval.errors import RequestError
 from retrieval.explanation import Explanation
 from retrieval.filter import CompiledFilter, compile_filter
 from retrieval.fused import fused
+from retrieval.key_order import first_by_key
 from retrieval.legs import Legs, least_sure
 from retrieval.likeness import LikedRow, liked_row
 from retrieval.passing import Passing
@@ -211,12 +211,10 @@ def counts_of(snapshot: Snapshot, sight: Sight, passing: Passing, *, filtered: b
 
 def in_key_order(snapshot: Snapshot, passing: Passing, k: int, after: str | None) -> Ranked:
     """Return the first ``k`` passing rows by key, each at its first chunk, with score 0: those after key ``after``."""
-    positions = []
-    for selection in passing.selections:
-        first = selection.segment.first_chunks
-        positions.append(first[bitmap.contains(selection.bits, first)])
+    spec, schema = snapshot.spec, snapshot.schema
     behind = None if after is None else key_of(snapshot, after)
-    return rank_by_key(snapshot.segments, positions, snapshot.schema, snapshot.spec, k, behind)
+    positions = [first_by_key(selection, spec, schema, k, behind) for selection in passing.selections]
+    return rank_by_key(snapshot.segments, positions, schema, spec, k, behind)
 
 
 def key_of(version: OpenVersion, text: str) -> Key:

@@ -51,6 +51,8 @@ class OpenSegment(Chunks):
             self.index.implem = ONE_BY_ONE
         self.chunks_per_row = -(-record.n_chunks // max(1, record.n_rows))
         self.one_chunk_rows = record.n_rows == record.n_chunks
+        self.by_key: npt.NDArray[np.uint32] | None = None  # see retrieval.key_order
+        self.is_asked_by_key = False
         self._lease = lease
         self._holders = 1
         self._lock = threading.Lock()
