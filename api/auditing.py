@@ -13,7 +13,7 @@ from api.audit.log import AuditLog
 from api.audit.record import Actor, Decision, Intent, Outcome, Secret
 from api.errors import AuditUnavailable
 from api.identity.access import ANONYMOUS
-from api.models.requests import SearchBody, SqlBody
+from api.models.requests import FIRST_PAGE, PagedBody, SearchBody, SqlBody
 from api.operation import Operation, route_of
 from api.problems import AUDIT_UNAVAILABLE, RETRY_AFTER, Problem
 
@@ -97,7 +97,13 @@ class Auditor:
 
 def sql_facts(body: SqlBody) -> dict[str, Any]:
     """Return what a statement asks for, its text and values as secrets."""
-    return _secrets({"sql": body.sql, "params": body.params or None})
+    return _secrets({"sql": body.sql, "params": body.params or None}) | _page(body)
+
+
+def _page(body: PagedBody) -> dict[str, Any]:
+    if body.cursor is None:
+        return {}
+    return {"page": "first" if body.cursor == FIRST_PAGE else "later"}
 
 
 def _secrets(asked: dict[str, Any]) -> dict[str, Any]:
@@ -107,9 +113,9 @@ def _secrets(asked: dict[str, Any]) -> dict[str, Any]:
 def facts_of(body: SearchBody) -> dict[str, Any]:
     """Return what a search asks for, its texts and values as secrets."""
     asked = {"query": body.query, "filter": body.filter, "vector": body.vector, "params": body.params or None}
-    asked_too = {"stages": body.stages or None, "like": body.like, "cursor": body.cursor}
+    asked_too = {"stages": body.stages or None, "like": body.like}
     more = {name: value for name, value in asked_too.items() if value is not None}
-    return _secrets(asked) | {"mode": body.mode, "k": body.k, "include": body.include} | more
+    return _secrets(asked) | {"mode": body.mode, "k": body.k, "include": body.include} | more | _page(body)
 
 
 def _intent(scope: Scope, operation: Operation, facts: dict[str, Any]) -> Intent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -17,6 +18,11 @@ from retrieval.version import OpenVersion
 
 LINGER_SECONDS = 10.0
 """So long may a router go on to ask a node about a version that is no longer the newest: longer than most searches."""
+
+
+REOPEN_SECONDS = 5.0
+"""So long may nodes take to open an earlier version."""
+LOOK_SECONDS = 0.05
 
 
 class Opener(ABC):
@@ -81,8 +87,19 @@ class RoutedOpener(Opener):
         return max(set.intersection(*versions), default=None)
 
     def reopen(self, catalog: Catalog, version: int, near: OpenVersion | None) -> OpenVersion:
-        """Return the version as its nodes have it."""
-        return self.open(catalog, version, near)
+        """Return the version as its nodes have it, which open it anew where they have to."""
+        give_up = time.monotonic() + REOPEN_SECONDS
+        self._nodes.wanted = {**self._nodes.wanted, catalog.name: version}
+        try:
+            while True:
+                try:
+                    return self.open(catalog, version, near)
+                except NodeUnavailable:
+                    if time.monotonic() > give_up:
+                        raise
+                time.sleep(LOOK_SECONDS)
+        finally:
+            self._nodes.wanted = {name: one for name, one in self._nodes.wanted.items() if name != catalog.name}
 
     def serves(self, name: str, versions: Sequence[int]) -> None:
         """Have the nodes keep these versions."""

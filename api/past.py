@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, replace
 
-from api.cursors import Pages
+from api.cursors import Pages, sight_digest
 from api.identity.access import Access
 from api.mistakes import invalid
 from api.models.requests import PagedBody
@@ -15,7 +16,8 @@ from api.settings import SearchSettings
 from api.waiting import snapshot_of
 from api.watcher import View, Watcher
 from indexer.errors import CatalogError, CollectionNotFound, CorruptFile, ObjectNotFound, StoreError
-from retrieval.errors import NodeUnavailable
+from retrieval.errors import NodeUnavailable, SnapshotClosed
+from retrieval.policies import Caller
 from retrieval.request import Page
 from retrieval.version import OpenVersion
 
@@ -39,10 +41,20 @@ def pages_of(body: PagedBody, name: str, access: Access) -> Pages | None:
         raise invalid([Mistake(field="cursor", message=message, hint=hint)]) from error
 
 
-def next_cursor(service: Service, watcher: Watcher, version: OpenVersion, pages: Pages, page: Page) -> str:
+def next_cursor(
+    service: Service, watcher: Watcher, version: OpenVersion, caller: Caller, pages: Pages, page: Page
+) -> str:
     """Return the cursor of the next ``page``, for which ``version`` is kept open."""
     watcher.keep(version.version, pages.began + service.settings.search.cursor_seconds - time.time())
-    return pages.next(version.version, version.state.commit_id, page)
+    sight = None if page.after is not None else sight_digest(version, caller)
+    return pages.next(version.version, version.state.commit_id, page, sight)
+
+
+def require_same_sight(pages: Pages | None, version: OpenVersion, caller: Caller) -> None:
+    """Raise the 410 where ``caller`` sees other rows by now than when the page before was counted."""
+    sight = None if pages is None or pages.cursor is None else pages.cursor.sight
+    if sight not in (None, sight_digest(version, caller)):
+        raise ended("what you may see of the collection has changed since")
 
 
 def past_of(pages: Pages | None, settings: SearchSettings) -> Past | None:
@@ -56,25 +68,34 @@ def past_of(pages: Pages | None, settings: SearchSettings) -> Past | None:
     return Past(version=cursor.version, commit=cursor.commit, until=until)
 
 
-def past_view(watcher: Watcher, past: Past) -> View:
-    """Return the view of ``watcher`` with that version in it, which is kept open; may wait for it to be opened.
+async def past_view(watcher: Watcher, past: Past, *, timeout_seconds: float) -> View:
+    """Return the view of ``watcher`` with that version in it, which is kept open, once it is.
 
-    Raises the 410 where it cannot be had, or is of other models than the newest.
+    Raises the 410 where it cannot be had, or is not of the newest one's models and columns; TimeoutError.
     """
+    if watcher.gone:
+        raise Problem(COLLECTION_NOT_FOUND, "the collection was dropped")
     view = watcher.view
     newest = snapshot_of(view)
-    if newest.state.commit_id == past.commit:
+    if newest.state.commit_id == past.commit and not watcher.ended:
         return view
+    opening = asyncio.wrap_future(watcher.past(past.version, seconds=past.until - time.time()))
     try:
-        snapshot = watcher.past(past.version, seconds=past.until - time.time())
+        snapshot = await asyncio.wait_for(asyncio.shield(opening), timeout_seconds)
+    except SnapshotClosed:
+        raise Problem(NOT_READY, "the server is shutting down", headers=RETRY_AFTER) from None
     except CollectionNotFound:
         raise Problem(COLLECTION_NOT_FOUND, "the collection was dropped") from None
     except (CatalogError, CorruptFile, ObjectNotFound, NodeUnavailable) as error:
         raise ended(f"version {past.version} is not there any more") from error
+    except TimeoutError:
+        raise
     except (StoreError, OSError) as error:
         raise Problem(NOT_READY, "the cursor's version could not be opened", headers=RETRY_AFTER) from error
     if snapshot.state.commit_id != past.commit or snapshot.spec.fingerprint != newest.spec.fingerprint:
         raise ended("the collection has been built anew since")
+    if gone := sorted(set(snapshot.spec.stored_columns) - set(newest.spec.stored_columns)):
+        raise ended(f"the collection has {', '.join(gone)} no longer")
     return replace(view, snapshot=snapshot)
 
 

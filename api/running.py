@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -108,8 +109,10 @@ async def answer_in_time(service: Service, question: Question, work: Work) -> Fo
     hand. Raises :class:`Problem`, and what ``work`` raises.
     """
     body = question.body
+    if question.past is not None:
+        return await _answer_from(service, question, question.past, work)
     while True:
-        if question.past is None and (body.min_version is not None or body.max_staleness_seconds is not None):
+        if body.min_version is not None or body.max_staleness_seconds is not None:
             with service.waiter():
                 await wait_for(question.watcher, body, deadline=question.deadline)
         found = await _answer_once(service, question, work)
@@ -122,31 +125,53 @@ async def _answer_once(service: Service, question: Question, work: Work) -> Foun
 
     None where that is of other models by then, or is not new enough, or no longer is at the answer: begin again.
     """
-    watcher, body, past = question.watcher, question.body, question.past
+    watcher, body = question.watcher, question.body
     spec = snapshot_of(watcher.view).spec
     models = await _models(service, question, spec)
 
-    def caller() -> Caller:
-        return service.renewed(question.access, watcher.name, question.action).caller
-
     def once(view: View, snapshot: OpenVersion) -> Found | None:
-        if past is not None:  # its index is of the same model
-            return work(view, snapshot, caller(), models)
         if (snapshot.spec.vector, snapshot.spec.rerank) != (spec.vector, spec.rerank):
             return None
         if not new_enough(view, body, datetime.now(UTC)):
             return None
-        found = work(view, snapshot, caller(), models)
+        found = work(view, snapshot, _caller(service, question), models)
         return found if new_enough(view, body, datetime.now(UTC)) else None
 
-    def answer() -> Found | None:
-        return on_newest(watcher, once) if past is None else on_past(watcher, past, once)
-
     try:
-        return await service.pool.run(answer, timeout_seconds=question.seconds_left)
+        return await service.pool.run(lambda: on_newest(watcher, once), timeout_seconds=question.seconds_left)
     finally:
         if models.embedder:
             models.embedder.cancel()
+
+
+async def _answer_from(service: Service, question: Question, past: Past, work: Work) -> Found:
+    """Answer from an earlier version, pinned once a thread is free."""
+    give_up = time.monotonic() + DIFFER_SECONDS
+    while True:
+        view = await past_view(question.watcher, past, timeout_seconds=question.seconds_left)
+        snapshot = snapshot_of(view)
+        models = await _models(service, question, snapshot.spec)
+
+        def once(view: View = view, snapshot: OpenVersion = snapshot, models: Models = models) -> Found:
+            with snapshot.pinned():
+                return work(view, snapshot, _caller(service, question), models)
+
+        try:
+            return await service.pool.run(once, timeout_seconds=question.seconds_left)
+        except SnapshotClosed:  # between the look and the pin
+            await asyncio.sleep(LOOK_SECONDS)
+        except NodeDiffers:  # a node has begun anew, or changes its policies
+            if time.monotonic() > give_up:
+                raise ended(f"nodes have version {past.version} no longer") from None
+            await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            if models.embedder:
+                models.embedder.cancel()
+
+
+def _caller(service: Service, question: Question) -> Caller:
+    """Return whom the answer is for, who may have been let in a while ago; raises what :meth:`Service.renewed` does."""
+    return service.renewed(question.access, question.watcher.name, question.action).caller
 
 
 async def _models(service: Service, question: Question, spec: CollectionSpec) -> Models:
@@ -182,22 +207,6 @@ def on_newest(watcher: Watcher, work: Callable[[View, OpenVersion], T]) -> T:
             if watcher.gone:
                 raise Problem(COLLECTION_NOT_FOUND, "the collection was dropped") from None
             raise Problem(NOT_READY, "the server is shutting down", headers=RETRY_AFTER) from None
-
-
-def on_past(watcher: Watcher, past: Past, work: Callable[[View, OpenVersion], T]) -> T:
-    """Do ``work`` on an earlier version likewise."""
-    give_up = time.monotonic() + DIFFER_SECONDS
-    while True:
-        view = past_view(watcher, past)
-        try:
-            with snapshot_of(view).pinned() as snapshot:
-                return work(view, snapshot)
-        except NodeDiffers:  # a node has begun anew, or changes its policies
-            if time.monotonic() > give_up:
-                raise ended(f"nodes have version {past.version} no longer") from None
-            time.sleep(LOOK_SECONDS)
-        except SnapshotClosed:
-            continue
 
 
 def answered(operation: Operation, found: Found) -> Response:

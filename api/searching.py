@@ -17,7 +17,7 @@ from api.freshness import age_seconds
 from api.identity.access import Access
 from api.mistakes import invalid
 from api.models.requests import SearchBody
-from api.past import next_cursor, pages_of, past_of
+from api.past import next_cursor, pages_of, past_of, require_same_sight
 from api.problems import ROW_NOT_FOUND, Mistake, Problem
 from api.running import Found, Models, Question, answer_in_time, as_problems, on_newest
 from api.service import Service
@@ -40,7 +40,7 @@ async def search_in_time(
     """
     with as_problems(service):
         pages = pages_of(body, watcher.name, access)
-        request = search_request(body, deadline, None if pages is None else pages.page)
+        request = search_request(body, deadline, pages)
         past = past_of(pages, service.settings.search)
         question = Question(
             watcher=watcher, access=access, action="search", body=body, request=request, deadline=deadline, past=past
@@ -61,7 +61,7 @@ async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: 
         return await service.pool.run(lambda: on_newest(watcher, work), timeout_seconds=seconds)
 
 
-def search_request(body: SearchBody, deadline: float, page: Page | None = None) -> SearchRequest:
+def search_request(body: SearchBody, deadline: float, pages: Pages | None = None) -> SearchRequest:
     """Return the library's request for ``body``."""
     return SearchRequest(
         query=body.query,
@@ -76,7 +76,8 @@ def search_request(body: SearchBody, deadline: float, page: Page | None = None) 
         stages=_stages(body),
         include=None if body.include is None else tuple(dict.fromkeys(body.include)),
         explain=body.explain,
-        page=page,
+        page=None if pages is None else pages.page,
+        now=None if pages is None else pages.now,
         deadline=deadline,
     )
 
@@ -92,11 +93,12 @@ def _search(
     models: Models,
 ) -> Found:
     began_ns = time.time_ns()
+    require_same_sight(pages, snapshot, caller)
     response = search_version(snapshot, request, caller=caller, embedder=models.embedder, reranker=models.reranker)
     service.metrics.searched(snapshot.spec.name, response.took_ms)
     cursor = None
     if pages is not None and response.has_more:
-        cursor = next_cursor(service, watcher, snapshot, pages, _page_after(response, request))
+        cursor = next_cursor(service, watcher, snapshot, caller, pages, _page_after(response, request))
     return replace(_found(view, snapshot, request, response, datetime.now(UTC), cursor), began_ns=began_ns)
 
 

@@ -16,7 +16,7 @@ from api.freshness import age_seconds
 from api.identity.access import Access
 from api.mistakes import invalid
 from api.models.requests import SqlBody
-from api.past import next_cursor, pages_of, past_of
+from api.past import next_cursor, pages_of, past_of, require_same_sight
 from api.problems import Mistake
 from api.running import Found, Models, Question, answer_in_time, as_problems
 from api.searching import rounded
@@ -74,6 +74,7 @@ def _select(
     models: Models,
 ) -> Found:
     began_ns = time.time_ns()
+    require_same_sight(pages, snapshot, caller)
     skip = 0 if pages is None else pages.page.offset
     answer = select_from_version(
         snapshot,
@@ -82,12 +83,12 @@ def _select(
         caller=caller,
         embedder=models.embedder,
         deadline=deadline,
-        now=None if pages is None else datetime.fromtimestamp(pages.began, UTC),
+        now=None if pages is None else pages.now,
         skip=skip,
     )
     cursor = None
     if pages is not None and answer.truncated:
-        cursor = next_cursor(service, watcher, snapshot, pages, Page(offset=skip + len(answer.rows)))
+        cursor = next_cursor(service, watcher, snapshot, caller, pages, Page(offset=skip + len(answer.rows)))
     service.metrics.selected(snapshot.spec.name, answer.took_ms)
     told: dict[str, Any] = {"version": snapshot.version}
     keys = None if answer.keys is None else [key_answer(key) for key in answer.keys]

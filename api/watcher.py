@@ -11,8 +11,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from api.freshness import known_complete_at
 from api.logs import Logger
@@ -22,6 +24,7 @@ from indexer.catalog import Catalog, Heartbeat, SyncFailure
 from indexer.errors import CatalogError, CollectionNotFound, CorruptFile, ObjectNotFound, StoreError
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec
+from retrieval.errors import SnapshotClosed
 from retrieval.version import OpenVersion
 
 FIRST_RETRY_SECONDS = 0.5
@@ -102,11 +105,12 @@ class Watcher:
         self._store = store
         self._opener = opener
         self._asked_until: dict[int, float] = {}
-        self._governed_by: int | None = None
-        self._newest_spec: CollectionSpec | None = None
+        self._newest: tuple[int, CollectionSpec] | None = None
         self._lingering: list[tuple[float, OpenVersion]] = []
-        self._changing = threading.Lock()  # what lingers, and for how long
-        self._reopening = threading.Lock()
+        self._reopening: dict[int, Future[OpenVersion]] = {}
+        self._reopener = ThreadPoolExecutor(1, thread_name_prefix=f"reopen-{name}")
+        self._changing = threading.Lock()  # what lingers and for how long, whose policies hold, and the end
+        self._ended = False
         self._opened = opened
         self._interval = poll_interval_seconds
         self._log = log.bind(collection=name)
@@ -147,25 +151,55 @@ class Watcher:
                 kept.pop(min(kept.keys() - {version}, key=kept.__getitem__))
             self._asked_until = kept
 
-    def past(self, version: int, *, seconds: float) -> OpenVersion:
-        """Return ``version``, opened anew if it is not open any more, and keep it for ``seconds``.
+    def past(self, version: int, *, seconds: float | None = None) -> Future[OpenVersion]:
+        """Return ``version``, which is opened anew if it is not open any more, and keep it as :meth:`keep` does.
 
-        Raises what opening raises, and :class:`indexer.errors.CatalogError` where its policies do not fit by now.
+        It comes with what opening raises, with :class:`indexer.errors.CatalogError` where the policies of now do not
+        fit it, and with :class:`retrieval.errors.SnapshotClosed` once the watcher has ended.
         """
-        with self._reopening:
-            self.keep(version, seconds)
-            found = self.at(version)
-            return found if found is not None else self._reopened(version)
+        self.keep(version, seconds)
+        with self._changing:
+            found, opening = self.at(version), self._reopening.get(version)
+            if opening is not None and not opening.done():
+                return opening
+            opening = Future()
+            if self._ended:
+                opening.set_exception(SnapshotClosed("the collection is watched no longer"))
+            elif found is not None:
+                opening.set_result(found)
+            else:
+                opening = self._reopener.submit(self._reopen, version)
+                self._reopening = {**self._reopening, version: opening}
+            return opening
+
+    def _reopen(self, version: int) -> OpenVersion:
+        try:
+            return self._reopened(version)
+        finally:
+            with self._changing:
+                self._reopening = {number: one for number, one in self._reopening.items() if number != version}
 
     def _reopened(self, version: int) -> OpenVersion:
-        opened = self._opener.reopen(Catalog.open(self._store, self.name), version, self.view.snapshot)
+        catalog, near = Catalog.open(self._store, self.name), self.view.snapshot
+        latest = catalog.latest()
+        newest = catalog.read(latest).spec
+        try:
+            opened = self._opener.reopen(catalog, version, near)
+        except SnapshotClosed:  # the one that was served is none any more
+            opened = self._opener.reopen(catalog, version, None)
+        self._learn(latest, newest)
         with self._changing:
-            if self._stopping.is_set() or self.gone or not self._governed(opened):
+            if self._ended or not self._governed(opened):
                 opened.close()
                 raise CatalogError(f"version {version} cannot be served any more")
             self._lingering = [*self._lingering, (time.monotonic(), opened)]
         self._log.info("earlier version open", version=version)
         return opened
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is served any more: the collection is gone, or the server stops."""
+        return self._ended or self.gone or self._stopping.is_set()
 
     @property
     def alive(self) -> bool:
@@ -184,7 +218,11 @@ class Watcher:
                 else:
                     wait = max(wait, min(self._report(None, error), LAST_POLL_RETRY_SECONDS))
             self._stopping.wait(wait)
-        for version in self.opened:
+        with self._changing:
+            self._ended = True
+            versions, self._lingering = self.opened, []
+        self._reopener.shutdown(wait=False)
+        for version in versions:
             version.close()
 
     def _poll(self) -> None:
@@ -192,18 +230,17 @@ class Watcher:
             self._catalog = Catalog.open(self._store, self.name)
         latest = self._catalog.latest()
         heartbeat = self._catalog.read_heartbeat()
-        self.view = replace(self.view, heartbeat=heartbeat, latest_version=latest)
+        self._show(heartbeat=heartbeat, latest_version=latest)
         if time.monotonic() >= self._look_for_failure_at:
             self._look_for_failure_at = time.monotonic() + FAILURE_SECONDS
-            self.view = replace(self.view, sync_failure=self._catalog.read_failure())
+            self._show(sync_failure=self._catalog.read_failure())
         if self.view.failure and self.view.failure.version is None:
-            self.view = replace(self.view, failure=None)
+            self._show(failure=None)
         self._end_lingering()
         wanted = latest
         try:
-            if latest != self._governed_by and self._is_behind(latest):
-                self._govern(self._catalog, latest)
-                self._governed_by = latest
+            if self._newest is None or self._newest[0] < latest:
+                self._learn(latest, self._catalog.read(latest).spec)
             newest = self._opener.newest(self._catalog, latest)
             if newest is not None and self._is_wanted(newest):
                 wanted = newest
@@ -212,6 +249,10 @@ class Watcher:
             raise
         except Exception as error:  # as in _run: the old version goes on being served
             self._report(wanted, error)
+
+    def _show(self, **known: Any) -> None:
+        with self._changing:
+            self.view = replace(self.view, **known)
 
     def _is_behind(self, latest: int) -> bool:
         return self.view.snapshot is None or self.view.snapshot.version != latest
@@ -222,25 +263,29 @@ class Watcher:
             return False
         return failure is None or failure.version != newest or datetime.now(UTC) >= failure.retry_at
 
-    def _govern(self, catalog: Catalog, latest: int) -> None:
-        """Put the newest policies in force on what is open: opening the newest version may take long, or fail.
+    def _learn(self, version: int, spec: CollectionSpec) -> None:
+        """Put the policies of ``version`` in force on what is open, unless those of a newer one are.
 
-        What they do not fit is closed, so that nothing is served until the newest version has been opened.
+        Opening the newest version may take long, or fail. What its policies do not fit is closed, so that nothing is
+        served until it has been opened.
         """
-        newest = catalog.read(latest).spec
         with self._changing:
-            self._newest_spec = newest
-            for version in self.opened:
-                if not self._governed(version):
-                    self._lingering = [kept for kept in self._lingering if kept[1] is not version]
-                    if version is self.view.snapshot:
+            if self._newest is not None and self._newest[0] >= version:
+                return
+            self._newest = (version, spec)
+            for open_version in self.opened:
+                if not self._governed(open_version):
+                    self._lingering = [kept for kept in self._lingering if kept[1] is not open_version]
+                    if open_version is self.view.snapshot:
                         self.view = replace(self.view, snapshot=None)
-                    version.close()
+                    open_version.close()
 
     def _governed(self, version: OpenVersion) -> bool:
-        """Put the newest policies in force on a version, unless they do not fit it."""
-        newest = self._newest_spec
-        if newest is None or newest.policies == version.spec.policies:
+        """Put the newest policies in force on a version, unless they are its own or do not fit it."""
+        if self._newest is None or self._newest[0] <= version.version:
+            return True
+        newest, shown = self._newest[1], (*version.spec.stored_columns, *version.spec.text.fields)
+        if newest.policies == version.spec.policies and set(shown) <= {*newest.stored_columns, *newest.text.fields}:
             return True
         try:
             version.govern(newest)
@@ -255,14 +300,17 @@ class Watcher:
         snapshot = self._opener.open(catalog, newest, before)
         if snapshot is before:
             return
-        if self._governed_by is not None and snapshot.version < self._governed_by and not self._governed(snapshot):
+        self._learn(snapshot.version, snapshot.state.spec)  # it may be newer than what was looked at
+        self._opened(snapshot)
+        with self._changing:
+            fits = self._governed(snapshot)
+            if fits and before is not None:  # in both for a moment, so that who looks for it finds it
+                self._lingering = [*self._lingering, (time.monotonic() + self._opener.linger_seconds, before)]
+            if fits:
+                self.view = replace(self.view, snapshot=snapshot, failure=None)
+        if not fits:
             snapshot.close()
             return
-        self._opened(snapshot)
-        if before is not None:  # in both for a moment, so that who looks for it finds it
-            with self._changing:
-                self._lingering = [*self._lingering, (time.monotonic() + self._opener.linger_seconds, before)]
-        self.view = replace(self.view, snapshot=snapshot, failure=None)
         self._end_lingering()
         seconds = time.perf_counter() - started
         self._metrics.open_seconds.labels(self.name).observe(seconds)
@@ -296,7 +344,7 @@ class Watcher:
             since=last.since if last and again else now,
             retry_at=now + timedelta(seconds=wait),
         )
-        self.view = replace(self.view, failure=failure)
+        self._show(failure=failure)
         self._metrics.open_failures.labels(self.name).inc()
         self._log.error("version cannot be opened", version=version, attempts=attempts, exc_info=error)
         return wait

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -87,7 +88,8 @@ class SearchRequest:
     in key order. ``include`` names the columns and text fields to return (None: the stored columns); a name that is
     repeated counts once. ``stages`` come after fusion; a search by filter alone ranks nothing and has none. With a
     ``page``, ``k`` rows of a list are returned: of the one of the best ``MAX_K`` rows, whatever page it is, or where
-    nothing is ranked of all rows that pass. ``deadline`` is on the clock of ``time.monotonic()``.
+    nothing is ranked of all rows that pass. ``now`` (aware; by default the present) is what a filter takes for it.
+    ``deadline`` is on the clock of ``time.monotonic()``.
     """
 
     query: str | None = None
@@ -103,6 +105,7 @@ class SearchRequest:
     include: tuple[str, ...] | None = None
     explain: bool = False
     page: Page | None = None
+    now: datetime | None = None
     deadline: float | None = None
     pool: int = field(init=False, repr=False)
     """How many rows the legs are to bring: ``k``, what the first stage takes, or what pages are made of."""

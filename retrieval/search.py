@@ -154,7 +154,9 @@ def vector_of(
 def passing_of(snapshot: Snapshot, request: SearchRequest, sight: Sight, compiled: CompiledFilter | None) -> Passing:
     """Return the chunks that the caller sees and that pass the request's filter, per segment."""
     if compiled is None:
-        compiled = filter_for(snapshot, sight, request.filter, dialect=request.dialect, params=request.params)
+        compiled = filter_for(
+            snapshot, sight, request.filter, dialect=request.dialect, params=request.params, now=request.now
+        )
     else:
         sight.refuse_masked(compiled)
     return snapshot.passing(compiled, sight)

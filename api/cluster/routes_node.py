@@ -35,7 +35,7 @@ router = APIRouter(prefix=PREFIX, route_class=DirectRoute, include_in_schema=Fal
 
 @router.post("/versions")
 async def versions(request: Request) -> Response:
-    """Every version of every collection that can be asked about; those that the router serves are kept."""
+    """Every version of every collection that can be asked about; those that the router has are kept, or opened anew."""
     service = _for_routers(request)
     body = await read_json_bytes(request, VERSIONS_BYTES)
     try:
@@ -44,7 +44,11 @@ async def versions(request: Request) -> Response:
         raise Problem(INVALID, "the body does not say what the router serves") from error
     for watcher in service.collections.all():
         for version in served.collections.get(watcher.name, ()):
-            watcher.keep(version)
+            newest = watcher.view.snapshot
+            if newest is not None and version < newest.version:
+                watcher.past(version)
+            else:  # it may be on its way
+                watcher.keep(version)
     held = service.settings.cluster.held
     assert held is not None
     open_here = {

@@ -64,7 +64,7 @@ def search_nodes(
     """
     mode, include = asked_of(version, request)
     watch = Stopwatch()
-    now = datetime.now(UTC)
+    now = request.now or datetime.now(UTC)
     asker = version.asker(caller, now)  # before the sight: policies that come in between can then only hide more
     sight = version.sight_of(caller)
     # Before anybody is asked: what is wrong with it is the same on every node.

@@ -108,7 +108,8 @@ class _Planner:
             raise refused(scope.parsed, node, message, code="filter_type")
         self.read |= columns_of(tree)
         name = self._named(node, tree.type)
-        self.keys[name] = scope.expression(tree)
+        expression = scope.expression(tree)
+        self.keys[name] = expression + 0.0 if tree.type.kind is Kind.FLOAT else expression  # -0.0 is shown as 0.0
 
     def value(self, node: exp.Expr) -> tuple[SqlType, pl.Expr]:
         tree = self._scope.value(self._over_groups(node), self._groups)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from api import watcher
+from api import past, running, watcher
 from api.identity.administration import create_key, grant
 from api.identity.control import ControlTable
+from api.opening import HereOpener
 from indexer.apply import apply
 from indexer.catalog import drop
 from indexer.vacuum import vacuum
+from retrieval.errors import SnapshotClosed
 from retrieval.sql import run
+from retrieval.version import OpenVersion
 from tests.api.conftest import Serve, client_of, settings_for, until
 from tests.api.library import Library, book
 
@@ -226,6 +232,216 @@ def test_a_statement_with_a_limit_has_no_pages(shelf: Library, serve: Serve) -> 
         response = client.post("/v1/sql", json={"sql": "SELECT id FROM books LIMIT 5", "cursor": "start"})
     assert response.status_code == 422
     assert response.json()["errors"][0]["hint"] == "leave LIMIT out: each page has 1,000 rows"
+
+
+@pytest.fixture
+def reader(shelf: Library) -> dict[str, str]:
+    """The headers of a caller who may search."""
+    table = ControlTable(shelf.store)
+    grant(table, "reader", "books", ["search", "sql"])
+    key, _ = create_key(table, "reader", roles=["reader"], claims={})
+    return {"Authorization": f"Bearer {key}"}
+
+
+def hide_long_books(shelf: Library) -> None:
+    """Make a policy that shows the reader twenty of the forty books."""
+    spec = shelf.spec.model_dump() | {"policies": [{"role": "reader", "rows": "pages < 200"}]}
+    apply(shelf.store, type(shelf.spec).model_validate(spec))
+
+
+def test_policies_that_come_while_a_version_is_being_opened_hold_for_pages_too(
+    shelf: Library, serve: Serve, reader: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hiding, opens = threading.Event(), HereOpener.open
+
+    def open_(self: HereOpener, catalog: Any, version: int, before: Any) -> Any:
+        if hiding.is_set():  # after it was looked which version is the newest
+            hiding.clear()
+            hide_long_books(shelf)
+        return opens(self, catalog, version, before)
+
+    monkeypatch.setattr(HereOpener, "open", open_)
+    with serve() as client:
+        first = client.post(PATH, json=ALL | {"cursor": "start"}, headers=reader).json()
+        hiding.set()
+        shelf.commit(2, [book(50)])
+        until(lambda: len(client.post(PATH, json=ALL | {"k": 100}, headers=reader).json()["results"]) == 20)
+        rest = client.post(PATH, json=ALL | {"k": 100, "cursor": first["next_cursor"]}, headers=reader).json()
+    assert keys_of([rest]) == list(range(7, 20))
+
+
+def test_a_server_that_is_behind_does_not_put_older_policies_on_a_newer_version(
+    shelf: Library, reader: dict[str, str], tmp_path: Path
+) -> None:
+    slow = settings_for(tmp_path, cache=tmp_path / "other", poll_interval_ms=60_000)
+    with client_of(settings_for(tmp_path)) as one, client_of(slow) as behind:
+        hide_long_books(shelf)
+        shelf.commit(2, [book(number) for number in range(100, 130)])
+        until(lambda: one.post(PATH, json=ALL, headers=reader).json()["source"]["version"] == 2)
+        cursor = one.post(PATH, json=ALL | {"cursor": "start"}, headers=reader).json()["next_cursor"]
+        assert behind.post(PATH, json=ALL, headers=reader).json()["source"]["version"] == 1
+        rest = behind.post(PATH, json=ALL | {"k": 100, "cursor": cursor}, headers=reader).json()
+    assert (keys_of([rest]), rest["source"]["version"]) == (list(range(7, 20)), 2)
+
+
+def test_what_is_counted_is_not_gone_on_with_once_other_rows_are_seen(
+    shelf: Library, serve: Serve, reader: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "DEFAULT_ROWS", 9)
+    asked: dict[str, dict[str, Any]] = {
+        PATH: {"query": "otter river", "k": 9},
+        "/v1/sql": {"sql": "SELECT id FROM books"},
+    }
+    with serve() as client:
+        begun = {
+            path: client.post(path, json=body | {"cursor": "start"}, headers=reader) for path, body in asked.items()
+        }
+        hide_long_books(shelf)
+        until(lambda: len(client.post(PATH, json=ALL | {"k": 100}, headers=reader).json()["results"]) == 20)
+        for path, body in asked.items():
+            more = body | {"cursor": begun[path].json()["next_cursor"]}
+            response = client.post(path, json=more, headers=reader)
+            assert (response.status_code, response.json()["code"]) == (410, "cursor-ended")
+            assert response.json()["detail"] == "what you may see of the collection has changed since"
+
+
+def test_a_column_that_was_taken_out_ends_the_cursors(shelf: Library, serve: Serve) -> None:
+    with serve() as client:
+        cursor = client.post(PATH, json=ALL | {"cursor": "start"}).json()["next_cursor"]
+        apply(shelf.store, type(shelf.spec).model_validate(shelf.spec.model_dump() | {"columns": ["shelf"]}))
+        until(lambda: "pages" not in client.post(PATH, json=ALL).json()["results"][0]["fields"])
+        assert ended(client, cursor) == "the collection has pages no longer"
+
+
+def test_a_filter_by_the_time_goes_by_that_of_the_first_page(shelf: Library, serve: Serve) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()
+    asked: dict[str, Any] = {
+        "query": "otter river",
+        "k": 6,
+        "filter": f"current_timestamp < TIMESTAMP '{soon}' OR id < 0",
+    }
+    with serve() as client:
+        walk = pages(client, **asked)
+        answers = [next(walk)]
+        time.sleep(1.6)
+        answers += walk
+    assert sorted(keys_of(answers)) == list(range(40))
+
+
+@pytest.mark.parametrize("is_newest", [True, False])
+def test_a_page_that_waits_while_its_collection_is_dropped_ends_at_once(
+    shelf: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch, is_newest: bool
+) -> None:
+    waiting, dropped = threading.Event(), threading.Event()
+    looks, look = itertools.count(), past.past_view
+
+    async def past_view(watched: watcher.Watcher, *arguments: Any, **named: Any) -> Any:
+        view = await look(watched, *arguments, **named)
+        if next(looks) == 0:
+            waiting.set()
+            await asyncio.to_thread(dropped.wait, 20)
+        return view
+
+    with serve() as client:
+        cursor = client.post(PATH, json=ALL | {"cursor": "start"}).json()["next_cursor"]
+        if not is_newest:
+            shelf.commit(2, [book(50)])
+            until(lambda: client.post(PATH, json=ALL).json()["source"]["version"] == 2)
+        monkeypatch.setattr(running, "past_view", past_view)
+        with ThreadPoolExecutor(1) as asking:
+            answer = asking.submit(client.post, PATH, json=ALL | {"cursor": cursor})
+            waiting.wait(20)
+            drop(shelf.store, "books")
+            until(lambda: client.get(STATUS).status_code == 404)
+            dropped.set()
+            assert answer.result().status_code == 404
+    assert next(looks) < 5
+
+
+def older_cursor(shelf: Library, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Return cursors of a version that is open no longer, and of one that is, older than the newest."""
+    monkeypatch.setattr(watcher, "MOST_KEPT", 1)
+    cursors = []
+    for number in (2, 3):
+        cursors.append(client.post(PATH, json=ALL | {"cursor": "start"}).json()["next_cursor"])
+        shelf.commit(number, [book(100 + number)])
+        until(lambda number=number: client.post(PATH, json=ALL).json()["source"]["version"] == number)  # type: ignore[misc]
+    return cursors[0], cursors[1]
+
+
+def test_others_are_answered_while_a_version_is_opened_anew(
+    shelf: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, reopen = threading.Event(), threading.Event(), HereOpener.reopen
+
+    def slowly(self: HereOpener, *arguments: Any) -> Any:
+        begun.set()
+        go_on.wait(20)
+        return reopen(self, *arguments)
+
+    with serve(search={"threads": 1}) as client:
+        closed, still_open = older_cursor(shelf, client, monkeypatch)
+        monkeypatch.setattr(watcher, "MOST_KEPT", 2)
+        monkeypatch.setattr(HereOpener, "reopen", slowly)
+        with ThreadPoolExecutor(2) as asking:
+            slow = [asking.submit(client.post, PATH, json=ALL | {"cursor": closed}) for _ in range(2)]
+            begun.wait(20)
+            assert client.post(PATH, json=ALL).status_code == 200
+            assert client.post(PATH, json=ALL | {"cursor": still_open}).status_code == 200
+            late = client.post(PATH, json=ALL | {"cursor": closed, "deadline_ms": 200})
+            assert (late.status_code, late.json()["code"]) == (504, "deadline-exceeded")
+            go_on.set()
+            assert [answer.result().json()["source"]["version"] for answer in slow] == [1, 1]
+
+
+def test_a_version_is_opened_anew_though_the_newest_is_swapped_meanwhile(
+    shelf: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reopen = HereOpener.reopen
+
+    def swapped(self: HereOpener, catalog: Any, version: int, near: Any) -> Any:
+        if near is not None:
+            near.close()
+        return reopen(self, catalog, version, near)
+
+    with serve() as client:
+        closed, _ = older_cursor(shelf, client, monkeypatch)
+        monkeypatch.setattr(HereOpener, "reopen", swapped)
+        answer = client.post(PATH, json=ALL | {"cursor": closed, "k": 100})
+    assert keys_of([answer.json()]) == list(range(7, 40))
+
+
+def is_closed(version: OpenVersion) -> bool:
+    try:
+        with version.pinned():
+            return False
+    except SnapshotClosed:
+        return True
+
+
+def test_a_version_that_is_opened_anew_as_the_collection_goes_is_closed_again(
+    shelf: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+    begun, go_on, reopen = threading.Event(), threading.Event(), HereOpener.reopen
+
+    def slowly(self: HereOpener, *arguments: Any) -> Any:
+        opened.append(reopen(self, *arguments))
+        begun.set()
+        go_on.wait(20)
+        return opened[0]
+
+    with serve() as client:
+        closed, _ = older_cursor(shelf, client, monkeypatch)
+        monkeypatch.setattr(HereOpener, "reopen", slowly)
+        with ThreadPoolExecutor(1) as asking:
+            answer = asking.submit(client.post, PATH, json=ALL | {"cursor": closed})
+            begun.wait(20)
+            drop(shelf.store, "books")
+            until(lambda: client.get(STATUS).status_code == 404)
+            go_on.set()
+            assert answer.result().status_code in (404, 410)
+        until(lambda: is_closed(opened[0]))
 
 
 def test_stages_have_no_pages(shelf: Library, serve: Serve) -> None:

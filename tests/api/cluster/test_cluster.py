@@ -18,7 +18,7 @@ from api.opening import HereOpener
 from api.server import serving
 from retrieval.share import Share
 from retrieval.version import OpenVersion
-from tests.api.cluster.conftest import PARTS, SECRET, Cluster
+from tests.api.cluster.conftest import PARTS, SECRET, ZONES, Cluster
 from tests.api.conftest import LogLines, client_of, settings_for, until
 from tests.api.library import Library, book
 
@@ -218,6 +218,24 @@ def test_pages_at_routers_are_of_one_version_while_commits_come(cluster: Cluster
                 serves(each, number)
         assert keys == whole
         assert cursor is None
+
+
+def test_pages_go_on_though_routers_and_nodes_begin_anew(cluster: Cluster, library: Library) -> None:
+    asked: dict[str, Any] = {"filter": "id >= 0", "k": 7}
+    with cluster.router() as router:
+        first = router.post(PATH, json=asked | {"cursor": "start"}).json()
+        whole = [hit["key"] for hit in router.post(PATH, json=asked | {"k": 100}).json()["results"]]
+        library.commit(10, [book(100)], [book(30)])
+        serves(router, 10)
+    for zone in ZONES:
+        for part in range(PARTS):
+            cluster.stop(zone, part)
+            cluster.start(zone, part)
+    with cluster.router() as router:
+        serves(router, 10)
+        rest = router.post(PATH, json=asked | {"cursor": first["next_cursor"], "k": 100})
+    assert rest.status_code == 200, rest.text
+    assert [hit["key"] for hit in rest.json()["results"]] == whole[7:]
 
 
 def serves(router: httpx.Client, version: int) -> None:
