@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 import tantivy
 
@@ -54,6 +55,13 @@ class Selection:
     def positions(self) -> Positions:
         """The chunks' positions, ascending."""
         return bitmap.positions_of(self.bits, self.segment.n)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """How many rows they are of."""
+        if self.segment.one_chunk_rows:
+            return self.count
+        return int(np.count_nonzero(bitmap.contains(self.bits, self.segment.first_chunks)))
 
     @cached_property
     def vector_plan(self) -> VectorPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ ROW_BITS = 24
 
 FEW = 64
 """Up to here a list is sorted sooner than an array is."""
+
+FEW_KEYS = 512
+"""Up to here keys are sorted sooner by Python than by polars."""
 
 SOON_SORTED = 512
 """Up to here an array is sorted sooner than it is copied, partitioned and compared."""
@@ -185,7 +189,7 @@ def rank_by_key(
 
     With ``after``, of those whose key comes after that one.
     """
-    if sum(map(len, positions)) <= FEW:
+    if sum(map(len, positions)) <= FEW_KEYS:
         return _few_by_key(parts, positions, spec, k, after)
     names = list(spec.key)
     kinds = {name: schema[name] for name in names if name in schema}  # a collection without rows has no types
@@ -220,7 +224,11 @@ def _few_by_key(
 
 def comparable(key: Key) -> list[Any]:
     """Return a key as Python compares it in the order of keys: NaN comes after all other numbers."""
-    return [(value != value, value) if isinstance(value, float) else value for value in key]
+    return [_comparable(value) if isinstance(value, float) else value for value in key]
+
+
+def _comparable(value: float) -> tuple[bool, float]:
+    return (True, 0.0) if math.isnan(value) else (False, value)
 
 
 def _behind(names: Sequence[str], key: Key) -> pl.Expr:

@@ -25,7 +25,8 @@ class FoundRows:
     """Rows, each by one of its chunks: ``parts`` are segments and ``(n,) int64`` chunk positions in them.
 
     ``order`` is None where the rows are in the parts' order, else ``(n,)``: the place there of each row. ``scores`` are
-    those of rows that were searched for, ``(n,) float64``.
+    those of rows that were searched for, ``(n,) float64``. ``is_ranked`` says that they are in the order that they have
+    where a statement names none.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class FoundRows:
         self.parts = parts
         self._order = order
         self.scores = scores
+        self.is_ranked = order is not None
         self._ends = np.cumsum([len(positions) for _, positions in parts], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -53,7 +55,7 @@ class FoundRows:
 
     @classmethod
     def ranked(cls, ranked: Ranked, segments: Sequence[Chunks]) -> FoundRows:
-        """Return the rows of a search, best first."""
+        """Return the rows of a search, best first, or others as they are ranked."""
         places, positions = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
         by_place = np.argsort(places, kind="stable")
         kept, starts = np.unique(places[by_place], return_index=True)

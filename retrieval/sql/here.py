@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from indexer.embedding import QueryEmbedder
 from retrieval.policies import ANYONE, Caller, Sight
-from retrieval.search import search
+from retrieval.search import in_key_order, search
 from retrieval.snapshot import Snapshot
 from retrieval.sql.found import FoundRows
+from retrieval.sql.grouped import GroupPlan
 from retrieval.sql.plan import SqlPlan, plan_of
 from retrieval.sql.run import NO_PARAMS, Found, SqlAnswer, StatementRun
 from retrieval.sql.statement import Statement
@@ -50,11 +51,20 @@ class StatementHere(StatementRun):
         self._snapshot = snapshot
 
     def find(self, embedder: QueryEmbedder | None) -> Found:
-        """Return all rows that the statement is about, best first if it searches."""
-        searched = self.plan.searched
+        """Return the rows that the statement is about, best first if it searches.
+
+        Without an order of its own they are in that of keys, and the first ones will do.
+        """
+        searched, select = self.plan.searched, self.plan.select
         if searched is None:
-            rows = FoundRows.passing(self._snapshot.passing(self.plan.where, self.sight))
-            return Found(rows=rows, read=len(rows))
+            passing = self._snapshot.passing(self.plan.where, self.sight)
+            if isinstance(select, GroupPlan) or select.order:
+                rows = FoundRows.passing(passing)
+                return Found(rows=rows, read=len(rows))
+            ranked = in_key_order(self._snapshot, passing, self.cut.stop, None)
+            rows = FoundRows.ranked(ranked, self._snapshot.segments)
+            rows.scores = None
+            return Found(rows=rows, read=sum(selection.n_rows for selection in passing.selections))
         request = searched.request(self.deadline)
         response = search(self._snapshot, request, embedder=embedder, where=self.plan.where, sight=self.sight)
         rows = FoundRows.ranked(response.results.ranked, self._snapshot.segments)

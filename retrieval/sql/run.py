@@ -195,7 +195,7 @@ class StatementRun(ABC):
 
         Raises FilterError.
         """
-        if len(rows) < 2 or (rows.scores is not None and not plan.order):
+        if len(rows) < 2 or (rows.is_ranked and not plan.order):
             return np.arange(len(rows))[cut]
         keys = self.version.spec.key
         refuse_too_many(len(rows), len(plan.order) + len(plan.orders))
