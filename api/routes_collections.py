@@ -30,6 +30,7 @@ from api.searching import row_in_time
 from api.service import service_of
 from api.waiting import snapshot_of
 from api.watcher import Watcher
+from retrieval.filter.sqltypes import type_name
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=DirectRoute)
 _FRESHNESS = set(FreshnessAnswer.model_fields)
@@ -76,7 +77,7 @@ async def read_collection(request: Request, name: str) -> Response:
         {
             "name": name,
             "spec": state.spec.model_dump(mode="json", exclude=kept_back),
-            "columns": {column: str(kind) for column, kind in snapshot.schema.items() if column not in masks},
+            "columns": {column: type_name(kind) for column, kind in snapshot.schema.items() if column not in masks},
             "dim": state.dim,
             "fingerprint": state.fingerprint,
         }

@@ -37,6 +37,8 @@ Language = Literal["english", "french", "german", "italian", "portuguese", "span
 
 FusionKind = Literal["rrf", "minmax"]
 
+_PLACE = re.compile(r"([a-z_]+(?:\.[a-z_0-9]+)*): ")
+
 ColumnName = Annotated[str, Field(min_length=1)]
 
 
@@ -266,26 +268,25 @@ class CollectionSpec(Part):
         twice = [role for role, count in Counter(policy.role for policy in self.policies).items() if count > 1]
         if twice:
             raise ValueError(f"policies: there are two for the role '{twice[0]}'; make them one")
-        for policy in self.policies:
-            self._require_maskable(policy)
+        for number, policy in enumerate(self.policies):
+            self._require_maskable(policy, f"policies.{number}.masks")
         return self
 
-    def _require_maskable(self, policy: PolicySpec) -> None:
+    def _require_maskable(self, policy: PolicySpec, place: str) -> None:
         for name in policy.masks:
             if name in self.key:
                 raise ValueError(
-                    f"policies: '{name}' is of the key, by which rows are named in every answer, and cannot be masked; "
+                    f"{place}: '{name}' is of the key, by which rows are named in every answer, and cannot be masked; "
                     "hash it at the source, or leave rows out by 'rows'"
                 )
             if name not in self.maskable:
                 raise ValueError(
-                    f"policies: masks names '{name}', which is neither in 'columns' nor a text field; there are "
-                    f"{', '.join(self.maskable)}"
+                    f"{place}: '{name}' is neither in 'columns' nor a text field; there are {', '.join(self.maskable)}"
                 )
         vectors = self.vector.column
         if vectors in self.stored_columns and vectors not in policy.masks and policy.masks.keys() & self.text.fields:
             raise ValueError(
-                f"policies: '{vectors}' is in 'columns' and says what the masked text does; mask it too, or take it out"
+                f"{place}: '{vectors}' is in 'columns' and says what the masked text does; mask it too, or take it out"
             )
 
     @model_serializer(mode="wrap")
@@ -388,8 +389,13 @@ def parse_spec(text: str, *, origin: str = "spec") -> CollectionSpec:
 def _sentence(item: Any, root: yaml.Node | None, origin: str) -> tuple[int, str]:
     """Return one mistake's line and its sentence."""
     place = tuple(part for part in item["loc"] if part != "[key]")
+    complaint = _complaint(item, place)
+    told = _PLACE.match(complaint) if item["type"] == "value_error" else None
+    if told and told[1].partition(".")[0] in _known_keys(place):  # of what several parts have to do with, it says where
+        place += tuple(int(part) if part.isdigit() else part for part in told[1].split("."))
+        complaint = complaint[told.end() :]
     line = _line(root, place)
-    return line, f"{origin}:{line}: {'.'.join(str(part) for part in place) or 'spec'}: {_complaint(item, place)}"
+    return line, f"{origin}:{line}: {'.'.join(str(part) for part in place) or 'spec'}: {complaint}"
 
 
 def _complaint(item: Any, place: tuple[int | str, ...]) -> str:

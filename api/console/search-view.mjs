@@ -13,7 +13,7 @@ import { problemView, spotIn } from "./problem-view.mjs";
 import { searchBody } from "./request.mjs";
 import { runView } from "./run-view.mjs";
 
-const DECAYS = /^(Date|U?Int|Float|Decimal)/;
+const DECAYS = /^(DATE|TIMESTAMP|BIGINT|DOUBLE|DECIMAL)/;
 
 /** The tab in which a collection is searched. */
 export class SearchView {

@@ -104,7 +104,7 @@ class CollectionAnswer(Answer):
 
     name: str
     spec: dict[str, Any] = Field(description="With its source and policies for callers with the action 'admin'.")
-    columns: dict[str, str] = Field(description="Filterable, returnable columns and their types.")
+    columns: dict[str, str] = Field(description="Filterable, returnable columns and their SQL types.")
     dim: int | None
     fingerprint: str
 

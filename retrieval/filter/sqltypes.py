@@ -131,6 +131,15 @@ def working_dtype(kind: SqlType) -> pl.DataType:
     return _WORKING[kind.kind]
 
 
+def type_name(dtype: pl.DataType) -> str:
+    """Return how answers name the type of a column: as SQL does, or as polars does what a filter cannot read.
+
+    >>> type_name(pl.Int32()), type_name(pl.Datetime("us")), type_name(pl.Time())
+    ('BIGINT', 'TIMESTAMP', 'Time')
+    """
+    return str(type_of_column(dtype) or dtype)
+
+
 def type_of_column(dtype: pl.DataType) -> SqlType | None:
     """Return the type under which a column is read, or None when a filter can't read it (structs, maps, times)."""
     if isinstance(dtype, pl.List | pl.Array):

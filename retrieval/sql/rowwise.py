@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 from sqlglot import exp
 
-from retrieval.filter.sqltypes import Kind, SqlType, type_of_column
+from retrieval.filter.sqltypes import Kind, SqlType, type_name
 from retrieval.sql.outputs import Entry, Order, Output, orders_of
 from retrieval.sql.scope import Scope, columns_of
 from retrieval.sql.statement import Statement, function_name
@@ -59,6 +59,6 @@ class _Planner:
     def _column(self, name: str, column: str) -> Output:
         dtype = self._scope.schema.by_name[column]
         is_hash = self._scope.sight.masks.get(column) == "hash"
-        shown = Kind.STRING.value if is_hash else str(type_of_column(dtype) or dtype)
+        shown = Kind.STRING.value if is_hash else type_name(dtype)
         self.read.add(column)
         return Output(name=name, type=shown, reading="column", source=column)

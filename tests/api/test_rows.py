@@ -25,7 +25,7 @@ def test_collections_are_listed_by_name(client: httpx.Client) -> None:
 def test_a_collection_shows_its_spec_and_columns(client: httpx.Client) -> None:
     found = client.get("/v1/collections/books").json()
     assert found["spec"]["text"]["fields"] == {"title": 2.0, "body": 1.0}
-    assert found["columns"] == {"id": "Int64", "shelf": "String", "pages": "Int32"}
+    assert found["columns"] == {"id": "BIGINT", "shelf": "STRING", "pages": "BIGINT"}
     assert (found["name"], found["dim"]) == ("books", 32)
 
 

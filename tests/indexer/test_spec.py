@@ -170,6 +170,22 @@ def test_source_columns_hold_a_text_field_that_is_also_a_column_once() -> None:
             "  - role: ''",
             "c.yaml:14: policies.0.role: must not be empty",
         ),
+        (
+            "    masks: {details: redact, severity: hash}",
+            "    masks:\n      severity: hash\n      id: hash",
+            "c.yaml:16: policies.0.masks: 'id' is of the key, by which rows are named in every answer, and cannot be "
+            "masked; hash it at the source, or leave rows out by 'rows'",
+        ),
+        (
+            "index: {kind: auto",
+            "  - role: analyst\nindex: {kind: auto",
+            "c.yaml:13: policies: there are two for the role 'analyst'; make them one",
+        ),
+        (
+            "shards: 2",
+            "fusion:\n  weights: {vector: 0, keyword: 0}",
+            "c.yaml:19: fusion.weights: at least one weight must be above 0",
+        ),
     ],
 )
 def test_a_mistake_is_named_by_file_line_and_field(line: str, replacement: str, complaint: str) -> None:
@@ -269,6 +285,7 @@ def test_what_decides_vectors_and_terms_changes_the_fingerprint(parts: dict[str,
         {"text": {"fields": {"summary": 5.0, "details": 0.5}}},
         {"columns": ("severity", "published")},
         {"policies": ()},
+        {"fusion": {"kind": "rrf"}},
         {"index": {"kind": "exact", "device": "cpu", "min_recall": 0.5}},
         {"sync": {"max_delete_ratio": 1.0}},
     ],
@@ -296,6 +313,7 @@ def test_cutting_each_field_apart_needs_a_rebuild_and_not_cutting_so_none() -> N
 def test_a_reranking_model_is_written_only_where_there_is_one_and_needs_no_rebuild() -> None:
     plain, reranked = parse_spec(FULL), changed(rerank={"model": "models/cross-encoder"})
 
+    assert not {"rerank", "fusion"} & plain.model_dump().keys()
     assert "rerank" not in plain.model_dump() | plain.model_dump(mode="json", exclude={"source"})
     assert reranked.model_dump()["rerank"] == {"model": "models/cross-encoder", "revision": None}
     assert CollectionSpec.model_validate_json(reranked.model_dump_json()) == reranked
@@ -322,7 +340,7 @@ def test_the_tables_own_vectors_cannot_be_cut_by_field() -> None:
         ([{"role": "a", "masks": {"id": "hash"}}], "'id' is of the key, by which rows are named in every answer"),
         (
             [{"role": "a", "masks": {"colour": "hash"}}],
-            "masks names 'colour', which is neither in 'columns' nor a text",
+            "policies.0.masks: 'colour' is neither in 'columns' nor a text",
         ),
         ([{"role": "a"}, {"role": "b"}, {"role": "a"}], "there are two for the role 'a'; make them one"),
         ([{"role": "a", "rows": ""}], "should have at least 1 character"),
