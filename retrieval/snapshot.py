@@ -71,6 +71,12 @@ class Snapshot(OpenVersion):
         names = [name for name in self.spec.stored_columns if name in found]
         return pa.schema([found[name][0] for name in names]), [found[name][1] for name in names]
 
+    @cached_property
+    def own_columns_bytes(self) -> bytes:
+        """Their schema as bytes (:func:`pyarrow.ipc.read_schema` reads them)."""
+        data: bytes = self.own_columns[0].serialize().to_pybytes()
+        return data
+
     @property
     def arrow_schema(self) -> pa.Schema:
         """The stored columns that the segments have, as Arrow types, in spec order; empty without segments."""

@@ -26,8 +26,8 @@ class HeldVersion(BaseModel):
     @classmethod
     def of(cls, snapshot: Snapshot) -> HeldVersion:
         """Return what routers are told of ``snapshot``."""
-        schema, written_at = snapshot.own_columns
-        return cls(version=snapshot.version, schema_bytes=schema.serialize().to_pybytes(), written_at=tuple(written_at))
+        _, written_at = snapshot.own_columns
+        return cls(version=snapshot.version, schema_bytes=snapshot.own_columns_bytes, written_at=tuple(written_at))
 
     @property
     def arrow_schema(self) -> pa.Schema:
