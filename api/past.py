@@ -101,4 +101,4 @@ async def past_view(watcher: Watcher, past: Past, *, timeout_seconds: float) -> 
 
 def ended(detail: str) -> Problem:
     """Return the 410."""
-    return Problem(CURSOR_ENDED, detail)
+    return Problem(CURSOR_ENDED, f"{detail}; begin again with the cursor 'start'")

@@ -92,7 +92,7 @@ METHOD_NOT_ALLOWED = Kind(
 CURSOR_ENDED = Kind(
     code="cursor-ended",
     status=410,
-    title="The cursor's version is not served any more",
+    title="The cursor has ended",
     remedy="Begin anew with the cursor 'start': it has the rows as they are by now. Cursors end "
     "search.cursor_seconds after their first page, and when the collection is built anew or dropped.",
 )

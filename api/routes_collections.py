@@ -27,9 +27,10 @@ from api.problems import (
 )
 from api.running import answered
 from api.searching import row_in_time
-from api.service import service_of
+from api.service import Service, service_of
 from api.waiting import snapshot_of
 from api.watcher import Watcher
+from retrieval.distributed.routed import RoutedVersion
 from retrieval.filter.sqltypes import type_name
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=DirectRoute)
@@ -100,8 +101,19 @@ async def read_status(request: Request, name: str) -> Response:
     watcher = service.known(access, name)
     await service.begins(request)
     status = status_answer(watcher, datetime.now(UTC))
+    if absent := _absent_parts(service, watcher):
+        without = f"no node of {', '.join(f'part {part}' for part in absent)} answers, so searches get 503"
+        status = status.model_copy(update={"warnings": [*status.warnings, f"{name}: {without}"]})
     operation_of(request).facts.update(collection=name, version=status.version)
     return json_response(status.model_dump(include=None if _may_count(access, watcher) else _FRESHNESS))
+
+
+def _absent_parts(service: Service, watcher: Watcher) -> list[int]:
+    """Return the parts that hold some of the collection and have no node that answers."""
+    snapshot = watcher.view.snapshot
+    if service.nodes is None or not isinstance(snapshot, RoutedVersion):
+        return []
+    return [part for part in service.nodes.absent() if part in snapshot.parts]
 
 
 def _may_count(access: Access, watcher: Watcher) -> bool:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobs.output import cell, printable, table
+from jobs.output import cell, plain, printable, table
 from retrieval.refine.stages import STAGE_NAMES
 
 PASSAGE_CHARS = 220
@@ -31,7 +31,7 @@ def hits_of_answer(answer: dict[str, Any], key: Sequence[str] | None = None) -> 
         score = "-" if answer["plan"]["mode"] in (None, "filter") else f"{hit['score']:.4f}"
         shown = Text(passage(hit["text"]))
         if key is not None:
-            others = (f"{name} {cell(value)}" for name, value in hit["fields"].items() if name not in key)
+            others = (f"{name} {plain(value)}" for name, value in hit["fields"].items() if name not in key)
             shown.append(f"\n{passage('  '.join(others))}", style="dim")
         made.add_row(score, Text(printable(cell(hit["key"]))), shown)
     return made

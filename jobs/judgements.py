@@ -11,6 +11,8 @@ from typing import Any
 
 from jobs.errors import EvaluationError
 
+EXAMPLE = '"id": "q1", "text": "..."'
+
 Judgements = dict[str, dict[str, int]]
 """By query, each judged document's grade: 0 for one that does not answer it."""
 
@@ -20,7 +22,7 @@ def read_queries(path: Path) -> dict[str, str]:
     queries = {}
     for number, line in enumerate(read_lines(path), 1):
         if "id" not in line or not isinstance(line.get("text"), str):
-            raise EvaluationError(f'{path}:{number}: expected {{"id": ..., "text": "..."}}')
+            raise EvaluationError(f"{path}:{number}: expected {{{EXAMPLE}}}")
         queries[str(line["id"])] = line["text"]
     return queries
 
@@ -32,7 +34,7 @@ def read_judgements(path: Path) -> Judgements:
         with path.open(encoding="utf-8", newline="") as lines:
             for number, fields in enumerate(csv.reader(lines, delimiter="\t"), 1):
                 if len(fields) != 3 or not fields[2].strip().removeprefix("-").isdigit():
-                    expected = "a query, a document and a whole number, parted by tabs"
+                    expected = "a query, a document and a whole number, parted by tabs, and no header"
                     raise EvaluationError(f"{path}:{number}: expected {expected}")
                 query, document, grade = fields
                 judgements.setdefault(query, {})[document] = int(grade)
@@ -47,9 +49,12 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with opened(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
-                value = json.loads(line)
+                try:
+                    value = json.loads(line)
+                except ValueError:
+                    value = None
                 if not isinstance(value, dict):
-                    raise EvaluationError(f"{path}:{number}: expected a JSON object")
+                    raise EvaluationError(f"{path}:{number}: expected a JSON object, as in {{{EXAMPLE}}}")
                 yield value
-    except (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path} cannot be read: {error}") from error

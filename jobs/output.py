@@ -222,6 +222,17 @@ def printable(text: str) -> str:
     return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+def plain(value: object) -> str:
+    """Return a row's ``value`` as a table shows it: whole numbers as they are, because they may be years or keys.
+
+    >>> plain(2011), plain(0.5), plain([1999, None])
+    ('2011', '0.5000', '1999, -')
+    """
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else cell(value)
+
+
 def cell(value: object) -> str:
     """Return ``value`` as a table shows it.
 

@@ -19,6 +19,8 @@ TEXT_NAMES = frozenset(
         *("notes", "question", "summary", "text", "title"),
     }
 )
+VECTOR_TYPES = frozenset({"array<float>", "array<double>"})
+"""Columns of these are likely to be embeddings, which nobody filters by."""
 HEAD_NAMES = frozenset({"title", "summary", "subject", "headline", "question"})
 
 TEMPLATE = """\
@@ -40,7 +42,7 @@ text:
   language: english            # stop words and stemming; 'none' for neither
   chunk: {{max_tokens: 256, overlap_tokens: 32}}   # long texts are cut into passages of the model's own tokens
 
-# Where vectors come from: a model's hub name or folder, or the table's own vectors (column: embedding).
+# Where vectors come from: a model's hub name or folder, or the table's own vectors (column: {vectors}).
 vector:
   model: sentence-transformers/all-MiniLM-L6-v2
 
@@ -85,7 +87,9 @@ def starter_spec(name: str, table: str | None, columns: Sequence[Column] = ()) -
     fields = [column for column in strings if column.lower() in TEXT_NAMES] or strings
     if columns and not fields:
         raise CommandError(f"{table} has no text column beside its key '{key}': there is nothing to search in it")
-    rest = [column.name for column in columns if column.name not in {key, *fields} and column.type != "binary"]
+    vectors = [column.name for column in columns if column.type in VECTOR_TYPES]
+    out = {key, *fields, *vectors}
+    rest = [column.name for column in columns if column.name not in out and column.type != "binary"]
     text = TEMPLATE.format(
         name=name,
         table=table or "/path/to/table",
@@ -93,6 +97,7 @@ def starter_spec(name: str, table: str | None, columns: Sequence[Column] = ()) -
         key=_yaml(key),
         fields=", ".join(f"{_yaml(field)}: {2.0 if field.lower() in HEAD_NAMES else 1.0}" for field in fields)
         or "title: 2.0, body: 1.0",
+        vectors=_yaml(vectors[0]) if vectors else "embedding",
         columns=", ".join(map(_yaml, rest)),
     )
     parse_spec(text, origin=f"{name}.yaml")
@@ -137,7 +142,9 @@ def change_feed_off(table: str) -> str:
 
 
 def _type_name(kind: object) -> str:
-    return str(getattr(kind, "type", kind))
+    element = getattr(kind, "element_type", None)
+    name = str(getattr(kind, "type", kind))
+    return name if element is None else f"{name}<{_type_name(element)}>"
 
 
 def _key(columns: Sequence[Column]) -> str:

@@ -34,8 +34,9 @@ CUT = 10
 FOLDS = 5
 LEAST_QUERIES = 10
 SEED = 20261129
-SURE = 1.96
-"""A gain of so many standard errors is hardly chance: 1 in 40 without any."""
+FLIPS = 20_000
+SURE = 0.025
+"""A gain is hardly chance where without any so much would come in fewer cases than these."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,7 +53,9 @@ class Setting:
 class Tuning:
     """What was measured on ``queries``: now, at best, and for each kind by the vector leg's share of the weight.
 
-    ``gain`` is how much better than now queries were answered by a setting that was chosen without them.
+    ``gain`` is how much better than now queries were answered by a setting that was chosen without them; in ``chance``
+    of all cases there would be as much if none were better: each query's difference would be the other way as often
+    (Fisher's randomisation test).
     """
 
     queries: int
@@ -61,11 +64,12 @@ class Tuning:
     curves: Mapping[FusionKind, Sequence[float]]
     gain: float
     standard_error: float
+    chance: float
 
     @property
     def is_sure(self) -> bool:
         """Whether the gain is hardly chance."""
-        return self.gain > SURE * self.standard_error
+        return self.gain > 0 and self.chance < SURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +90,7 @@ def tune(collection: LocalCollection, queries: Mapping[str, str], judgements: Ju
     spec = collection.spec
     if spec.vector.model is None:
         raise EvaluationError(f"'{spec.name}' has no model that embeds queries, so there is nothing to fuse")
-    judged = [query for query in sorted(queries) if any(grade > 0 for grade in judgements.get(query, {}).values())]
-    if len(judged) < LEAST_QUERIES:
-        raise EvaluationError(
-            f"there are {len(judged)} queries with a document of a grade above 0, and {LEAST_QUERIES} are needed"
-        )
+    judged = judged_of(queries, judgements)
     found = []
     for number, query in enumerate(judged):
         found.append(_found(collection, queries[query], judgements[query]))
@@ -115,7 +115,20 @@ def tune(collection: LocalCollection, queries: Mapping[str, str], judgements: Ju
         curves={kind: measured[at, :-1].mean(axis=1).tolist() for at, kind in enumerate(KINDS)},
         gain=float(difference.mean()),
         standard_error=float(difference.std(ddof=1) / np.sqrt(len(judged))),
+        chance=_chance(difference),
     )
+
+
+def judged_of(queries: Mapping[str, str], judgements: Judgements) -> list[str]:
+    """Return the queries that some document answers; raises EvaluationError where they are too few."""
+    judged = [query for query in sorted(queries) if any(grade > 0 for grade in judgements.get(query, {}).values())]
+    if len(judged) < LEAST_QUERIES:
+        both = len(queries.keys() & judgements.keys())
+        raise EvaluationError(
+            f"there are {len(judged)} queries with a document of a grade above 0, and {LEAST_QUERIES} are needed: of "
+            f"{len(queries)} queries and judgements of {len(judgements)}, {both} have the same id"
+        )
+    return judged
 
 
 def _found(collection: LocalCollection, text: str, grades: Mapping[str, int]) -> _Query:
@@ -153,6 +166,13 @@ def _held_out(tried: Floats) -> Floats:
         mine = fold == number
         held_out[mine] = tried[_best(tried, ~mine), mine]
     return held_out
+
+
+def _chance(difference: Floats) -> float:
+    """Return in what share of cases the mean is as high when each difference may as well be the other way."""
+    signs = np.random.default_rng(SEED).choice([-1.0, 1.0], (FLIPS, len(difference)))
+    as_high = (signs @ difference >= difference.sum() - 1e-12).sum()
+    return float((1 + as_high) / (1 + FLIPS))
 
 
 def _best(tried: Floats, queries: npt.NDArray[np.bool_]) -> int:

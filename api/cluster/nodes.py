@@ -51,6 +51,7 @@ class Replica:
         self.part = part
         self.held: Mapping[str, list[HeldVersion]] = {}
         self.is_up = False
+        self.was_up = False
         self.trouble = "it has not answered yet"
 
     def version(self, collection: str, version: int) -> HeldVersion | None:
@@ -157,7 +158,7 @@ class HttpNodes:
                     last = data
                 self._note(replica, None)
             except Exception as error:  # whatever it is, the node is looked for again
-                self._note(replica, str(error) or type(error).__name__)
+                self._note(replica, str(error) or type(error).__name__, is_wrong=isinstance(error, NodeFailed))
             await asyncio.sleep(self._interval)
 
     async def _versions(self, url: str) -> bytes:
@@ -183,13 +184,17 @@ class HttpNodes:
             raise NodeFailed(f"it holds the share {found.share} where {expected} was expected")
         return found.collections
 
-    def _note(self, replica: Replica, trouble: str | None) -> None:
+    def _note(self, replica: Replica, trouble: str | None, *, is_wrong: bool = False) -> None:
         """Note whether a node answered; changes are logged."""
         if trouble is None and not replica.is_up:
             self._log.info("node found", part=replica.part, node=replica.url)
         elif trouble is not None and (replica.is_up or trouble != replica.trouble):
-            self._log.error("node lost", part=replica.part, node=replica.url, reason=trouble)
+            if is_wrong or replica.was_up:
+                self._log.error("node lost", part=replica.part, node=replica.url, reason=trouble)
+            else:  # usual where all begin together
+                self._log.warning("node not there yet", part=replica.part, node=replica.url, reason=trouble)
         replica.is_up, replica.trouble = trouble is None, trouble or ""
+        replica.was_up = replica.was_up or replica.is_up
         self._metrics.node_up.labels(replica.part, replica.url).set(float(replica.is_up))
 
     def _order(self, part: int, asker: Asker) -> list[Replica]:

@@ -86,6 +86,8 @@ class Identity:
         """Return what a request with these Authorization headers may do; raises the 401, or the 503 of what is old."""
         self._require_fresh()
         if not self.is_configured:
+            if any(is_key(sent.partition(" ")[2].strip()) for sent in authorization):
+                raise _refused("the key is not known, or not yet: one that was just made works within two seconds")
             return NOBODY_IN_PARTICULAR
         principal = await self._principal(authorization)
         return Access(principal=principal, control=self._roles)
@@ -122,6 +124,8 @@ class Identity:
             if id_of(token) is None:
                 raise _refused("that is not a whole API key; copy it again")
             return self._holder(holder_of(token, self._roles, datetime.now(UTC)))
+        if "." not in token:
+            raise _refused("that is neither an API key, which begins with grebe_, nor a token of an issuer")
         try:
             verified = await self._tokens.verify(token)
         except TokenRefused as error:
@@ -153,7 +157,12 @@ class Identity:
 
 
 def _anonymous() -> Problem:
-    return Problem(UNAUTHENTICATED, "the request has no bearer credentials", headers=_MISSING, denied=True)
+    return Problem(
+        UNAUTHENTICATED,
+        "the request has no bearer credentials: send 'Authorization: Bearer KEY'",
+        headers=_MISSING,
+        denied=True,
+    )
 
 
 def _refused(detail: str) -> Problem:

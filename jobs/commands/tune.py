@@ -39,7 +39,8 @@ def tune(
     """Find the fusion of both legs that answers your own questions best, and how sure that is.
 
     Every weight, by min-max scores and by reciprocal rank, is measured on judged queries; the gain is measured on
-    queries that had no part in the choice. Nothing is changed: the lines for the spec are printed.
+    queries that had no part in the choice. Ten judged queries are the least, a few hundred are good. Nothing is
+    changed: the lines for the spec are printed.
 
     grebe tune books --queries questions.jsonl --judgements answers.tsv
     """
@@ -47,11 +48,15 @@ def tune(
     from jobs.judgements import read_judgements, read_queries
     from jobs.local import LocalCollection
     from jobs.progress import bars
+    from jobs.tuning import judged_of
     from jobs.tuning import tune as measure
     from retrieval.policies import OPERATOR
     from retrieval.request import SearchRequest
 
     asked, judged = read_queries(queries), read_judgements(judgements)
+    taken = len(judged_of(asked, judged))  # before a model is loaded
+    if left_out := len(asked.keys() | judged.keys()) - taken:
+        note(f"{left_out} ids are left out: a query without a document that answers it, or judgements without a query")
     settings = Settings.read(store=store)
     with (
         LocalCollection(Store.at(settings.store), name, settings.cache) as collection,
@@ -99,7 +104,8 @@ def _show(name: str, found: Tuning) -> None:
         share = SHARES[found.curves[other].index(best)]
         stdout().print(f"{other}, at best {best:.4f} (vector {share:g}, keyword {1 - share:.2g})")
     stdout().print(
-        f"On queries that had no part in the choice: {found.gain:+.4f}, standard error {found.standard_error:.4f}"
+        f"On queries that had no part in the choice: {found.gain:+.4f}, standard error {found.standard_error:.4f}; "
+        f"by chance alone as much in {found.chance:.1%} of cases"
     )
     if found.best.fusion == found.now.fusion:
         stdout().print("The spec has the best already.")
@@ -121,7 +127,12 @@ def _as_json(found: Tuning) -> dict[str, object]:
         "queries": found.queries,
         "now": setting(found.now.fusion, found.now.ndcg),
         "best": setting(found.best.fusion, found.best.ndcg),
-        "held_out": {"gain": found.gain, "standard_error": found.standard_error, "sure": found.is_sure},
+        "held_out": {
+            "gain": found.gain,
+            "standard_error": found.standard_error,
+            "chance": found.chance,
+            "sure": found.is_sure,
+        },
         "curves": {
             kind: [{"vector": share, "ndcg@10": value} for share, value in zip(SHARES.tolist(), curve, strict=True)]
             for kind, curve in found.curves.items()

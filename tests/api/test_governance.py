@@ -329,6 +329,15 @@ def test_without_a_key_only_this_machine_is_served_and_policies_hold(tmp_path: P
         serving(settings_for(tmp_path, host="0.0.0.0")).__enter__()
 
 
+def test_a_key_that_is_not_known_yet_is_refused_and_not_taken_for_nobody(tmp_path: Path) -> None:
+    governed(tmp_path)
+    with client_of(settings_for(tmp_path)) as client:
+        response = client.get("/v1/collections", headers={"Authorization": f"Bearer grebe_0123456789ab_{'x' * 43}"})
+        assert response.status_code == 401
+        assert "one that was just made works within two seconds" in response.json()["detail"]
+        assert client.get("/v1/collections", headers={"Authorization": "Bearer x.y.z"}).status_code == 200
+
+
 def test_the_first_key_closes_a_running_server_and_opens_it_to_others(tmp_path: Path) -> None:
     library = governed(tmp_path)
     with client_of(settings_for(tmp_path)) as client:

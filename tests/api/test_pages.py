@@ -302,7 +302,7 @@ def test_what_is_counted_is_not_gone_on_with_once_other_rows_are_seen(
             more = body | {"cursor": begun[path].json()["next_cursor"]}
             response = client.post(path, json=more, headers=reader)
             assert (response.status_code, response.json()["code"]) == (410, "cursor-ended")
-            assert response.json()["detail"] == "what you may see of the collection has changed since"
+            assert response.json()["detail"].startswith("what you may see of the collection has changed since; begin")
 
 
 def test_a_column_that_was_taken_out_ends_the_cursors(shelf: Library, serve: Serve) -> None:
@@ -310,7 +310,7 @@ def test_a_column_that_was_taken_out_ends_the_cursors(shelf: Library, serve: Ser
         cursor = client.post(PATH, json=ALL | {"cursor": "start"}).json()["next_cursor"]
         apply(shelf.store, type(shelf.spec).model_validate(shelf.spec.model_dump() | {"columns": ["shelf"]}))
         until(lambda: "pages" not in client.post(PATH, json=ALL).json()["results"][0]["fields"])
-        assert ended(client, cursor) == "the collection has pages no longer"
+        assert "the collection has pages no longer" in ended(client, cursor)
 
 
 def test_a_filter_by_the_time_goes_by_that_of_the_first_page(shelf: Library, serve: Serve) -> None:

@@ -53,3 +53,13 @@ def test_a_folder_that_is_no_table_is_called_that(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     with pytest.raises(CommandError, match=r"plain: is a folder and no Delta table: it has no _delta_log$"):
         facts_of(str(tmp_path / "plain"))
+
+
+def test_a_column_of_vectors_is_named_where_vectors_come_from_and_is_no_filter(tmp_path: Path) -> None:
+    kind = pa.list_(pa.float32())
+    write_deltalake(
+        str(tmp_path), pa.table({"id": [1], "body": ["b"], "emb": pa.array([[0.5]], kind), "tags": [["a"]]})
+    )
+    text = starter_spec("t", str(tmp_path), facts_of(str(tmp_path)).columns)
+    assert "the table's own vectors (column: emb)" in text
+    assert parse_spec(text).columns == ("tags",)

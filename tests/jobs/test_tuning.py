@@ -13,7 +13,7 @@ from jobs.errors import EvaluationError
 from jobs.judgements import Judgements, read_judgements, read_queries
 from jobs.local import LocalCollection
 from jobs.metrics import quality
-from jobs.tuning import KINDS, SHARES, _best, _held_out, tune
+from jobs.tuning import KINDS, SHARES, _best, _chance, _held_out, tune
 from retrieval.request import Fusion, SearchRequest
 from tests.api.library import ANIMALS, Library, book
 from tests.jobs.command import Grebe, grebe_on
@@ -90,6 +90,14 @@ def test_a_setting_is_judged_by_queries_that_had_no_part_in_its_choice() -> None
     assert _held_out(better).mean() > chance.mean() + 0.15
 
 
+def test_how_likely_a_gain_is_by_chance() -> None:
+    rng = np.random.default_rng(8)
+    assert _chance(np.full(5, 0.1)) == pytest.approx(1 / 32, abs=0.004)  # all five the same way
+    assert _chance(np.zeros(50)) == 1.0
+    assert _chance(rng.normal(0.3, 1, 400)) < 0.001
+    assert 0.3 < _chance(np.tile([1.0, -1.0], 50)) < 0.7
+
+
 def test_of_equally_good_settings_the_evenest_weights_are_the_best() -> None:
     same = np.ones((2 * len(SHARES), 12))
     assert SHARES[_best(same, np.ones(12, np.bool_)) % len(SHARES)] == 0.5
@@ -98,7 +106,10 @@ def test_of_equally_good_settings_the_evenest_weights_are_the_best() -> None:
 def test_too_few_queries_and_unknown_documents_are_refused(collection: LocalCollection) -> None:
     queries, grades = judged(2, 60)
     few = dict(list(queries.items())[:9])
-    with pytest.raises(EvaluationError, match="there are 9 queries with a document of a grade above 0, and 10"):
+    with pytest.raises(
+        EvaluationError,
+        match="there are 9 queries with a document of a grade above 0, and 10 are needed: of 9 queries and j",
+    ):
         tune(collection, few, grades, said)
     with pytest.raises(EvaluationError, match="name them by their keys"):
         tune(collection, queries, {query: {"books/1": 1} for query in queries}, said)
@@ -129,7 +140,9 @@ def test_the_command_shows_the_curve_and_what_to_put_into_the_spec(root: Path, t
         assert part in shown.out
     ends = ("fusion: {kind:", "may well be chance", "has the best already")
     assert sum(end in shown.out for end in ends) == 1
+    assert "in " in shown.out.partition("by chance alone as much")[2]
     told = grebe(*asked, "--output", "json").json
+    assert told["held_out"].keys() == {"gain", "standard_error", "chance", "sure"}
     assert told["queries"] == 24
     assert len(told["curves"]["rrf"]) == len(SHARES)
 

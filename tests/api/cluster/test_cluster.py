@@ -88,6 +88,18 @@ def test_a_commit_reaches_the_router(cluster: Cluster, library: Library) -> None
         assert [hit["key"] for hit in found.json()["results"]] == [100]
 
 
+def test_the_status_names_the_parts_of_which_no_node_answers(cluster: Cluster) -> None:
+    path = "/v1/collections/books/status"
+    with cluster.router() as router:
+        assert router.get(path).json()["warnings"] == []
+        for zone in ZONES:
+            cluster.stop(zone, 1)
+        until(lambda: router.get(path).json()["warnings"] != [])
+        assert router.get(path).json()["warnings"] == ["books: no node of part 1 answers, so searches get 503"]
+        cluster.start("a", 1)
+        until(lambda: router.get(path).json()["warnings"] == [])
+
+
 def test_a_part_that_loses_a_node_is_asked_of_the_other_zones(cluster: Cluster) -> None:
     with cluster.router() as router:
         for part in range(PARTS):
