@@ -92,7 +92,7 @@ class Pages:
 
 def sight_digest(version: OpenVersion, caller: Caller) -> str:
     """Return what tells the rows that ``caller`` sees of ``version`` from those under other policies or claims."""
-    seen = [version.policies_digest, sorted(caller.roles), caller.claims, caller.unrestricted]
+    seen = [version.policies_digest, sorted(caller.roles), dict(caller.claims), caller.unrestricted]
     return hashlib.sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

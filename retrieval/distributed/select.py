@@ -92,6 +92,7 @@ class _Run(StatementRun):
             return rows
         places, lines = rows.places(np.arange(len(rows)))
         found = [part for part, _ in rows.parts if isinstance(part, Lines)]
+        assert len(found) == len(rows.parts)  # what was fetched is not fetched again
         chunks, placed, best = fetch(
             self._nodes,
             self._asker,
