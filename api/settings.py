@@ -168,7 +168,7 @@ class ServeSettings(BaseSettings):
         try:
             return cls(**(given | {"_file": _read(named) if named else {}}))
         except NotJson as error:
-            raise SettingsError(f'{error}: in the environment it is JSON, such as \'["a", "b"]\'') from error
+            raise SettingsError(f'{_variable(error)}: in the environment it is JSON, such as \'["a", "b"]\'') from error
         except ValidationError as error:
             raise SettingsError("\n".join(_sentence(item) for item in error.errors())) from error
 
@@ -205,6 +205,13 @@ def masked(url: str) -> str:
     's3://***@bucket/prefix'
     """
     return re.sub(r"(?<=://)[^/@]*@", "***@", url)
+
+
+def _variable(error: NotJson) -> str:
+    """Return the name of the variable that could not be read, where it can be told; else what is known."""
+    text = getattr(error.__cause__, "doc", None)
+    named = [name for name, value in os.environ.items() if name.upper().startswith("GREBE_") and value == text]
+    return f"{named[0]} is {text!r}" if named else str(error)
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -99,9 +99,27 @@ class LocalCollection:
             "took_ms": dict(response.took_ms),
         }
 
-    def select(self, statement: Statement, params: Mapping[str, object], caller: Caller = OPERATOR) -> dict[str, Any]:
-        """Return the answer to ``statement`` for ``caller``; raises what :func:`retrieval.sql.run_statement` raises."""
-        answer = run_statement(self._snapshot, statement, params=params, caller=caller)
+    def pages(
+        self, statement: Statement, params: Mapping[str, object], caller: Caller = OPERATOR
+    ) -> Iterator[dict[str, Any]]:
+        """Return the answers that have all rows of ``statement``, which has no LIMIT; raises as :meth:`select` does."""
+        now, skip, more = datetime.now(UTC), 0, True
+        while more:
+            answer = self.select(statement, params, caller, now=now, skip=skip)
+            yield answer
+            skip, more = skip + len(answer["rows"]), answer["truncated"]
+
+    def select(
+        self,
+        statement: Statement,
+        params: Mapping[str, object],
+        caller: Caller = OPERATOR,
+        *,
+        now: datetime | None = None,
+        skip: int = 0,
+    ) -> dict[str, Any]:
+        """Return the answer to ``statement`` for ``caller``; see :func:`retrieval.sql.run_statement`."""
+        answer = run_statement(self._snapshot, statement, params=params, caller=caller, now=now, skip=skip)
         return {
             "columns": [dataclasses.asdict(column) for column in answer.columns],
             "rows": answer.rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,13 +71,18 @@ def look_at_table(spec: CollectionSpec) -> str | None:
     if source.kind != "delta" or "://" in source.table:
         return None
     if not Path(source.table).is_dir():
-        named = "/" not in source.table
-        return (
-            None if named and "." in source.table else f"{source.table}: no such folder here; its columns are unchecked"
-        )
+        if "/" not in source.table and "." in source.table:
+            return None  # a metastore's name
+        return f"{source.table}: no such folder here; its columns are unchecked{_nearest(Path(source.table))}"
     facts = facts_of(source.table)
     require_columns(source.table, spec.source_columns, [column.name for column in facts.columns])
     return None if facts.change_feed else change_feed_off(source.table)
+
+
+def _nearest(folder: Path) -> str:
+    beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    near = difflib.get_close_matches(folder.name, beside, n=1, cutoff=0.6)
+    return f"; did you mean {folder.with_name(near[0])}?" if near else ""
 
 
 def look_at_model(spec: CollectionSpec) -> str | None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.options import ClaimOption, Dialect, ParamOption, RoleOption, claims_of, parameters
 from jobs.output import StoreOption, note, print_json, stdout, table
 from jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from jobs.progress import Report
 
 
 class SqlFormat(StrEnum):
@@ -38,16 +44,21 @@ def sql(
     output: Annotated[
         SqlFormat, typer.Option("--output", "-o", help="A table to read, or JSON or CSV for a script.")
     ] = SqlFormat.TABLE,
+    every: Annotated[
+        bool, typer.Option("--all", help="All rows of a statement without LIMIT, as JSON or CSV; else the first 1,000.")
+    ] = False,
 ) -> None:
     """Look rows up with SQL: columns, WHERE, GROUP BY with count, sum, avg, min, max, ORDER BY, LIMIT.
 
     search('text') in WHERE ranks the rows that the rest of it passes; score() and passage() are of those.
 
     grebe sql "SELECT severity, count(*) AS n FROM advisories GROUP BY severity ORDER BY n DESC"
+    grebe sql "SELECT id, severity FROM advisories WHERE year > 2020" --all --output csv > advisories.csv
     grebe sql "SELECT id, score(), passage() FROM advisories WHERE search(:q) AND year > 2020 LIMIT 5" -p q="zip bomb"
     """
     from indexer.format.store import Store
     from jobs.local import LocalCollection, caller_as
+    from jobs.progress import bars
     from retrieval.policies import OPERATOR
     from retrieval.request import SearchRequest
     from retrieval.sql import parse_statement, searched_by
@@ -55,6 +66,10 @@ def sql(
     values = parameters(param or [])
     parsed = parse_statement(sys.stdin.read() if statement == "-" else statement, dialect.value)
     searched = searched_by(parsed, values)
+    if every and output is SqlFormat.TABLE:
+        raise typer.BadParameter("all rows are no table to read: add --output csv or json", param_hint="--all")
+    if every and parsed.limit is not None:
+        raise typer.BadParameter("the statement has a LIMIT: leave it out", param_hint="--all")
     settings = Settings.read(store=store)
     claims = claims_of(claim, role)
     root = Store.at(settings.store)
@@ -63,22 +78,45 @@ def sql(
     with LocalCollection(root, parsed.collection, settings.cache) as collection:
         for line in collection.notes(request, caller):
             note(line)
-        answer = collection.select(parsed, values, caller)
-    _print(answer, output)
-
-
-def _print(answer: dict[str, Any], output: SqlFormat) -> None:
-    names = [column["name"] for column in answer["columns"]]
+        pages = collection.pages(parsed, values, caller)
+        answers = pages if every else islice(pages, 1)
+        with bars() if every else nullcontext(_quiet) as progress:
+            answer = _write_csv(answers, progress) if output is SqlFormat.CSV else _together(answers, progress)
     if output is SqlFormat.JSON:
         print_json(answer)
         return
-    if output is SqlFormat.CSV:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(names)
+    if output is SqlFormat.TABLE:
+        stdout().print(table([column["name"] for column in answer["columns"]], answer["rows"], shown))
+    _tell(answer)
+
+
+def _quiet(stage: str, done: int, total: int | None) -> None:
+    """Show nothing of what is soon done."""
+
+
+def _together(answers: Iterable[dict[str, Any]], progress: Report) -> dict[str, Any]:
+    """Return one answer with the rows of all."""
+    rows: list[Any] = []
+    for answer in answers:
+        rows += answer["rows"]
+        progress("rows", len(rows), None)
+    return answer | {"rows": rows}
+
+
+def _write_csv(answers: Iterable[dict[str, Any]], progress: Report) -> dict[str, Any]:
+    """Write the rows of all answers as they come; return what is to be told of them."""
+    writer, n = csv.writer(sys.stdout, lineterminator="\n"), 0
+    for answer in answers:
+        if n == 0:
+            writer.writerow([column["name"] for column in answer["columns"]])
         writer.writerows([["" if value is None else shown(value) for value in row] for row in answer["rows"]])
-    else:
-        stdout().print(table(names, answer["rows"], shown))
-    more = ": there are more, LIMIT says how many are wanted" if answer["truncated"] else ""
+        n += len(answer["rows"])
+        progress("rows", n, None)
+    return answer | {"rows": range(n)}
+
+
+def _tell(answer: dict[str, Any]) -> None:
+    more = ": there are more, LIMIT says how many are wanted, and --all wants all" if answer["truncated"] else ""
     source = f", source version {answer['source']['version']}" if answer["source"] else ""
     rows = "1 row" if len(answer["rows"]) == 1 else f"{len(answer['rows']):,} rows"
     note(f"{rows}{source}, index version {answer['version']}{more}")

@@ -89,7 +89,7 @@ def test_credentials_in_an_address_are_not_shown() -> None:
 
 def test_a_list_of_the_environment_that_is_no_json_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GREBE_ALLOWED_HOSTS", "a,b")
-    with pytest.raises(SettingsError, match=r"\"allowed_hosts\".*: in the environment it is JSON, such as"):
+    with pytest.raises(SettingsError, match=r"GREBE_ALLOWED_HOSTS is .*: in the environment it is JSON, such as"):
         ServeSettings.load()
     monkeypatch.setenv("GREBE_ALLOWED_HOSTS", '["a", "b"]')
     assert ServeSettings.load().allowed_hosts == ("a", "b")

@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
+from retrieval.sql import run
 from tests.jobs.command import Grebe, grebe_on
 
 SPEC = """
@@ -94,6 +95,19 @@ def test_sql_answers_as_a_table_as_csv_and_as_json(synced: Grebe) -> None:
     assert synced("sql", text, "-o", "csv").out == "id,name,nothing\n1,grebe,\n3,owl,\n"
     as_json = synced("sql", text, "-o", "json").json
     assert (as_json["rows"], as_json["truncated"]) == ([[1, "grebe", None], [3, "owl", None]], False)
+
+
+def test_sql_writes_all_rows_of_a_statement_page_by_page(synced: Grebe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "DEFAULT_ROWS", 1)
+
+    assert synced("sql", "SELECT id FROM birds", "-o", "csv").out == "id\n1\n"
+    assert synced("sql", "SELECT id FROM birds", "-o", "csv", "--all").out == "id\n1\n2\n3\n"
+    said = synced("sql", "SELECT name FROM birds ORDER BY id DESC", "-o", "json", "--all")
+    assert (said.json["rows"], said.json["truncated"]) == ([["owl"], ["heron"], ["grebe"]], False)
+    assert synced("sql", "SELECT id FROM birds WHERE id < 0", "-o", "csv", "--all").out == "id\n"
+    for wrong in (["--all"], ["--all", "-o", "csv"]):
+        text = "SELECT id FROM birds" + (" LIMIT 2" if "-o" in wrong else "")
+        assert synced("sql", text, *wrong).code == 2
 
 
 def test_sql_binds_parameters_searches_and_reads_from_stdin(synced: Grebe, monkeypatch: pytest.MonkeyPatch) -> None:

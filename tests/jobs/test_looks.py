@@ -92,3 +92,18 @@ def test_a_role_that_loses_its_policy_is_told(tmp_path: Path) -> None:
 
     assert list(looks_at_policies(library.store, before, spec)) == ["role 'a' has no policy any more, and sees no row"]
     assert state_of(library.store, "nowhere") is None
+
+
+def test_a_table_that_is_not_there_may_be_meant_for_one_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+
+    def warning(table: str) -> str | None:
+        return look_at_table(parse_spec(SPEC.format(table=table, column="year")))
+
+    assert warning(str(tmp_path / "bocks")) == (
+        f"{tmp_path}/bocks: no such folder here; its columns are unchecked; did you mean {tmp_path}/books?"
+    )
+    assert warning(str(tmp_path / "elsewhere" / "x")) == (
+        f"{tmp_path}/elsewhere/x: no such folder here; its columns are unchecked"
+    )
+    assert warning("catalog.schema.table") is None
