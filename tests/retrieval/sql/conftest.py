@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from retrieval.cache import LocalCache
 from retrieval.distributed.nearby import NearbyNodes
-from retrieval.distributed.routed import RoutedVersion
 from retrieval.distributed.select import select_from_nodes
 from retrieval.errors import FilterError
 from retrieval.passing import SearchCaches
@@ -29,9 +27,10 @@ def wherever(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if request.param == "one machine":
         yield
         return
-    _run.append(partial(_on_nodes, LocalCache(tmp_path_factory.mktemp("nodes"))))
-    yield
-    _run.pop()
+    with ExitStack() as stack:
+        _run.append(_Nodes(LocalCache(tmp_path_factory.mktemp("nodes")), stack))
+        yield
+        _run.pop()
 
 
 def on_one_machine() -> bool:
@@ -60,18 +59,25 @@ def place(error: FilterError) -> str:
     return error.text[error.start : error.start + error.length]
 
 
-def _on_nodes(cache: LocalCache, snapshot: Snapshot, statement: Statement, **asked: Any) -> SqlAnswer:
-    with nodes_of(snapshot, cache) as routed:
-        return select_from_nodes(routed, statement, **asked)
+class _Nodes:
+    """Runs statements on nodes that have one segment of a snapshot each, the first none; they stay for the module."""
 
+    def __init__(self, cache: LocalCache, stack: ExitStack) -> None:
+        self._cache = cache
+        self._stack = stack
+        self._known: dict[int, tuple[Snapshot, list[Snapshot]]] = {}
 
-@contextmanager
-def nodes_of(snapshot: Snapshot, cache: LocalCache) -> Iterator[RoutedVersion]:
-    """Return the snapshot's version as a router sees it whose nodes have one segment of it each, the first none."""
-    with ExitStack() as stack:
-        shares = [(), *((view.retain(),) for view in snapshot.views)]
-        parts = [Snapshot(snapshot.state, views, cache.scratch(), SearchCaches()) for views in shares]
+    def __call__(self, snapshot: Snapshot, statement: Statement, **asked: Any) -> SqlAnswer:
+        known = self._known.get(id(snapshot))
+        parts = self._opened(snapshot) if known is None else known[1]
         for part in parts:
-            stack.enter_context(part)
             part.govern(snapshot.spec)
-        yield NearbyNodes(parts).version()
+        return select_from_nodes(NearbyNodes(parts).version(), statement, **asked)
+
+    def _opened(self, snapshot: Snapshot) -> list[Snapshot]:
+        shares = [(), *((view.retain(),) for view in snapshot.views)]
+        parts = [Snapshot(snapshot.state, views, self._cache.scratch(), SearchCaches()) for views in shares]
+        for part in parts:
+            self._stack.enter_context(part)
+        self._known[id(snapshot)] = snapshot, parts
+        return parts
