@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 
 from indexer.embedding import QueryEmbedder
 from indexer.format.keys import parse_key
@@ -59,19 +60,10 @@ def select_from_version(
 ) -> SqlAnswer:
     """Run ``statement`` on ``version``; see :func:`retrieval.sql.run_statement`."""
     if isinstance(version, RoutedVersion):
-        return select_from_nodes(
-            version, statement, params=params, caller=caller, embedder=embedder, deadline=deadline, now=now, skip=skip
-        )
-    return run_statement(
-        _here(version),
-        statement,
-        params=params,
-        caller=caller,
-        embedder=embedder,
-        deadline=deadline,
-        now=now,
-        skip=skip,
-    )
+        run = partial(select_from_nodes, version)
+    else:
+        run = partial(run_statement, _here(version))
+    return run(statement, params=params, caller=caller, embedder=embedder, deadline=deadline, now=now, skip=skip)
 
 
 def _here(version: OpenVersion) -> Snapshot:

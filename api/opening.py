@@ -89,7 +89,7 @@ class RoutedOpener(Opener):
     def reopen(self, catalog: Catalog, version: int, near: OpenVersion | None) -> OpenVersion:
         """Return the version as its nodes have it, which open it anew where they have to."""
         give_up = time.monotonic() + REOPEN_SECONDS
-        self._nodes.wanted = {**self._nodes.wanted, catalog.name: version}
+        self._nodes.wanted = {**self._nodes.wanted, catalog.name: (version,)}
         try:
             while True:
                 try:

@@ -53,7 +53,7 @@ def next_cursor(
 def require_same_sight(pages: Pages | None, version: OpenVersion, caller: Caller) -> None:
     """Raise the 410 where ``caller`` sees other rows by now than when the page before was counted."""
     sight = None if pages is None or pages.cursor is None else pages.cursor.sight
-    if sight not in (None, sight_digest(version, caller)):
+    if sight is not None and sight != sight_digest(version, caller):
         raise ended("what you may see of the collection has changed since")
 
 

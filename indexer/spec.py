@@ -195,6 +195,9 @@ class FusionSpec(Part):
     weights: WeightsSpec = WeightsSpec()
 
 
+_FUSION = FusionSpec()
+
+
 class RerankSpec(Part):
     """The cross-encoder that reranks what a search found, where a request asks for it: a hub name or folder."""
 
@@ -294,6 +297,11 @@ class CollectionSpec(Part):
         """Leave out ``fusion`` and ``rerank`` where there is none: specs are written as they were before these."""
         written: dict[str, Any] = write(self)
         return {name: value for name, value in written.items() if name not in ("fusion", "rerank") or value is not None}
+
+    @property
+    def fusion_in_force(self) -> FusionSpec:
+        """How the legs become one list where a request does not say it, whether the spec does or not."""
+        return self.fusion or _FUSION
 
     @property
     def maskable(self) -> tuple[str, ...]:

@@ -74,9 +74,9 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """What both legs found of one query, as rows of ``(2, n)`` raw scores (NaN: not found), and each hit's gain.
+    """What both legs found of one query: their hits' places in the order of keys, and raw scores, best first.
 
-    Hits are in the order of their keys. ``ideal`` is the best DCG there is.
+    ``gains`` are those of all hits in the order of keys, ``ideal`` is the best DCG there is.
     """
 
     legs: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
@@ -99,7 +99,7 @@ def tune(collection: LocalCollection, queries: Mapping[str, str], judgements: Ju
         raise EvaluationError(
             f"no search of '{spec.name}' found any of the judged documents: name them by their keys, as in URLs"
         )
-    own = spec.fusion or FusionSpec()
+    own = spec.fusion_in_force
     shares = np.append(SHARES, share_of(own))
     # (kind, share, query); the last share is that of now
     measured = np.array([[_ndcg(each, kind, shares) for each in found] for kind in KINDS]).transpose(0, 2, 1)

@@ -217,7 +217,8 @@ def _few_by_key(
         for key, position in zip(keys_of(parts[place], spec, at.tolist()), at.tolist(), strict=True)
     ]
     if after is not None:
-        found = [each for each in found if each[0] > comparable(after)]
+        behind = comparable(after)
+        found = [each for each in found if each[0] > behind]
     found = sorted(found)[:k]
     return Ranked([place for _, place, _ in found], [position for *_, position in found], [0.0] * len(found))
 

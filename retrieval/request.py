@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from indexer.spec import CollectionSpec, FusionKind, FusionSpec
+from indexer.spec import CollectionSpec, FusionKind, WeightsSpec
 from retrieval.errors import RequestError
 from retrieval.refine.stages import NO_STAGES, Stages
 
@@ -25,7 +25,7 @@ MAX_QUERY_CHARS = 32_768
 LONGEST_QUERY_VECTOR = 1e18
 """Under dot and as float32: with vectors of up to 3e20 no sum of products overflows, however it is added up."""
 
-EVEN_WEIGHTS: Mapping[str, float] = MappingProxyType({"vector": 0.5, "keyword": 0.5})
+EVEN_WEIGHTS: Mapping[str, float] = MappingProxyType(WeightsSpec().model_dump())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ class Fusion:
 
     def under(self, spec: CollectionSpec) -> tuple[FusionKind, Mapping[str, float]]:
         """Return kind and weights for a collection of ``spec``."""
-        own = spec.fusion or FusionSpec()
+        own = spec.fusion_in_force
         weights = own.weights.model_dump() if self.weights is None else self.weights
         return self.kind or own.kind, weights
 

@@ -67,7 +67,7 @@ class HttpNodes:
     ) -> None:
         self.parts = settings.parts
         self.served: dict[str, tuple[int, ...]] = {}
-        self.wanted: dict[str, int] = {}
+        self.wanted: dict[str, tuple[int, ...]] = {}
         self.replicas = [[Replica(url, part) for url in settings.addresses(part)] for part in range(settings.parts)]
         self._settings = settings
         self._interval = poll_interval_seconds
@@ -163,8 +163,7 @@ class HttpNodes:
 
     async def _versions(self, url: str) -> bytes:
         assert self._session is not None
-        wanted = {name: (version,) for name, version in self.wanted.items()}
-        kept = {name: (*self.served.get(name, ()), *wanted.get(name, ())) for name in self.served | wanted}
+        kept = {name: self.served.get(name, ()) + self.wanted.get(name, ()) for name in self.served | self.wanted}
         served = Served(collections=kept).model_dump_json().encode()
         asked = self._session.post(f"{url}{PREFIX}/versions", data=served, headers={"Content-Type": "application/json"})
         async with asked as response:

@@ -19,10 +19,10 @@ from pydantic import (
 )
 
 from api.settings import MAX_DEADLINE_MS
-from indexer.spec import Dialect, FusionKind
+from indexer.spec import Dialect, FusionKind, WeightsSpec
 from retrieval.refine.decay import DURATION, DecayKind
 from retrieval.refine.stages import MAX_DEPTH, STAGE_NAMES, StageName
-from retrieval.request import EVEN_WEIGHTS, MAX_K, MAX_QUERY_CHARS, Mode
+from retrieval.request import MAX_K, MAX_QUERY_CHARS, Mode
 
 MAX_FILTER_CHARS = 65_536
 MAX_SQL_CHARS = 65_536
@@ -31,9 +31,6 @@ MAX_INCLUDE = 1024
 MAX_CURSOR_CHARS = 65_536
 FIRST_PAGE = "start"
 """The cursor of the first page."""
-
-Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-
 
 Depth = Annotated[int | None, Field(ge=1, le=MAX_DEPTH)]
 
@@ -62,17 +59,10 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Weights(Body):
+class Weights(WeightsSpec):
     """How much each leg counts, 0.5 if it is not said; an empty leg's weight is not handed on to the other."""
 
-    vector: Weight = EVEN_WEIGHTS["vector"]
-    keyword: Weight = EVEN_WEIGHTS["keyword"]
-
-    @model_validator(mode="after")
-    def _something_counts(self) -> Self:
-        if self.vector == 0 and self.keyword == 0:
-            raise ValueError("at least one weight must be above 0")
-        return self
+    model_config = ConfigDict(strict=True)
 
 
 class FusionBody(Body):

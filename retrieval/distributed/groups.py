@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 import pyarrow as pa
 
-from retrieval.sql.evaluate import Budget, grouped, refuse_too_many, size_of
+from retrieval.sql.evaluate import grouped, refuse_too_large, refuse_too_many
 from retrieval.sql.found import FoundRows
 from retrieval.sql.grouped import GroupPlan
 from retrieval.sql.run import StatementRun, first_groups
@@ -27,9 +27,7 @@ def sent_groups(run: StatementRun, rows: FoundRows, plan: GroupPlan) -> pa.Table
     if plan.keys and not plan.order and plan.having is None:  # in the order of keys: the first of all are among these
         table = table[first_groups(table, plan.keys, (), slice(0, run.cut.stop))]
     refuse_too_many(table.height, table.width)
-    budget = Budget(SENT)
-    for column in table:
-        budget.spend(size_of(column))
+    refuse_too_large(table, SENT)
     names = [str(place) for place in range(table.width)]
     return table.rename(dict(zip(table.columns, names, strict=True))).to_arrow(compat_level=pl.CompatLevel.oldest())
 

@@ -23,7 +23,7 @@ from retrieval.rows import find_row
 from retrieval.search import counts_of, filter_for, in_key_order
 from retrieval.snapshot import Snapshot
 from retrieval.sql import parse_statement
-from retrieval.sql.evaluate import Budget, size_of
+from retrieval.sql.evaluate import refuse_too_large
 from retrieval.sql.found import FoundRows
 from retrieval.sql.grouped import GroupPlan
 from retrieval.sql.here import StatementHere
@@ -126,9 +126,7 @@ class _Node:
         """Return the rows that may be among those shown, with keys and the columns that they are ordered by."""
         first = rows.take(run.ordered(rows, plan, slice(0, run.cut.stop)))
         names = sorted(plan.orders | set(self.snapshot.spec.key))
-        budget = Budget(SENT)
-        for column in run.frame(first, frozenset(names)):
-            budget.spend(size_of(column))
+        refuse_too_large(run.frame(first, names), SENT)
         parts, positions = first.places(np.arange(len(first)))
         of = np.array([self.snapshot.segments.index(segment) for segment, _ in first.parts], dtype=np.int64)
         places = of[parts] if len(of) else parts

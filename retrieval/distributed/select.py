@@ -19,7 +19,6 @@ from retrieval.distributed.messages import Asker, Find, Select, StatementText
 from retrieval.distributed.routed import Answers, RoutedVersion
 from retrieval.distributed.search import SearchRun
 from retrieval.policies import ANYONE, Caller, Sight
-from retrieval.ranking import Ranked
 from retrieval.sql.found import FoundRows
 from retrieval.sql.grouped import GroupPlan
 from retrieval.sql.plan import SqlPlan, plan_of
@@ -103,9 +102,7 @@ class _Run(StatementRun):
             passages=passages,
             deadline=self.deadline,
         )
-        fetched = FoundRows.ranked(Ranked(placed.tolist(), best.tolist(), [0.0] * len(rows)), chunks)
-        fetched.scores = rows.scores
-        return fetched
+        return FoundRows.placed(placed, best, chunks, rows.scores)
 
     def groups(self, plan: GroupPlan, embedder: QueryEmbedder | None, watch: Stopwatch) -> Groups:
         """Return the groups: of rows that were searched for as on one machine, else merged from those of the nodes."""

@@ -33,6 +33,13 @@ class Budget:
             raise FilterError(message, code="filter_limit", hint="select fewer columns, or give a LIMIT")
 
 
+def refuse_too_large(frame: pl.DataFrame, what: str) -> None:
+    """Raise FilterError where all values of ``frame`` take more than an answer may; ``what`` is named."""
+    budget = Budget(what)
+    for column in frame:
+        budget.spend(size_of(column))
+
+
 def refuse_too_many(rows: int, columns: int) -> None:
     """Raise FilterError where ``columns`` of so many rows are more than may be in memory."""
     if rows * columns > MAX_CELLS:

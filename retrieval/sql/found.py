@@ -55,15 +55,26 @@ class FoundRows:
 
     @classmethod
     def ranked(cls, ranked: Ranked, segments: Sequence[Chunks]) -> FoundRows:
-        """Return the rows of a search, best first, or others as they are ranked."""
+        """Return the rows of a search, best first."""
         places, positions = np.array(ranked.places, dtype=np.int64), np.array(ranked.positions, dtype=np.int64)
+        return cls.placed(places, positions, segments, np.array(ranked.scores, dtype=np.float64))
+
+    @classmethod
+    def placed(
+        cls,
+        places: Positions,
+        positions: Positions,
+        segments: Sequence[Chunks],
+        scores: npt.NDArray[np.float64] | None = None,
+    ) -> FoundRows:
+        """Return the rows at these ``places`` among the segments and chunks there, all ``(n,)``, in this order."""
         by_place = np.argsort(places, kind="stable")
         kept, starts = np.unique(places[by_place], return_index=True)
         cut = np.split(positions[by_place], starts[1:]) if len(kept) else []
         order = np.empty(len(places), dtype=np.int64)
         order[by_place] = np.arange(len(places))
         parts = [(segments[place], part) for place, part in zip(kept.tolist(), cut, strict=True)]
-        return cls(parts, order=order, scores=np.array(ranked.scores, dtype=np.float64))
+        return cls(parts, order=order, scores=scores)
 
     def frame(
         self, names: Collection[str], schema: Mapping[str, pl.DataType], check_time: Callable[[], None]
@@ -87,10 +98,8 @@ class FoundRows:
     def take(self, rows: Positions) -> FoundRows:
         """Return the rows of these numbers, in this order."""
         places, positions = self.places(rows)
-        ranked = Ranked(places.tolist(), positions.tolist(), [0.0] * len(rows))
-        taken = FoundRows.ranked(ranked, [segment for segment, _ in self.parts])
-        taken.scores = None if self.scores is None else self.scores[rows]
-        return taken
+        scores = None if self.scores is None else self.scores[rows]
+        return FoundRows.placed(places, positions, [segment for segment, _ in self.parts], scores)
 
     def each(self) -> list[tuple[Chunks, int]]:
         """Return every row's segment and chunk, in the rows' order."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
+import numpy as np
+
 from indexer.embedding import QueryEmbedder
 from retrieval.policies import ANYONE, Caller, Sight
 from retrieval.search import in_key_order, search
@@ -62,8 +64,11 @@ class StatementHere(StatementRun):
                 rows = FoundRows.passing(passing)
                 return Found(rows=rows, read=len(rows))
             ranked = in_key_order(self._snapshot, passing, self.cut.stop, None)
-            rows = FoundRows.ranked(ranked, self._snapshot.segments)
-            rows.scores = None
+            rows = FoundRows.placed(
+                np.array(ranked.places, dtype=np.int64),
+                np.array(ranked.positions, dtype=np.int64),
+                self._snapshot.segments,
+            )
             return Found(rows=rows, read=sum(selection.n_rows for selection in passing.selections))
         request = searched.request(self.deadline)
         response = search(self._snapshot, request, embedder=embedder, where=self.plan.where, sight=self.sight)
