@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from indexer.format.records import (
 )
 from indexer.format.segment import new_segment_number, publish_segment
 from indexer.format.store import Store
+from indexer.format.tenants import segments_of, tenants_of
 from indexer.format.tombstones import Tombstones, decode, encode, merge
 from indexer.letters import letters_of, write_letters
 from indexer.lookup import TOUCHED, Found, look_up, overtakes, tombstones_of
@@ -138,7 +140,7 @@ def build_part(
     """
     net = net_changes(changes, job.spec, job.dim)
     touched = _touched(changes, net)
-    found = look_up(touched, job.live, job.store, job.cache, epoch=job.epoch)
+    found = look_up(touched, _concerned(changes, job), job.store, job.cache, epoch=job.epoch)
     if len(found) and shard in job.packs:
         found = found.less(decode(job.store.read(job.packs[shard])))
     if routes is not None:
@@ -180,6 +182,14 @@ def build_part(
         ),
         dim=written.dim,
     )
+
+
+def _concerned(changes: pa.Table, job: BuildJob) -> tuple[SegmentRecord, ...]:
+    """Return the live segments that may have rows of the keys in ``changes``: those of their tenants."""
+    if job.spec.tenant is None:
+        return job.live
+    _, tenants = tenants_of(changes[job.spec.tenant], job.spec.tenant)
+    return segments_of(tenants, job.live)
 
 
 def _touched(changes: pa.Table, net: NetChanges) -> np.ndarray:
@@ -232,9 +242,11 @@ def _write_segments(
     progress: Progress | None,
 ) -> _Written:
     """Write the ``wanted`` upserts; of what they take the place of (``gone``), vectors of the same text are kept."""
-    at = net.upserts[wanted]
-    if not len(at):
+    places = np.flatnonzero(wanted)
+    if not len(places):
         return _Written(dim=job.dim)
+    places, firsts = _by_tenant(changes, net, places, job.spec)
+    at = net.upserts[places]
     rows = changes.take(pa.array(at))
     vector_column = job.spec.vector.column
     if vector_column is not None and not job.dim:
@@ -245,7 +257,7 @@ def _write_segments(
     chunked = chunking.chunk_rows(rows, job.spec, embedder)
     chunks = _chunk_table(rows, net.hashes[at], chunked, job.spec)
     if embedder:
-        touched_at = np.flatnonzero(wanted)[chunked["_row"].to_numpy()]
+        touched_at = places[chunked["_row"].to_numpy()]
         vectors, embedded = _embed(chunked, chunks, touched_at, gone, embedder, job, progress)
         # A model may find nothing to say of a text (no word that it knows): then there is no direction to search in.
         has_vector = pa.array(vectors.any(axis=1))
@@ -257,15 +269,25 @@ def _write_segments(
         vectors = normalised(vectors)
     if progress:
         progress("building", 0, len(chunks))
-    asked = embedder is not None and index_kind(pc.sum(has_vector).as_py() or 0, job.spec.index) != "exact"
-    queries = _queries(chunked, embedder, job.spec) if embedder and asked else None
-    segments = tuple(
-        _write_segment(chunks.slice(start, stop - start), vectors[start:stop], job, shard, queries)
-        for start, stop in cuts(chunks["_row"].to_numpy())
-    )
+    segments = []
+    for start, stop in cuts(chunks["_row"].to_numpy(), firsts):
+        own = chunks.slice(start, stop - start)
+        queries = _queries(chunked["embed_text"].slice(start, stop - start), own, embedder, job.spec)
+        segments.append(_write_segment(own, vectors[start:stop], job, shard, queries))
     if progress:
         progress("building", len(chunks), len(chunks))
-    return _Written(segments=segments, dim=vectors.shape[1], embedded=embedded)
+    return _Written(segments=tuple(segments), dim=vectors.shape[1], embedded=embedded)
+
+
+def _by_tenant(
+    changes: pa.Table, net: NetChanges, places: npt.NDArray[np.int64], spec: CollectionSpec
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the ``places`` of upserts tenant by tenant, and which of them is each tenant's first."""
+    if spec.tenant is None:
+        return places, np.zeros(1, dtype=np.int64)
+    tenants, _ = tenants_of(changes[spec.tenant].take(pa.array(net.upserts[places])), spec.tenant)
+    order = np.argsort(tenants, kind="stable")
+    return places[order], np.unique(tenants[order], return_index=True)[1]
 
 
 def _chunk_table(rows: pa.Table, keys: npt.NDArray[np.uint8], chunked: pa.Table, spec: CollectionSpec) -> pa.Table:
@@ -335,25 +357,39 @@ def _vector_column(spec: CollectionSpec) -> str:
     return spec.vector.column
 
 
-def cuts(row_of_chunk: npt.NDArray[np.uint32]) -> list[tuple[int, int]]:
-    """Cut the chunks into segments of at most ``MAX_CHUNKS_PER_SEGMENT``, never inside a row."""
-    cuts, start = [], 0
-    while start < len(row_of_chunk):
-        stop = min(start + MAX_CHUNKS_PER_SEGMENT, len(row_of_chunk))
-        if stop < len(row_of_chunk):
-            stop = int(np.searchsorted(row_of_chunk, row_of_chunk[stop]))
-        if stop == start:
-            raise BuildError(f"one row has more than {MAX_CHUNKS_PER_SEGMENT} chunks; set text.chunk.max_tokens higher")
-        cuts.append((start, stop))
-        start = stop
+def cuts(row_of_chunk: npt.NDArray[np.uint32], firsts: npt.ArrayLike = (0,)) -> list[tuple[int, int]]:
+    """Cut the chunks into segments of at most ``MAX_CHUNKS_PER_SEGMENT``, never inside a row.
+
+    Each of the rows ``firsts``, ascending from 0, begins a segment.
+    """
+    cuts = []
+    begins = np.searchsorted(row_of_chunk, np.asarray(firsts, dtype=np.uint32)).tolist()
+    for start, end in pairwise([*begins, len(row_of_chunk)]):
+        while start < end:
+            stop = min(start + MAX_CHUNKS_PER_SEGMENT, end)
+            if stop < end:
+                stop = int(np.searchsorted(row_of_chunk, row_of_chunk[stop]))
+            if stop == start:
+                raise BuildError(
+                    f"one row has more than {MAX_CHUNKS_PER_SEGMENT} chunks; set text.chunk.max_tokens higher"
+                )
+            cuts.append((start, stop))
+            start = stop
     return cuts
 
 
-def _queries(chunked: pa.Table, embedder: Embedder, spec: CollectionSpec) -> npt.NDArray[np.float32] | None:
-    """Embed the beginnings of some chunks, spread over all, as queries: so are asked what people ask, a few words."""
-    at = np.unique(np.linspace(0, len(chunked) - 1, QUERIES).astype(np.int64))
-    texts = (" ".join(text.split()[:QUERY_WORDS]) for text in chunked["embed_text"].take(pa.array(at)).to_pylist())
-    asked = [text for text in texts if text]
+def _queries(
+    texts: pa.ChunkedArray, chunks: pa.Table, embedder: Embedder | None, spec: CollectionSpec
+) -> npt.NDArray[np.float32] | None:
+    """Embed the beginnings of some of a segment's chunks, spread over all, as queries: people ask a few words.
+
+    None where nothing embeds, or where there will be no index to ask.
+    """
+    if embedder is None or index_kind(pc.sum(chunks["_embedded"]).as_py() or 0, spec.index) == "exact":
+        return None
+    at = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(np.int64))
+    beginnings = (" ".join(text.split()[:QUERY_WORDS]) for text in texts.take(pa.array(at)).to_pylist())
+    asked = [text for text in beginnings if text]
     if not asked:
         return None
     vectors = embedder.queries(asked)

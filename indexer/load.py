@@ -10,6 +10,7 @@ import json
 import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -32,12 +33,12 @@ from indexer.commit import commit_load
 from indexer.errors import BuildError, CatalogError, ObjectNotFound, ProgressMoved
 from indexer.format.records import Record
 from indexer.format.store import Store
-from indexer.publish import RESULT_SCHEMA, ROUTE, SHARD, SLOT, named, of_shard, prepared, usual_width
+from indexer.publish import RESULT_SCHEMA, ROUTE, SHARD, SLOT, SLOTS, named, of_shard, prepared, slot_of, usual_width
 from indexer.spec import CollectionSpec, SourceSpec
 from indexer.tasks import raised_by_tasks
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
     from pyspark.sql.types import StructType
 
 ROWS_PER_PART = 100_000
@@ -57,7 +58,8 @@ class LoadPlan(Record):
     """What a load reads, and in how many parts per shard.
 
     Its ``id`` names the folder of its parts, so that no part of another plan is ever taken for one of its own.
-    ``compares`` is the catalog version that a resync compares with; None for a load that replaces everything.
+    ``compares`` is the catalog version that a resync compares with; None for a load that replaces everything. ``large``
+    are the slots, counted through all shards, whose rows are too many for one part although their tenants are few.
     """
 
     id: str
@@ -70,6 +72,7 @@ class LoadPlan(Record):
     parts: int
     dim: int | None
     compares: int | None = None
+    large: tuple[int, ...] = ()
 
     def fits(self, spec: CollectionSpec, state: CatalogState, epoch: str) -> bool:
         """Whether the plan loads what ``spec`` wants of the table ``epoch``, and nothing older than ``state`` has."""
@@ -79,6 +82,13 @@ class LoadPlan(Record):
         return (
             state.position is None or state.position.epoch != epoch or state.position.version <= self.position.version
         )
+
+    def part(self) -> Column:
+        """Return the part that a prepared row belongs to: its slot's, or that of its key where the slot is large."""
+        slot = F.col(SLOT)
+        if self.large:
+            slot = F.when((F.col(SHARD) * SLOTS + slot).isin(list(self.large)), slot_of(F.col(ROUTE))).otherwise(slot)
+        return (F.col(SHARD) * F.lit(self.parts) + F.pmod(slot, F.lit(self.parts))).cast("int")
 
     def total(self, spec: CollectionSpec) -> int:
         """How many parts there are; none of an empty table."""
@@ -173,6 +183,7 @@ def new_plan(source: Source, spec: CollectionSpec, loads: Store, compares: Catal
     forget(loads)
     rows = source.snapshot(head.position)
     count = rows.count()
+    largest, large = skew(rows, spec) if spec.tenant else (math.ceil(count / spec.shards), ())
     plan = LoadPlan(
         id=uuid.uuid4().hex,
         position=SourcePosition(epoch=head.position.epoch, version=head.position.version),
@@ -181,19 +192,33 @@ def new_plan(source: Source, spec: CollectionSpec, loads: Store, compares: Catal
         fingerprint=spec.fingerprint,
         stored_columns=spec.stored_columns,
         rows=count,
-        parts=_parts(count, spec.shards, rows.sparkSession.sparkContext.defaultParallelism),
+        parts=_parts(count, largest, spec.shards, rows.sparkSession.sparkContext.defaultParallelism),
         dim=spec.vector.dim or usual_width(rows, spec),
         compares=compares.version if compares else None,
+        large=large,
     )
     loads.put(f"{plan.id}/plan.json", plan.model_dump_json().encode())
     return plan
 
 
-def _parts(rows: int, shards: int, cores: int) -> int:
-    """Parts per shard: enough to bound a task's memory, and to use the cores where that is worth it."""
-    needed = math.ceil(rows / ROWS_PER_PART / shards)
+def _parts(rows: int, largest: int, shards: int, cores: int) -> int:
+    """Parts per shard: enough to bound a task's memory, and to use the cores where that is worth it.
+
+    ``largest`` is how many of the ``rows`` are of one shard, at most.
+    """
+    needed = math.ceil(largest / ROWS_PER_PART)
     useful = min(cores, math.ceil(rows / ROWS_WORTH_A_TASK)) / shards
     return max(1, needed, math.ceil(useful))
+
+
+def skew(rows: DataFrame, spec: CollectionSpec) -> tuple[int, tuple[int, ...]]:
+    """Return how many rows the largest shard has, and which slots have too many for one part."""
+    counts = prepared(rows, spec).groupBy(SHARD, SLOT).count().collect()
+    shards = Counter[int]()
+    for row in counts:
+        shards[row[SHARD]] += row["count"]
+    large = sorted(row[SHARD] * SLOTS + row[SLOT] for row in counts if row["count"] > ROWS_PER_PART)
+    return max(shards.values(), default=0), tuple(large)
 
 
 def _built(rows: DataFrame, plan: LoadPlan, job: BuildJob, area: Store, progress: Progress | None) -> list[PartResult]:
@@ -202,8 +227,7 @@ def _built(rows: DataFrame, plan: LoadPlan, job: BuildJob, area: Store, progress
     done = _finished(area)
     missing = frozenset(range(total)) - done.keys()
     if missing:
-        part = (F.col(SHARD) * F.lit(plan.parts) + F.pmod(F.col(SLOT), F.lit(plan.parts))).cast("int")
-        parted = prepared(rows, job.spec).withColumn(PART, part)
+        parted = prepared(rows, job.spec).withColumn(PART, plan.part())
         if done:
             parted = parted.where(F.col(PART).isin(sorted(missing)))
         tasks = parted.repartitionById(total, F.col(PART)).mapInArrow(_task(job, area, plan, missing), RESULT_SCHEMA)

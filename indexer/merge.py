@@ -59,11 +59,11 @@ class MergeJob:
 
 
 def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[SegmentRecord, ...]:
-    """Return the segments to merge next, of one shard and one tier, smallest first; empty when all is well.
+    """Return the segments to merge next, of one shard, tenant and tier, smallest first; empty when all is well.
 
     Segments whose numbers are in ``busy`` are left alone.
     """
-    tiers: dict[tuple[int, int], list[SegmentRecord]] = defaultdict(list)
+    tiers: dict[tuple[int, int, str], list[SegmentRecord]] = defaultdict(list)
     for segment in state.segments:
         if segment.number in busy:
             continue
@@ -71,7 +71,7 @@ def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[Segme
         mostly_dead = live < segment.n_chunks * (1 - DEAD_RATIO)
         if mostly_dead or not is_as_asked(segment.index, segment.n_embedded, state.spec.index):
             return (segment,)
-        tiers[tier(live), segment.shard].append(segment)
+        tiers[tier(live), segment.shard, segment.tenant or ""].append(segment)
     for _, segments in sorted(tiers.items()):
         segments.sort(key=lambda segment: (live_chunks(state, segment), segment.number))
         chosen = _fitting(state, segments)

@@ -151,7 +151,8 @@ def usual_width(rows: DataFrame, spec: CollectionSpec) -> int | None:
 def prepared(changes: DataFrame, spec: CollectionSpec) -> DataFrame:
     """Add what building needs and only the JVM computes fast: content hash, UTF-8 check, route, shard and slot.
 
-    The route is a hash of the key, by which Spark finds its rows again.
+    The route is a hash of the key, by which Spark finds its rows again. Shard and slot go by the key too or, where the
+    spec keeps tenants apart, by the tenant, so that a task has all rows of those that it has any of.
 
     The source's columns go by number, because Spark resolves the names of a function's input anew, dots and backticks
     and all; :func:`named` gives them their names again.
@@ -162,6 +163,7 @@ def prepared(changes: DataFrame, spec: CollectionSpec) -> DataFrame:
     bad = reduce(Column.__or__, (_is_broken(name) for name in strings), F.lit(False))
     hashed = [part for name in names for part in (F.isnull(column(name)), column(name))]
     routed = F.xxhash64(*(_canonical(name, kinds[name]) for name in spec.key))
+    placed = F.xxhash64(_canonical(spec.tenant, kinds[spec.tenant])) if spec.tenant else routed
     return changes.select(
         *(
             (F.make_valid_utf8(column(name)) if name in strings else column(name)).alias(f"{NUMBERED}{at}")
@@ -173,9 +175,14 @@ def prepared(changes: DataFrame, spec: CollectionSpec) -> DataFrame:
         F.concat(_bytes(F.xxhash64(*hashed)), _bytes(F.xxhash64(F.lit(1), *hashed))).alias(ROW_HASH),
         bad.alias(BAD_TEXT),
         routed.alias(ROUTE),
-        F.pmod(routed, F.lit(spec.shards)).cast("int").alias(SHARD),
-        F.pmod(F.shiftrightunsigned(routed, SLOT_SHIFT), F.lit(SLOTS)).cast("int").alias(SLOT),
+        F.pmod(placed, F.lit(spec.shards)).cast("int").alias(SHARD),
+        slot_of(placed).alias(SLOT),
     )
+
+
+def slot_of(hashed: Column) -> Column:
+    """Return the slot of rows with this hash (long)."""
+    return F.pmod(F.shiftrightunsigned(hashed, SLOT_SHIFT), F.lit(SLOTS)).cast("int")
 
 
 def named(batches: list[pa.RecordBatch], spec: CollectionSpec) -> pa.Table:

@@ -196,6 +196,7 @@ class FusionSpec(Part):
 
 
 _FUSION = FusionSpec()
+_LATER = ("fusion", "rerank", "isolation")
 
 
 class RerankSpec(Part):
@@ -227,6 +228,15 @@ class PolicySpec(Part):
     masks: dict[str, Mask] = {}
 
 
+class IsolationSpec(Part):
+    """What keeps tenants apart: a row belongs to the one that its ``tenant`` column, one of the key's, names.
+
+    Each tenant's rows then have segments of their own, and so an index and statistics in which no other's have a part.
+    """
+
+    tenant: ColumnName
+
+
 class IndexSpec(Part):
     """Which vector index to build, and where."""
 
@@ -256,6 +266,7 @@ class CollectionSpec(Part):
     rerank: RerankSpec | None = None
     columns: ColumnNames = ()
     policies: tuple[PolicySpec, ...] = ()
+    isolation: IsolationSpec | None = None
     index: IndexSpec = IndexSpec()
     shards: int = Field(default=1, ge=1, le=4096)
     sync: SyncSpec = SyncSpec()
@@ -264,6 +275,15 @@ class CollectionSpec(Part):
     def _chunks_are_our_own(self) -> Self:
         if self.text.chunk.per_field and self.vector.column:
             raise ValueError("text.chunk.per_field: the table's own vectors are one for each row, whatever its fields")
+        return self
+
+    @model_validator(mode="after")
+    def _tenants_share_no_key(self) -> Self:
+        if self.tenant is not None and self.tenant not in self.key:
+            raise ValueError(
+                f"isolation.tenant: '{self.tenant}' must be in 'key', or one tenant's row would take the place of "
+                f"another's; make it key: [{', '.join((self.tenant, *self.key))}]"
+            )
         return self
 
     @model_validator(mode="after")
@@ -294,9 +314,14 @@ class CollectionSpec(Part):
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out ``fusion`` and ``rerank`` where there is none: specs are written as they were before these."""
+        """Leave out what came later where there is none of it: specs are written as they were before it."""
         written: dict[str, Any] = write(self)
-        return {name: value for name, value in written.items() if name not in ("fusion", "rerank") or value is not None}
+        return {name: value for name, value in written.items() if name not in _LATER or value is not None}
+
+    @property
+    def tenant(self) -> str | None:
+        """The column that names a row's tenant; None where rows are not kept apart."""
+        return self.isolation.tenant if self.isolation else None
 
     @property
     def fusion_in_force(self) -> FusionSpec:
@@ -351,6 +376,8 @@ class CollectionSpec(Part):
             "vector": self.vector.model_dump(),
             "shards": self.shards,
         }
+        if self.isolation:
+            deciding["isolation"] = self.isolation.model_dump()
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 

@@ -39,6 +39,7 @@ def served_rows(store: Store, name: str, *, version: int | None = None) -> tuple
                 row = get_row(snapshot, key, WHOLE)
                 assert row is not None
                 rows[key[0]] = dict(row.fields)
+            assert len(rows) == len(keys), "a row is served under two keys"
             return rows, snapshot.source_version
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,9 +64,8 @@ def fetch_keys(store: Store, record: SegmentRecord, cache: Path) -> KeyIndex:
 
 
 def _fetch_new(store: Store, record: SegmentRecord, target: Path) -> None:
-    for leftover in target.parent.glob(f".{target.name}.*.part"):  # of a process that was killed: we hold the lock
-        shutil.rmtree(leftover, ignore_errors=True)
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: we hold the lock
     part.mkdir()
     try:
         for file in record.files:

@@ -53,7 +53,8 @@ class SegmentRecord(Record):
 
     ``number`` is a random 40-bit integer, unique in the collection; the keyword documents carry
     ``number << 24 | position`` in their fast field ``row``. ``n_embedded`` of the ``n_chunks`` chunks have a vector.
-    ``epoch`` is that of its rows' versions: versions of another source table cannot be compared with them.
+    ``epoch`` is that of its rows' versions: versions of another source table cannot be compared with them. ``tenant``
+    is the hash (hex) of the tenant whose rows alone it holds, where the spec keeps tenants apart.
     """
 
     number: int
@@ -66,6 +67,7 @@ class SegmentRecord(Record):
     dim: int
     fingerprint: str
     epoch: str | None = None
+    tenant: str | None = None
     index: IndexRecord
     format_version: int = FORMAT_VERSION
     created_at: datetime
@@ -74,6 +76,12 @@ class SegmentRecord(Record):
     def size_bytes(self) -> int:
         """Bytes of all files together."""
         return sum(file.size_bytes for file in self.files)
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the tenant where there is none: such records are written as they always were."""
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if (name, value) != ("tenant", None)}
 
 
 class Ledger(Record):

@@ -52,6 +52,7 @@ from indexer.format.pack import (
 )
 from indexer.format.records import SEGMENT_NUMBER_BITS, IndexRecord, SegmentRecord
 from indexer.format.store import Store
+from indexer.format.tenants import only_tenant
 from indexer.format.vectors import Vectors, load_index, save_index
 from indexer.spec import CollectionSpec
 
@@ -92,6 +93,7 @@ class WrittenSegment:
     dim: int
     fingerprint: str
     index: IndexRecord
+    tenant: str | None = None
 
 
 def new_segment_number() -> int:
@@ -145,8 +147,9 @@ def write_segment(
     ``chunks`` has one row per chunk with the columns of :mod:`indexer.format.check`; ``vectors`` is ``(n_chunks, dim)``
     float32 or float16, stored as the spec's dtype, of unit length under cosine; the index leaves out those not
     ``_embedded``. ``queries`` ``(n, dim)`` are asked of the index before it is taken. Keywords, vectors and rows are
-    written at the same time. Raises
-    :class:`indexer.errors.BuildError`.
+    written at the same time. Where the spec keeps tenants apart, all rows must be of one.
+
+    Raises :class:`indexer.errors.BuildError`.
     """
     if not 0 <= number < 1 << SEGMENT_NUMBER_BITS:
         raise BuildError(f"a segment's number has {SEGMENT_NUMBER_BITS} bits; {number} does not fit")
@@ -154,6 +157,7 @@ def write_segment(
     embedded = chunks.column("_embedded").to_numpy(zero_copy_only=False)
     check_vectors(vectors, embedded, spec, dim)
     keys = _key_index(chunks)
+    tenant = only_tenant(chunks.column(f"column.{spec.tenant}"), spec.tenant) if spec.tenant else None
     with _as_build_error(number):
         folder.mkdir(parents=True)
         with ThreadPoolExecutor(2) as pool:
@@ -173,6 +177,7 @@ def write_segment(
         dim=dim,
         fingerprint=spec.fingerprint,
         index=index,
+        tenant=tenant,
     )
 
 
@@ -239,6 +244,7 @@ def upload_segment(store: Store, written: WrittenSegment, *, epoch: str | None =
         dim=written.dim,
         fingerprint=written.fingerprint,
         epoch=epoch,
+        tenant=written.tenant,
         index=written.index,
         created_at=datetime.now(UTC),
     )

@@ -73,23 +73,27 @@ def local_tasks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("indexer.publish.prepared", prepared)
     patch.setattr("indexer.publish.run_parts", run_parts)
     patch.setattr("indexer.publish.read_again", read_again)
+    patch.setattr("indexer.load.skew", lambda rows, _: (rows.count(), ()))
     patch.setattr("indexer.load.result_of", result_of)
     patch.setattr("indexer.resync.result_of", result_of)
 
 
 def prepared(changes: LocalFrame, spec: CollectionSpec) -> pa.Table:
-    """As :func:`indexer.publish.prepared`: with content hashes and shards."""
+    """As :func:`indexer.publish.prepared`: with content hashes, routes and shards."""
     rows = changes.table.select([*spec.source_columns, *changes.table.column_names[-3:]])
     content = rows.select(list(spec.source_columns)).to_pylist()
     hashes = [blake2b(repr(row).encode(), digest_size=16).digest() for row in content]
-    routes = [
-        int.from_bytes(blake2b(repr([row[name] for name in spec.key]).encode(), digest_size=8).digest(), signed=True)
-        for row in content
-    ]
+    routes = _hashed(content, spec.key)
+    places = _hashed(content, [spec.tenant]) if spec.tenant else routes
     rows = rows.append_column(ROW_HASH, pa.array(hashes, pa.binary()))
     rows = rows.append_column(BAD_TEXT, pa.array([False] * len(rows), pa.bool_()))
     rows = rows.append_column(ROUTE, pa.array(routes, pa.int64()))
-    return rows.append_column(SHARD, pa.array([route % spec.shards for route in routes], pa.int32()))
+    return rows.append_column(SHARD, pa.array([place % spec.shards for place in places], pa.int32()))
+
+
+def _hashed(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[int]:
+    digests = (blake2b(repr([row[name] for name in names]).encode(), digest_size=8).digest() for row in rows)
+    return [int.from_bytes(digest, signed=True) for digest in digests]
 
 
 def run_parts(rows: pa.Table, job: BuildJob, *, doubting: bool) -> Iterator[PartResult]:

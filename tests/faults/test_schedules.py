@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from indexer.format.store import Store
-from indexer.spec import parse_spec
+from indexer.spec import CollectionSpec, parse_spec
 from tests.faults.feed import DeltaTable, MemoryTable
 from tests.faults.local_session import local_tasks
 from tests.faults.schedule import Schedule
@@ -25,6 +25,8 @@ text: {{fields: {{body: 1.0}}, chunk: {{max_tokens: 16, overlap_tokens: 4}}}}
 vector: {{model: "hash:8"}}
 shards: {shards}
 """
+TENANTS = {"key": ["id", "n"], "isolation": {"tenant": "n"}}
+"""Every other schedule keeps tenants apart: an update often moves a row from one to another."""
 IN_MEMORY, IN_DELTA = range(270), range(270, 300)
 QUICK_IN_MEMORY, QUICK_IN_DELTA = IN_MEMORY[:18], IN_DELTA[:2]
 
@@ -46,12 +48,14 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def check_in_memory(seed: int, folder: Path, patch: pytest.MonkeyPatch) -> None:
     local_tasks(patch)
     spec = parse_spec(SPEC.format(shards=1 + seed % 3))
+    spec = CollectionSpec.model_validate(spec.model_dump() | (TENANTS if seed % 2 else {}))
     Schedule(seed, MemoryTable(random.Random(seed)), Store.at(str(folder / "store")), spec, folder, patch).run(12)
 
 
 def check_in_delta(seed: int, scene: Scene, patch: pytest.MonkeyPatch) -> None:
     """Fewer steps: each costs Spark a second or two."""
-    Schedule(seed, DeltaTable(scene), scene.store, scene.spec(), scene.folder, patch, most_commits=1).run(5)
+    spec = scene.spec(**(TENANTS if seed % 2 else {}))
+    Schedule(seed, DeltaTable(scene), scene.store, spec, scene.folder, patch, most_commits=1).run(5)
 
 
 @pytest.mark.parametrize("seed", QUICK_IN_MEMORY)

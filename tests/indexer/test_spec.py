@@ -384,3 +384,15 @@ def test_how_a_snowflake_table_is_reached_is_no_part_of_which_it_is() -> None:
     assert one.rows == one.model_copy(update={"connection": "y", "role": "R"}).rows
     assert one.rows != one.model_copy(update={"paths": {}}).rows
     assert SourceSpec.model_validate_json(one.model_dump_json()) == one
+
+
+def test_tenants_are_kept_apart_by_a_column_of_the_key_and_that_needs_a_rebuild() -> None:
+    text = SMALL + "isolation: {tenant: team}\n"
+    with pytest.raises(SpecError, match=r"isolation\.tenant: 'team' must be in 'key', or .* make it key: \[team, id\]"):
+        parse_spec(text)
+    apart = parse_spec(text.replace("key: [id]", "key: [team, id]"))
+    together = parse_spec(SMALL.replace("key: [id]", "key: [team, id]"))
+    assert (apart.tenant, together.tenant) == ("team", None)
+    assert apart.fingerprint != together.fingerprint
+    assert "isolation" not in together.model_dump_json()
+    assert CollectionSpec.model_validate_json(apart.model_dump_json()) == apart

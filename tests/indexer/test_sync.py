@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -349,3 +350,30 @@ def test_any_name_will_do_for_a_column_and_shards_share_the_rows(scene: Scene) -
     assert {segment.shard for segment in scene.state.segments} == {0, 1, 2}
     assert sorted((row["day"], row["bo.dy"]) for row in served.values()) == sorted((r["day"], r["bo.dy"]) for r in rows)
     assert set(next(iter(served.values()))) == {"the id", "bo.dy", "odd näme?", "day"}
+
+
+def test_a_load_gives_each_tenant_a_segment_and_spreads_those_that_are_too_large_for_a_task(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.load.ROWS_PER_PART", 200)
+    scene.create("id BIGINT, body STRING, n INT")
+    scene.spark.range(960).selectExpr(
+        "id", "concat('body ', id) AS body", "cast(if(id < 600, 0, 1 + id % 30) AS INT) AS n"
+    ).write.format("delta").mode("append").save(str(scene.table))
+    apply(scene.store, scene.spec(key=["id", "n"], isolation={"tenant": "n"}, shards=2))
+
+    scene.sync()
+
+    tenants = Counter(segment.tenant for segment in scene.state.segments)
+    (large,) = {segment.tenant for segment in scene.state.segments if segment.n_rows > 100}
+    assert len(tenants) == 31
+    assert tenants.pop(large) >= 3
+    assert set(tenants.values()) == {1}
+    shards = {(segment.shard, segment.tenant) for segment in scene.state.segments}
+    assert len(shards) == 31
+    assert scene.state.live_rows == 960
+    scene.sql("UPDATE {t} SET n = 3 WHERE id IN (5, 706)")
+    scene.sql("DELETE FROM {t} WHERE n = 7")
+    scene.sync(compare=True)
+    rows, _ = served_rows(scene.store, "scene")
+    assert rows == table_rows(scene.spark, scene.table, COLUMNS)

@@ -260,7 +260,7 @@ def test_a_missing_file_leaves_nothing_behind(store: Store, tmp_path: Path) -> N
 
 def test_what_a_killed_process_left_is_swept_away(store: Store, tmp_path: Path) -> None:
     record = published(store)
-    leftover = tmp_path / "cache" / f".{folder_name(record)}.0123.part"
+    leftover = tmp_path / "cache" / f".{folder_name(record)}.part"
     leftover.mkdir(parents=True)
     fetch_segment(store, record, tmp_path / "cache")
     assert not leftover.exists()
