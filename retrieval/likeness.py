@@ -69,7 +69,7 @@ def find_liked(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> tuple[in
 
     Raises RequestError for what cannot be a key.
     """
-    if not snapshot.views:
+    if not snapshot.schema:
         return None
     try:
         values = key_of_json(key, [snapshot.arrow_schema.field(name) for name in snapshot.spec.key])

@@ -49,6 +49,11 @@ class ByteLru(Generic[K, V]):
             for key in [key for key in self._entries if stale(key)]:
                 self._drop(key)
 
+    def items(self) -> list[tuple[K, V]]:
+        """Return what is kept, the least recently used first."""
+        with self._lock:
+            return [(key, value) for key, (value, _) in self._entries.items()]
+
     @property
     def held_bytes(self) -> int:
         """Bytes of all kept values together."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -82,12 +83,14 @@ OPERATOR = Caller(unrestricted=True)
 class Sight:
     """What a caller sees of one collection: the rows that pass ``rows`` (None: all), and ``masks`` over columns.
 
+    ``tenants`` passes the tenants of whom the caller may see a row (None: all), where the spec keeps tenants apart.
     ``hidden_text`` are the masked text fields, which no leg may look into. ``troubles`` say, by role, why its policy
     let no row through; they are for who runs the server, because they tell of the policy. ``seen`` keeps which chunks
     of a segment pass ``rows``, as of the moment for which the sight was made.
     """
 
     rows: CompiledFilter | None = None
+    tenants: CompiledFilter | None = None
     masks: Mapping[str, Mask] = field(default_factory=dict)
     hidden_text: frozenset[str] = frozenset()
     hash_key: bytes | None = field(default=None, repr=False)
@@ -129,9 +132,10 @@ def sight_of(spec: CollectionSpec, schema: FilterSchema, caller: Caller) -> Sigh
                 heeded.append(policy)
             except FilterError as error:
                 troubles[policy.role] = str(error)
-    masks = _masks(heeded)
+    masks, any_rows = _masks(heeded), _any_of(rows)
     return Sight(
-        rows=_any_of(rows),
+        rows=any_rows,
+        tenants=any_rows.about(spec.tenant) if any_rows is not None and spec.tenant is not None else None,
         masks=masks,
         hidden_text=frozenset(masks.keys() & spec.text.fields.keys()),
         hash_key=caller.hash_key,
@@ -188,13 +192,34 @@ def check_policies(spec: CollectionSpec, types: Mapping[str, str] = NO_TYPES) ->
     """
     known = {name: SPARK_TYPES.get(types.get(name, ""), pl.Null()) for name in spec.stored_columns}
     for place, policy in enumerate(spec.policies):
-        if policy.rows is not None:
-            try:
-                claims = dict.fromkeys(names_in(policy.rows, policy.dialect))
-                compile_filter(policy.rows, dialect=policy.dialect, schema=schema_of(known), params=claims)
-            except FilterError as error:
-                if error.code != "filter_type" or not _reads(policy, [n for n, t in known.items() if t == pl.Null()]):
-                    raise SpecError(f"policies.{place}.rows: {error}") from error
+        try:
+            _checked(policy, known)
+        except FilterError as error:
+            if error.code != "filter_type" or not _reads(policy, [n for n, t in known.items() if t == pl.Null()]):
+                raise SpecError(f"policies.{place}.rows: {error}") from error
+
+
+def roles_of_all_tenants(spec: CollectionSpec) -> list[str]:
+    """Return the roles whose predicate, although they have one, leaves open whose rows it lets through.
+
+    Those that can only be judged with the columns' types, or once claims are known, are not among them.
+    """
+    known: dict[str, pl.DataType] = dict.fromkeys(spec.stored_columns, pl.Null())
+    found = []
+    for policy in spec.policies:
+        with suppress(FilterError):
+            rows = _checked(policy, known)
+            if spec.tenant is not None and rows is not None and rows.about(spec.tenant) is None:
+                found.append(policy.role)
+    return found
+
+
+def _checked(policy: PolicySpec, known: Mapping[str, pl.DataType]) -> CompiledFilter | None:
+    """Return the predicate with NULL for every claim; raises FilterError."""
+    if policy.rows is None:
+        return None
+    claims = dict.fromkeys(names_in(policy.rows, policy.dialect))
+    return compile_filter(policy.rows, dialect=policy.dialect, schema=schema_of(dict(known)), params=claims)
 
 
 def _reads(policy: PolicySpec, names: Sequence[str]) -> bool:

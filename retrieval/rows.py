@@ -42,6 +42,7 @@ def get_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight) -> Row | None:
     A row that ``sight`` does not have is None too, and what it masks is masked. Raises
     :class:`retrieval.errors.RequestError` for a key of the wrong length or type.
     """
+    snapshot = snapshot.within(sight)
     found = find_row(snapshot, key, sight)
     return None if found is None else row_at(snapshot.segments[found[0]], snapshot.spec, found[1], sight)
 
@@ -51,7 +52,7 @@ def find_row(snapshot: Snapshot, key: Sequence[Any], sight: Sight, *, where: str
 
     ``where`` is the field that errors name.
     """
-    if not snapshot.views:
+    if not snapshot.schema:
         return None
     hashes = key_hashes(_key_table(snapshot, key, where), snapshot.spec.key)
     for place, selection in enumerate(snapshot.passing(None, sight).selections):

@@ -55,6 +55,7 @@ def search(
     mode, include = asked_of(snapshot, request)
     watch = Stopwatch()
     sight = snapshot.sight_of(caller) if sight is None else sight
+    snapshot = snapshot.within(sight)
     passing = passing_of(snapshot, request, sight, where)  # before the model, which may have to be loaded
     watch.lap("filter")
     has_stages = request.stages is not NO_STAGES and request.stages.names

@@ -6,46 +6,86 @@ caller swaps.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
+from pyroaring import BitMap
 
 from indexer.catalog import Catalog, CatalogState
-from indexer.format.keywords import compose
 from indexer.format.records import SegmentRecord
 from indexer.format.segment import read_segment
 from indexer.format.store import Store
-from indexer.format.tombstones import Tombstones
-from retrieval.cache import LocalCache, ScratchFolder
+from retrieval.cache import LocalCache
 from retrieval.chunks import COLUMN_PREFIX
 from retrieval.filter import CompiledFilter
 from retrieval.gpu import GpuSearch
 from retrieval.keyword_leg import KeywordLeg
-from retrieval.keyword_query import KeywordQueries
+from retrieval.keyword_legs import KeywordLegs
+from retrieval.lru import ByteLru
 from retrieval.passing import Passing, SearchCaches, selection_of
 from retrieval.policies import Sight
 from retrieval.segments import OpenSegment, SegmentView
 from retrieval.share import Share
 from retrieval.version import OpenVersion
 
+OPENED_AT_ONCE = 4
+"""Segments are fetched and opened so many at a time: where tenants are kept apart, there are thousands."""
+
+PARTS_BYTES = 16 << 20
+"""Memory for the parts of a version that callers reach, where its spec keeps tenants apart."""
+
 
 class Snapshot(OpenVersion):
     """A version whose segments are open here. Made by :func:`open_snapshot`; ``gpu`` proposes candidates if given."""
 
     def __init__(
-        self, state: CatalogState, views: tuple[SegmentView, ...], scratch: ScratchFolder, caches: SearchCaches
+        self, state: CatalogState, views: tuple[SegmentView, ...], legs: KeywordLegs, caches: SearchCaches
     ) -> None:
         super().__init__(state)
         self.views = views
         self.segments = tuple(view.segment for view in views)
+        self.legs = legs
         self.caches = caches
         self.gpu: GpuSearch | None = None
-        self._scratch = scratch
         self._adopted: pa.Schema | None = None
-        folders = [segment.files.keywords for segment in self.segments]
-        index = compose(folders, scratch.path / "keywords", self.spec)
-        self.keywords = KeywordLeg(index, KeywordQueries(index, self.spec), self.segments)
+        self._parts: ByteLru[Hashable, Snapshot] = ByteLru(max_bytes=PARTS_BYTES)
+
+    @cached_property
+    def keywords(self) -> KeywordLeg:
+        """The keyword leg over all segments."""
+        return self.legs.of(self.segments, self.spec)
+
+    def within(self, sight: Sight) -> Snapshot:
+        """Return the part of the version that has the rows of the tenants whom ``sight`` reaches.
+
+        That is all of it where the spec does not keep tenants apart, or ``sight`` is not bound to any. The part is
+        open for as long as the whole is.
+        """
+        reached = sight.tenants
+        if reached is None:
+            return self
+        part = self._parts.get(reached.cache_key)
+        if part is None or part.spec is not self.spec:
+            places = np.flatnonzero(reached.mask(self._tenants)) if self.views else ()
+            part = Snapshot(self.state, tuple(self.views[place] for place in places), self.legs, self.caches)
+            part.spec, part.gpu, part._adopted = self.spec, self.gpu, self.arrow_schema
+            self._parts.put(reached.cache_key, part, size_bytes=1024 + 64 * len(places))
+        return part
+
+    @cached_property
+    def _tenants(self) -> pl.DataFrame:
+        """The tenant of each segment, in the column's name and type."""
+        assert self.spec.tenant is not None
+        name = COLUMN_PREFIX + self.spec.tenant
+        firsts = [segment.table.select([name]).slice(0, 1) for segment in self.segments]
+        frame = pl.from_arrow(pa.concat_tables(firsts, promote_options="permissive").combine_chunks())
+        assert isinstance(frame, pl.DataFrame)
+        return frame.rename({name: self.spec.tenant}).cast({self.spec.tenant: self.schema[self.spec.tenant]})
 
     @property
     def n_chunks(self) -> int:
@@ -89,6 +129,7 @@ class Snapshot(OpenVersion):
         """
         if not self.arrow_schema.equals(schema):
             self._adopted = schema
+            self._parts.drop_where(lambda _: True)
             self.__dict__.pop("schema", None)
             self.__dict__.pop("filter_schema", None)
             self._sights = None
@@ -99,7 +140,9 @@ class Snapshot(OpenVersion):
 
     def _free(self) -> None:
         self.caches.forget({view.token for view in self.views if view.release()})
-        self._scratch.release()
+        self._parts.drop_where(lambda _: True)
+        self.__dict__.pop("keywords", None)
+        self.legs.clear()
 
 
 def open_snapshot(
@@ -124,34 +167,40 @@ def open_snapshot(
         return share is None or share.holds(state.spec.name, shard)
 
     tombstones = catalog.tombstones(state, holds)
+    held = {view.segment.number: view for view in previous.views} if previous is not None else {}
+
+    def view_of(record: SegmentRecord) -> SegmentView:
+        return _view(record, tombstones.get(record.number), catalog.store, cache, held.get(record.number))
+
     views: list[SegmentView] = []
-    scratch: ScratchFolder | None = None
     try:
-        views.extend(
-            _view(record, tombstones, catalog.store, cache, previous)
-            for record in state.segments
-            if holds(record.shard)
-        )
-        scratch = cache.scratch()
-        snapshot = Snapshot(state, tuple(views), scratch, _caches(previous, state))
+        with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
+            opening = [pool.submit(view_of, record) for record in state.segments if holds(record.shard)]
+        views.extend(each.result() for each in opening if each.exception() is None)
+        for each in opening:
+            each.result()
+        numbers = {view.segment.number for view in views}
+        legs = KeywordLegs(cache) if previous is None else previous.legs.for_segments(numbers)
+        snapshot = Snapshot(state, tuple(views), legs, _caches(previous, state))
+        if snapshot.spec.tenant is None:
+            _ = snapshot.keywords  # now, before anybody waits for it; of tenants, whoever asks has their own
     except BaseException:
         for view in views:
             view.release()
-        if scratch is not None:
-            scratch.release()
         raise
     cache.evict_if_due()
     return snapshot
 
 
 def _view(
-    record: SegmentRecord, tombstones: Tombstones, store: Store, cache: LocalCache, previous: Snapshot | None
+    record: SegmentRecord, gone: BitMap | None, store: Store, cache: LocalCache, before: SegmentView | None
 ) -> SegmentView:
-    """Return the view of one segment, reusing the open segment, and the view itself where it would be the same."""
-    gone = tombstones.get(record.number)
-    for view in previous.views if previous is not None else ():
-        if view.segment.record == record:
-            return view.retain() if view.same_as(gone) else SegmentView(view.segment.retain(), gone)
+    """Return the view of one segment, less what is ``gone`` of it.
+
+    Of the view ``before`` the open segment is used again, and the view itself where it would be the same.
+    """
+    if before is not None and before.segment.record == record:
+        return before.retain() if before.same_as(gone) else SegmentView(before.segment.retain(), gone)
     folder, lease = cache.segment(store, record)
     try:
         segment = OpenSegment(record, read_segment(folder), lease)

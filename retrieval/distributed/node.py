@@ -48,7 +48,8 @@ def answer_question(snapshot: Snapshot, question: Question, *, deadline: float |
         raise NodeDiffers("the policies of this node are others")
     own, _ = snapshot.own_columns
     snapshot.adopt(own if asker.schema_bytes is None else pa.ipc.read_schema(pa.py_buffer(asker.schema_bytes)))
-    node = _Node(snapshot, asker, snapshot.sight_of(asker.caller), deadline)
+    sight = snapshot.sight_of(asker.caller)
+    node = _Node(snapshot.within(sight), asker, sight, deadline)
     match part:
         case Terms():
             return node.terms(part)
@@ -162,7 +163,7 @@ class _Node:
 
     def row(self, part: Row) -> tuple[Answer, pa.Table]:
         snapshot = self.snapshot
-        if not snapshot.views:
+        if not snapshot.schema:
             return Answer(), EMPTY
         key = parse_key(part.key, [snapshot.arrow_schema.field(name) for name in snapshot.spec.key])
         found = find_row(snapshot, key, self.sight)

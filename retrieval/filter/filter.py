@@ -28,7 +28,7 @@ from retrieval.filter.dialects import rules_of
 from retrieval.filter.kept import kept
 from retrieval.filter.parse import parse
 from retrieval.filter.sqltypes import BOOLEAN, DATE, STRING, FilterSchema, SqlType, schema_of
-from retrieval.filter.tree import NOWHERE, Call, Column, Constant, Node, Now, Parameter, Place, canonical
+from retrieval.filter.tree import NOWHERE, Call, Column, Constant, Node, Now, Parameter, Place, canonical, implied
 from retrieval.filter.values import type_of_value
 
 MAX_BOUND_ITEMS = 10_000
@@ -58,10 +58,18 @@ class CompiledFilter:
     cacheable: bool
     cache_key: Hashable
     _expression: Callable[[], pl.Expr]
+    _about: Callable[[str], CompiledFilter | None] = lambda _: None
 
     def expression(self) -> pl.Expr:
         """Return the boolean polars expression; NULL stands for unknown."""
         return self._expression()
+
+    def about(self, column: str) -> CompiledFilter | None:
+        """Return what this filter says of `column` alone: each row that passes this filter passes that one.
+
+        None if it says nothing: whatever the column's value, a row may pass.
+        """
+        return self._about(column)
 
     def mask(self, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which rows pass: `(n_rows,) bool`; unknown does not pass.
@@ -137,11 +145,27 @@ def any_of(filters: Sequence[CompiledFilter]) -> CompiledFilter:
         cacheable=all(filter_.cacheable for filter_ in filters),
         cache_key=("or", *(filter_.cache_key for filter_ in filters)),
         _expression=lambda: pl.any_horizontal(*(filter_.expression() for filter_ in filters)),
+        _about=lambda column: _any_about(filters, column),
     )
 
 
+def _any_about(filters: Sequence[CompiledFilter], column: str) -> CompiledFilter | None:
+    told = [filter_.about(column) for filter_ in filters]
+    known = [about for about in told if about is not None]
+    return any_of(known) if len(known) == len(told) else None
+
+
+def _still_nothing(_: str) -> CompiledFilter:
+    return NOTHING_PASSES
+
+
 NOTHING_PASSES = CompiledFilter(
-    columns=frozenset(), uses_now=False, cacheable=True, cache_key="nothing", _expression=lambda: pl.lit(False)
+    columns=frozenset(),
+    uses_now=False,
+    cacheable=True,
+    cache_key="nothing",
+    _expression=lambda: pl.lit(False),
+    _about=_still_nothing,
 )
 """The filter that no row passes."""
 
@@ -218,7 +242,12 @@ def _filter(template: _Template, text: str, params: Mapping[str, object], now: d
     if template.expression is not None:
         fixed = template.expression
         return CompiledFilter(
-            columns=template.columns, uses_now=False, cacheable=True, cache_key=template.key, _expression=lambda: fixed
+            columns=template.columns,
+            uses_now=False,
+            cacheable=True,
+            cache_key=template.key,
+            _expression=lambda: fixed,
+            _about=lambda column: _about(template.tree, column, Bindings((), _EPOCH), ()),
         )
     bound = _bindings(template, text, params, now)
     key = (template.key, *map(_hashable, bound.values), *_time_asked_for(template, bound.now))
@@ -228,6 +257,21 @@ def _filter(template: _Template, text: str, params: Mapping[str, object], now: d
         cacheable=not template.uses_timestamp,
         cache_key=key,
         _expression=lambda: build(template.tree, bound),
+        _about=lambda column: _about(template.tree, column, bound, key[1:]),
+    )
+
+
+def _about(tree: Node, column: str, bound: Bindings, values: tuple[Hashable, ...]) -> CompiledFilter | None:
+    told = implied(tree, column)
+    if told is None:
+        return None
+    return CompiledFilter(
+        columns=frozenset({column}),
+        uses_now=False,
+        cacheable=True,
+        cache_key=("about", canonical(told), *values),
+        _expression=lambda: build(told, bound),
+        _about=lambda other: _about(told, other, bound, values),
     )
 
 

@@ -88,3 +88,25 @@ def canonical(node: Node) -> str:
         return f"now:{node.type}"
     inside = ",".join(map(canonical, node.args))
     return f"{node.op}{node.options or ''}({inside}):{node.type}"
+
+
+def implied(node: Node, column: str) -> Node | None:
+    """Return a condition on ``column`` alone that is true wherever the condition ``node`` is; None if there is none.
+
+    Of what is joined by AND, one part is enough; of what is joined by OR, every part has to say something.
+    """
+    if _reads_only(node, column):
+        return node
+    if not isinstance(node, Call) or node.op not in ("and", "or"):
+        return None
+    parts = [implied(part, column) for part in node.args]
+    told = tuple(part for part in parts if part is not None)
+    if not told or (node.op == "or" and len(told) < len(parts)):
+        return None
+    return told[0] if len(told) == 1 else Call(node.op, told, node.type)
+
+
+def _reads_only(node: Node, column: str) -> bool:
+    if isinstance(node, Call):
+        return all(_reads_only(part, column) for part in node.args)
+    return not isinstance(node, Now) and (not isinstance(node, Column) or node.name == column)

@@ -50,7 +50,7 @@ class StatementHere(StatementRun):
 
     def __init__(self, snapshot: Snapshot, plan: SqlPlan, sight: Sight, deadline: float | None) -> None:
         super().__init__(snapshot, plan, sight, deadline)
-        self._snapshot = snapshot
+        self._snapshot = snapshot.within(sight)
 
     def find(self, embedder: QueryEmbedder | None) -> Found:
         """Return the rows that the statement is about, best first if it searches.

@@ -210,3 +210,38 @@ def test_arrow_schema_is_the_same_as_polars() -> None:
 def test_column_named_like_a_pattern_is_refused() -> None:
     with pytest.raises(FilterError, match="can't be used in an expression"):
         compile_filter("`^.*$` = 1", dialect="databricks", schema={"^.*$": pl.Int64()})
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("id = :x", [0]),
+        ("id = :x AND name = 'z'", [0]),
+        ("name = 'z' AND (id = :x OR id = 2) AND score > 0", [0, 1]),
+        ("(id = :x AND name = 'z') OR (id = 3 AND active)", [0, 2]),
+        ("id = :x AND id = 2", []),
+        ("NOT id = :x", [1, 2]),
+        ("FALSE AND id = :x", []),
+        ("id = :x OR name = 'z'", None),
+        ("NOT (id = :x AND name = 'z')", None),
+        ("id + length(name) = :x", None),
+        ("id IN (:x, 3) AND seen < current_timestamp()", [0, 2]),
+        ("id < 3 AND day(current_date()) <> :x", [0, 1]),
+    ],
+)
+def test_what_a_filter_says_of_one_column(text: str, rows: list[int] | None) -> None:
+    told = compiled(text, x=1).about("id")
+    assert (told and told.mask(TABLE.select("id")).nonzero()[0].tolist()) == rows
+
+
+def test_what_filters_say_together() -> None:
+    first, second, other = compiled("id = 1"), compiled("id = :x AND active", x=2), compiled("name = 'a'")
+    told = any_of([first, second]).about("id")
+    assert told is not None
+    assert told.mask(TABLE.select("id")).tolist() == [True, True, False, False]
+    assert any_of([first, other]).about("id") is None
+    nothing = NOTHING_PASSES.about("id")
+    assert nothing is not None
+    assert not nothing.mask(TABLE.select("id")).any()
+    keys = {filter_.about("id").cache_key for filter_ in (second, compiled("id = :x AND active", x=3), first)}  # type: ignore[union-attr]
+    assert len(keys) == 3

@@ -12,6 +12,7 @@ from retrieval.cache import LocalCache
 from retrieval.distributed.nearby import NearbyNodes
 from retrieval.distributed.select import select_from_nodes
 from retrieval.errors import FilterError
+from retrieval.keyword_legs import KeywordLegs
 from retrieval.passing import SearchCaches
 from retrieval.policies import OPERATOR, Caller
 from retrieval.snapshot import Snapshot
@@ -76,7 +77,7 @@ class _Nodes:
 
     def _opened(self, snapshot: Snapshot) -> list[Snapshot]:
         shares = [(), *((view.retain(),) for view in snapshot.views)]
-        parts = [Snapshot(snapshot.state, views, self._cache.scratch(), SearchCaches()) for views in shares]
+        parts = [Snapshot(snapshot.state, views, KeywordLegs(self._cache), SearchCaches()) for views in shares]
         for part in parts:
             self._stack.enter_context(part)
         self._known[id(snapshot)] = snapshot, parts
