@@ -13,7 +13,7 @@ from indexer.errors import CollectionNotFound, SpecError
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec
 from jobs.starter import change_feed_off, facts_of
-from retrieval.policies import check_policies
+from retrieval.policies import check_policies, roles_of_all_tenants
 
 
 def state_of(store: Store, name: str) -> CatalogState | None:
@@ -34,13 +34,18 @@ def unusable(spec: CollectionSpec) -> str | None:
 
 
 def looks_at_policies(store: Store, before: CatalogState | None, spec: CollectionSpec) -> Iterator[str]:
-    """Yield warnings about who will see less than one may think."""
+    """Yield warnings about who will see less, or is kept apart less, than one may think."""
     for policy in spec.policies:
         hidden = sorted(policy.masks.keys() & spec.text.fields.keys())
         if hidden and not spec.text.chunk.per_field:
             remedy = "" if spec.vector.column else "; text: {chunk: {per_field: true}} cuts the other fields apart"
             chunks = f"chunks with text of {', '.join(hidden)}"
             yield f"for role '{policy.role}' {chunks} are not searched by meaning{remedy}"
+    for role in roles_of_all_tenants(spec):
+        yield (
+            f"role '{role}' is not bound to tenants by its rows, so its answers are found and scored among all of "
+            f"them; say AND {spec.tenant} = :claim"
+        )
     if spec.policies and not _has_keys(store):
         yield (
             "there is no API key yet, so over HTTP nobody but the bearer of an issuer's token has a role and sees a "

@@ -61,6 +61,9 @@ columns: [{columns}]
 #     rows: "team = :team"       # a condition on columns; :team is a claim of the caller's key or token
 #     masks: {{email: hash}}       # or redact
 
+# An index and statistics of its own for each tenant; the tenant's column has to be in the key (docs/governance.md):
+# isolation: {{tenant: team}}
+
 # Defaults that may stay out:
 # sync: {{max_delete_ratio: 0.5}}   # a batch that deletes more of the rows waits for a person's word
 # index: {{kind: auto, device: auto, min_recall: 0.95}}

@@ -61,9 +61,10 @@ class Status:
     """The newest version's state; ``rows`` and ``chunks`` count what can be found.
 
     ``age_seconds`` is None before the first load; ``reads`` (how syncs follow the source) and ``retention_seconds``
-    are so until one found nothing newer. ``retention_used`` is a share of 1. ``sync_failure`` is how the last sync
-    failed, if it did and nothing was read since. ``warnings`` are sentences. ``indexes`` are those of the segments that
-    are not scanned exactly, the largest first.
+    are so until one found nothing newer. ``tenants`` counts those that are kept apart, None where none are.
+    ``retention_used`` is a share of 1. ``sync_failure`` is how the last sync failed, if it did and nothing was read
+    since. ``warnings`` are sentences. ``indexes`` are those of the segments that are not scanned exactly, the largest
+    first.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Status:
     rows: int
     chunks: int
     segments: int
+    tenants: int | None
     size_bytes: int
     dead_letters: int
     rebuild_pending: bool
@@ -123,6 +125,7 @@ def status_of(catalog: Catalog, *, now: datetime | None = None) -> Status:
         rows=state.live_rows,
         chunks=state.n_chunks,
         segments=len(state.segments),
+        tenants=len({segment.tenant for segment in state.segments}) if state.spec.tenant else None,
         size_bytes=sum(segment.size_bytes for segment in state.segments),
         dead_letters=state.letter_count,
         rebuild_pending=state.pending is not None,

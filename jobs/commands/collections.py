@@ -131,6 +131,8 @@ def status(
     stdout().print(table(COLUMNS, [state.as_row() for state in states]))
     for warning in (warning for state in states for warning in state.warnings):
         stdout().print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if name and states[0].tenants:
+        stdout().print(f"Tenants: {states[0].tenants:,}, each in segments of its own.", soft_wrap=True)
     if name and states[0].rows and not states[0].indexes:
         stdout().print("No segment has an index: all are searched exactly.", soft_wrap=True)
     if name and states[0].indexes:

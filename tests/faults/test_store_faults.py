@@ -145,7 +145,7 @@ CHECKS: list[tuple[Check, str]] = [
     *((check_written, what) for what in WRITTEN),
     *((check_load, what) for what in OF_A_LOAD),
 ]
-QUICK = [(*check, how) for check, how in zip(CHECKS[::7], itertools.cycle(HOWS), strict=False)]
+QUICK = [(*check, how) for check, how in zip(CHECKS[::7], itertools.cycle(HOWS[::-1]), strict=False)]
 
 
 @pytest.mark.parametrize(("check", "what", "how"), QUICK)

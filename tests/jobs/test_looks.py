@@ -81,6 +81,27 @@ def test_policies_that_show_less_than_one_may_think_are_told(tmp_path: Path) -> 
     assert told(masked, **apart) == []
 
 
+def test_roles_that_are_not_bound_to_a_tenant_are_told(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    create_key(ControlTable(library.store), "first", roles=["reader"], claims={})
+    policies = [
+        {"role": "member", "rows": "author = :author AND pages > 3"},
+        {"role": "partner", "rows": "pages > 900 AND (author IN (:authors) OR lower(author) = 'nobody')"},
+        {"role": "everybody", "rows": "pages < 100 OR author = :author"},
+        {"role": "auditor"},
+    ]
+    apart = {"key": ["author", "id"], "isolation": {"tenant": "author"}, "policies": policies}
+    spec = CollectionSpec.model_validate(library.spec.model_dump() | apart)
+
+    (warning,) = looks_at_policies(library.store, None, spec)
+
+    assert warning == (
+        "role 'everybody' is not bound to tenants by its rows, so its answers are found and scored among all of them; "
+        "say AND author = :claim"
+    )
+    assert list(looks_at_policies(library.store, None, spec.model_copy(update={"isolation": None}))) == []
+
+
 def test_a_role_that_loses_its_policy_is_told(tmp_path: Path) -> None:
     library = Library(tmp_path)
     create_key(ControlTable(library.store), "first", roles=["reader"], claims={})

@@ -9,7 +9,7 @@ import pytest
 
 from indexer.catalog import Catalog, SyncFailure
 from indexer.format.store import Store
-from indexer.spec import IndexSpec
+from indexer.spec import CollectionSpec, IndexSpec
 from tests.api.library import Library, book
 from tests.indexer.parts import TEXTS, publish, upsert
 from tests.jobs.command import Grebe, grebe_on
@@ -143,3 +143,17 @@ def test_the_indexes_of_one_collection_are_shown_with_where_and_why_they_were_bu
     assert said[3].split()[:4] == ["segment", "chunks", "index", "built"]
     assert said[4].endswith(f"the spec asks for {kind}")
     assert grebe("status", "-o", "json").json["collections"][0]["indexes"] == found
+
+
+def test_how_many_tenants_are_kept_apart_is_told(tmp_path: Path, grebe: Grebe) -> None:
+    apart = TEXTS.model_dump() | {"key": ["n", "id"], "isolation": {"tenant": "n"}}
+    catalog = Catalog.create(Store.at(str(tmp_path / "store")), CollectionSpec.model_validate(apart))
+    publish(catalog, tmp_path / "cache", 1, *(upsert(number, n=number % 3) for number in range(7)))
+
+    assert "Tenants: 3, each in segments of its own." in grebe("status", "texts").out
+    assert grebe("status", "texts", "-o", "json").json["tenants"] == 3
+
+
+def test_a_collection_without_tenants_says_nothing_of_them(library: Library, grebe: Grebe) -> None:
+    assert "Tenants" not in grebe("status", "books").out
+    assert grebe("status", "books", "-o", "json").json["tenants"] is None
