@@ -45,7 +45,7 @@ def next_cursor(
     service: Service, watcher: Watcher, version: OpenVersion, caller: Caller, pages: Pages, page: Page
 ) -> str:
     """Return the cursor of the next ``page``, for which ``version`` is kept open."""
-    watcher.keep(version.version, pages.began + service.settings.search.cursor_seconds - time.time())
+    watcher.versions.keep(version.version, pages.began + service.settings.search.cursor_seconds - time.time())
     sight = None if page.after is not None else sight_digest(version, caller)
     return pages.next(version.version, version.state.commit_id, page, sight)
 
@@ -79,7 +79,7 @@ async def past_view(watcher: Watcher, past: Past, *, timeout_seconds: float) -> 
     newest = snapshot_of(view)
     if newest.state.commit_id == past.commit and not watcher.ended:
         return view
-    opening = asyncio.wrap_future(watcher.past(past.version, seconds=past.until - time.time()))
+    opening = asyncio.wrap_future(watcher.versions.past(past.version, seconds=past.until - time.time()))
     try:
         snapshot = await asyncio.wait_for(asyncio.shield(opening), timeout_seconds)
     except SnapshotClosed:

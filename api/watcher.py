@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,20 +18,17 @@ from typing import Any
 from api.freshness import known_complete_at
 from api.logs import Logger
 from api.metrics import Metrics
+from api.open_versions import OpenVersions
 from api.opening import Opener
 from indexer.catalog import Catalog, Heartbeat, SyncFailure
 from indexer.errors import CatalogError, CollectionNotFound, CorruptFile, ObjectNotFound, StoreError
 from indexer.format.store import Store
-from indexer.spec import CollectionSpec
-from retrieval.errors import SnapshotClosed
 from retrieval.version import OpenVersion
 
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 60.0
 LAST_POLL_RETRY_SECONDS = 5.0
 """A store that was away is noticed again within this long."""
-MOST_KEPT = 16
-"""Of one collection no more versions are kept open for pages: another one is opened anew when it is asked for."""
 FAILURE_SECONDS = 5.0
 """How often it is looked up how a sync failed."""
 
@@ -100,25 +96,24 @@ class Watcher:
         metrics: Metrics,
     ) -> None:
         self.name = name
-        self.view = View()
         self.gone = False
+        self._log = log.bind(collection=name)
+        self.versions = OpenVersions(store, name, opener, self._log)
+        self._known = View()
         self._store = store
         self._opener = opener
-        self._asked_until: dict[int, float] = {}
-        self._newest: tuple[int, CollectionSpec] | None = None
-        self._lingering: list[tuple[float, OpenVersion]] = []
-        self._reopening: dict[int, Future[OpenVersion]] = {}
-        self._reopener = ThreadPoolExecutor(1, thread_name_prefix=f"reopen-{name}")
-        self._changing = threading.Lock()  # what lingers and for how long, whose policies hold, and the end
-        self._ended = False
         self._opened = opened
         self._interval = poll_interval_seconds
-        self._log = log.bind(collection=name)
         self._metrics = metrics
         self._catalog: Catalog | None = None
         self._look_for_failure_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch-{name}", daemon=True)
+
+    @property
+    def view(self) -> View:
+        """What there is at this moment."""
+        return replace(self._known, snapshot=self.versions.served)
 
     def start(self) -> None:
         """Begin to watch."""
@@ -133,73 +128,9 @@ class Watcher:
         self._thread.join(timeout_seconds)
 
     @property
-    def opened(self) -> list[OpenVersion]:
-        """The versions that are open, the newest first: what is served, and what was until lately."""
-        served = self.view.snapshot
-        return [*([served] if served is not None else []), *(version for _, version in reversed(self._lingering))]
-
-    def at(self, version: int) -> OpenVersion | None:
-        """Return ``version`` if it is open."""
-        return next((each for each in self.opened if each.version == version), None)
-
-    def keep(self, version: int, seconds: float | None = None) -> None:
-        """Keep ``version`` open for so long, if it is, or by default as long as one does after the next."""
-        with self._changing:
-            until = time.monotonic() + (self._opener.linger_seconds if seconds is None else seconds)
-            kept = {**self._asked_until, version: max(until, self._asked_until.get(version, until))}
-            if seconds is not None and len(kept) > MOST_KEPT:
-                kept.pop(min(kept.keys() - {version}, key=kept.__getitem__))
-            self._asked_until = kept
-
-    def past(self, version: int, *, seconds: float | None = None) -> Future[OpenVersion]:
-        """Return ``version``, which is opened anew if it is not open any more, and keep it as :meth:`keep` does.
-
-        It comes with what opening raises, with :class:`indexer.errors.CatalogError` where the policies of now do not
-        fit it, and with :class:`retrieval.errors.SnapshotClosed` once the watcher has ended.
-        """
-        self.keep(version, seconds)
-        with self._changing:
-            found, opening = self.at(version), self._reopening.get(version)
-            if opening is not None and not opening.done():
-                return opening
-            opening = Future()
-            if self._ended:
-                opening.set_exception(SnapshotClosed("the collection is watched no longer"))
-            elif found is not None:
-                opening.set_result(found)
-            else:
-                opening = self._reopener.submit(self._reopen, version)
-                self._reopening = {**self._reopening, version: opening}
-            return opening
-
-    def _reopen(self, version: int) -> OpenVersion:
-        try:
-            return self._reopened(version)
-        finally:
-            with self._changing:
-                self._reopening = {number: one for number, one in self._reopening.items() if number != version}
-
-    def _reopened(self, version: int) -> OpenVersion:
-        catalog, near = Catalog.open(self._store, self.name), self.view.snapshot
-        latest = catalog.latest()
-        newest = catalog.read(latest).spec
-        try:
-            opened = self._opener.reopen(catalog, version, near)
-        except SnapshotClosed:  # the one that was served is none any more
-            opened = self._opener.reopen(catalog, version, None)
-        self._learn(latest, newest)
-        with self._changing:
-            if self._ended or not self._governed(opened):
-                opened.close()
-                raise CatalogError(f"version {version} cannot be served any more")
-            self._lingering = [*self._lingering, (time.monotonic(), opened)]
-        self._log.info("earlier version open", version=version)
-        return opened
-
-    @property
     def ended(self) -> bool:
         """Whether nothing is served any more: the collection is gone, or the server stops."""
-        return self._ended or self.gone or self._stopping.is_set()
+        return self.versions.ended or self.gone or self._stopping.is_set()
 
     @property
     def alive(self) -> bool:
@@ -218,12 +149,7 @@ class Watcher:
                 else:
                     wait = max(wait, min(self._report(None, error), LAST_POLL_RETRY_SECONDS))
             self._stopping.wait(wait)
-        with self._changing:
-            self._ended = True
-            versions, self._lingering = self.opened, []
-        self._reopener.shutdown(wait=False)
-        for version in versions:
-            version.close()
+        self.versions.close()
 
     def _poll(self) -> None:
         if self._catalog is None:
@@ -234,13 +160,13 @@ class Watcher:
         if time.monotonic() >= self._look_for_failure_at:
             self._look_for_failure_at = time.monotonic() + FAILURE_SECONDS
             self._show(sync_failure=self._catalog.read_failure())
-        if self.view.failure and self.view.failure.version is None:
+        if self._known.failure and self._known.failure.version is None:
             self._show(failure=None)
-        self._end_lingering()
+        self.versions.close_unwanted()
         wanted = latest
         try:
-            if self._newest is None or self._newest[0] < latest:
-                self._learn(latest, self._catalog.read(latest).spec)
+            if not self.versions.is_known(latest):
+                self.versions.learn(latest, self._catalog.read(latest).spec)
             newest = self._opener.newest(self._catalog, latest)
             if newest is not None and self._is_wanted(newest):
                 wanted = newest
@@ -251,87 +177,34 @@ class Watcher:
             self._report(wanted, error)
 
     def _show(self, **known: Any) -> None:
-        with self._changing:
-            self.view = replace(self.view, **known)
-
-    def _is_behind(self, latest: int) -> bool:
-        return self.view.snapshot is None or self.view.snapshot.version != latest
+        self._known = replace(self._known, **known)
 
     def _is_wanted(self, newest: int) -> bool:
-        failure = self.view.failure
-        if not self._is_behind(newest):
+        served, failure = self.versions.served, self._known.failure
+        if served is not None and served.version == newest:
             return False
         return failure is None or failure.version != newest or datetime.now(UTC) >= failure.retry_at
 
-    def _learn(self, version: int, spec: CollectionSpec) -> None:
-        """Put the policies of ``version`` in force on what is open, unless those of a newer one are.
-
-        Opening the newest version may take long, or fail. What its policies do not fit is closed, so that nothing is
-        served until it has been opened.
-        """
-        with self._changing:
-            if self._newest is not None and self._newest[0] >= version:
-                return
-            self._newest = (version, spec)
-            for open_version in self.opened:
-                if not self._governed(open_version):
-                    self._lingering = [kept for kept in self._lingering if kept[1] is not open_version]
-                    if open_version is self.view.snapshot:
-                        self.view = replace(self.view, snapshot=None)
-                    open_version.close()
-
-    def _governed(self, version: OpenVersion) -> bool:
-        """Put the newest policies in force on a version, unless they are its own or do not fit it."""
-        if self._newest is None or self._newest[0] <= version.version:
-            return True
-        newest, shown = self._newest[1], (*version.spec.stored_columns, *version.spec.text.fields)
-        if newest.policies == version.spec.policies and set(shown) <= {*newest.stored_columns, *newest.text.fields}:
-            return True
-        try:
-            version.govern(newest)
-        except ValueError:
-            self._log.error("policies do not fit a version that is open, so it is closed", version=version.version)
-            return False
-        return True
-
     def _open(self, catalog: Catalog, newest: int) -> None:
         started = time.perf_counter()
-        before = self.view.snapshot
+        before = self.versions.served
         snapshot = self._opener.open(catalog, newest, before)
         if snapshot is before:
             return
-        self._learn(snapshot.version, snapshot.state.spec)  # it may be newer than what was looked at
+        self.versions.learn(snapshot.version, snapshot.state.spec)  # it may be newer than what was looked at
         self._opened(snapshot)
-        with self._changing:
-            fits = self._governed(snapshot)
-            if fits and before is not None:  # in both for a moment, so that who looks for it finds it
-                self._lingering = [*self._lingering, (time.monotonic() + self._opener.linger_seconds, before)]
-            if fits:
-                self.view = replace(self.view, snapshot=snapshot, failure=None)
-        if not fits:
-            snapshot.close()
+        if not self.versions.serve(snapshot):
             return
-        self._end_lingering()
+        self._show(failure=None)
+        self.versions.close_unwanted()
         seconds = time.perf_counter() - started
         self._metrics.open_seconds.labels(self.name).observe(seconds)
         segments = len(snapshot.state.segments)
         self._log.info("version open", version=snapshot.version, segments=segments, seconds=round(seconds, 3))
 
-    def _end_lingering(self) -> None:
-        """Close the versions that have been open for long enough after the next."""
-        with self._changing:
-            now = time.monotonic()
-            wanted = {number for number, until in self._asked_until.items() if until > now}
-            over = [version for until, version in self._lingering if until <= now and version.version not in wanted]
-            self._lingering = [kept for kept in self._lingering if all(kept[1] is not version for version in over)]
-            self._asked_until = {number: until for number, until in self._asked_until.items() if number in wanted}
-        for version in over:
-            version.close()
-        self._opener.serves(self.name, [version.version for version in self.opened])
-
     def _report(self, version: int | None, error: Exception) -> float:
         """Make the failure known, and return after how many seconds it is worth trying again."""
-        last = self.view.failure
+        last = self._known.failure
         again = last is not None and last.version == version
         attempts = last.attempts + 1 if last and again else 1
         now = datetime.now(UTC)

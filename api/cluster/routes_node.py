@@ -46,13 +46,13 @@ async def versions(request: Request) -> Response:
         for version in served.collections.get(watcher.name, ()):
             newest = watcher.view.snapshot
             if newest is not None and version < newest.version:
-                watcher.past(version)
+                watcher.versions.past(version)
             else:  # it may be on its way
-                watcher.keep(version)
+                watcher.versions.keep(version)
     held = service.settings.cluster.held
     assert held is not None
     open_here = {
-        watcher.name: [HeldVersion.of(snapshot) for snapshot in watcher.opened if isinstance(snapshot, Snapshot)]
+        watcher.name: [HeldVersion.of(snapshot) for snapshot in watcher.versions.all if isinstance(snapshot, Snapshot)]
         for watcher in service.collections.all()
     }
     answer = HeldVersions(share=str(held), collections=open_here)
@@ -85,7 +85,7 @@ def _work(service: Service, question: Question, deadline: float) -> Callable[[],
     def work() -> bytes:
         asker = question.asker
         try:
-            snapshot = service.collections.find(asker.collection).at(asker.version)
+            snapshot = service.collections.find(asker.collection).versions.at(asker.version)
         except Problem:  # the collection is gone, or has not been found yet
             snapshot = None
         if not isinstance(snapshot, Snapshot):

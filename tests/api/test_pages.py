@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api import past, running, watcher
+from api import open_versions, past, running, watcher
 from api.identity.administration import create_key, grant
 from api.identity.control import ControlTable
 from api.opening import HereOpener
@@ -356,7 +356,7 @@ def test_a_page_that_waits_while_its_collection_is_dropped_ends_at_once(
 
 def older_cursor(shelf: Library, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Return cursors of a version that is open no longer, and of one that is, older than the newest."""
-    monkeypatch.setattr(watcher, "MOST_KEPT", 1)
+    monkeypatch.setattr(open_versions, "MOST_KEPT", 1)
     cursors = []
     for number in (2, 3):
         cursors.append(client.post(PATH, json=ALL | {"cursor": "start"}).json()["next_cursor"])
@@ -377,7 +377,7 @@ def test_others_are_answered_while_a_version_is_opened_anew(
 
     with serve(search={"threads": 1}) as client:
         closed, still_open = older_cursor(shelf, client, monkeypatch)
-        monkeypatch.setattr(watcher, "MOST_KEPT", 2)
+        monkeypatch.setattr(open_versions, "MOST_KEPT", 2)
         monkeypatch.setattr(HereOpener, "reopen", slowly)
         with ThreadPoolExecutor(2) as asking:
             slow = [asking.submit(client.post, PATH, json=ALL | {"cursor": closed}) for _ in range(2)]
@@ -450,7 +450,7 @@ def test_stages_have_no_pages(shelf: Library, serve: Serve) -> None:
 def test_of_many_versions_with_pages_few_are_kept_open_and_the_others_are_opened_anew(
     shelf: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "MOST_KEPT", 2)
+    monkeypatch.setattr(open_versions, "MOST_KEPT", 2)
     opened: list[watcher.Watcher] = []
     start = watcher.Watcher.start
 
@@ -470,4 +470,4 @@ def test_of_many_versions_with_pages_few_are_kept_open_and_the_others_are_opened
             rest = client.post(PATH, json=ALL | more).json()
             assert rest["source"]["version"] == version
             assert len(keys_of([first, rest])) == 39 + version
-        until(lambda: len(opened[0].opened) <= 3)
+        until(lambda: len(opened[0].versions.all) <= 3)
