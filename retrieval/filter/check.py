@@ -25,8 +25,6 @@ _HARMLESS = {
 
 _SPOKEN: dict[type[exp.Expr], str] = {
     exp.Window: "a window function",
-    exp.DPipe: "joining strings",
-    exp.Concat: "joining strings",
     exp.Alias: "two expressions without an operator between them",
     exp.Dot: "a field of a struct",
     exp.Column: "a name of several parts",
@@ -44,8 +42,9 @@ _NO_CALLS = (exp.Connector, exp.Case, exp.Cast)
 """What sqlglot takes for functions and nobody writes as a call by name."""
 
 FUNCTIONS = (
-    "lower, upper, length, coalesce, array_contains, cast, current_date/_timestamp, date_trunc, extract, year, "
-    "quarter, month, day and hour"
+    "lower, upper, length, trim, ltrim, rtrim, substr, left, right, concat, starts_with, contains, abs, round, floor, "
+    "ceil, coalesce, nullif, if, array_contains, cast, current_date/_timestamp, date_trunc, extract, year, quarter, "
+    "month, day and hour"
 )
 
 Operand = tuple[exp.Expr, Node]

@@ -15,7 +15,7 @@ import polars as pl
 
 from retrieval.filter.casts import cast
 from retrieval.filter.like import matches, split_pattern
-from retrieval.filter.sqltypes import BOOLEAN, DATE, INTEGER, Kind, SqlType, working_dtype
+from retrieval.filter.sqltypes import BOOLEAN, DATE, INTEGER, STRING, Kind, SqlType, working_dtype
 from retrieval.filter.tree import Call, Column, Constant, Node, Now, Parameter
 
 _MONTHS = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
@@ -283,6 +283,70 @@ def _length(node: Call, bound: Bindings) -> pl.Expr:
     return size.cast(pl.Int64)
 
 
+def _join(node: Call, bound: Bindings) -> pl.Expr:
+    (skips_null,) = node.options
+    return pl.concat_str(_arguments(node, bound), ignore_nulls=bool(skips_null))
+
+
+def _substring(node: Call, bound: Bindings) -> pl.Expr:
+    text, *counts = node.args
+    given = [_fixed(count, bound) for count in counts]
+    if any(count is None for count in given):
+        return _literal(None, STRING)
+    first, *length = given
+    return build(text, bound).str.slice(int(first or 1) - 1, *length)
+
+
+def _end(node: Call, bound: Bindings) -> pl.Expr:
+    text, count = node.args
+    taken = _fixed(count, bound)
+    if taken is None:
+        return _literal(None, STRING)
+    ends = build(text, bound).str
+    return ends.head(taken) if node.op == "left" else ends.tail(taken)
+
+
+def _fixed(node: Node, bound: Bindings) -> int | None:
+    """Return the number of a constant or parameter."""
+    assert isinstance(node, Constant | Parameter)
+    value = _value(node, bound)
+    assert value is None or isinstance(value, int)
+    return value
+
+
+def _trim(node: Call, bound: Bindings) -> pl.Expr:
+    """Take spaces away and no other white space, as all four dialects do."""
+    (value,) = _arguments(node, bound)
+    (side,) = node.options
+    strip = {"both": "strip_chars", "start": "strip_chars_start", "end": "strip_chars_end"}[str(side)]
+    stripped: pl.Expr = getattr(value.str, strip)(" ")
+    return stripped
+
+
+def _contains(node: Call, bound: Bindings) -> pl.Expr:
+    text, part = _arguments(node, bound)
+    return text.str.starts_with(part) if node.op == "starts_with" else text.str.contains(part, literal=True)
+
+
+def _absolute(node: Call, bound: Bindings) -> pl.Expr:
+    (value,) = _arguments(node, bound)
+    return _back(value.cast(pl.Int128).abs()) if node.type == INTEGER else value.abs()
+
+
+def _round(node: Call, bound: Bindings) -> pl.Expr:
+    (value,) = _arguments(node, bound)
+    places, mode = node.options
+    kind = node.args[0].type
+    if kind.kind is Kind.DECIMAL and kind.scale <= places:
+        return value
+    return value.round(places, mode=mode).cast(working_dtype(node.type))
+
+
+def _whole_number(node: Call, bound: Bindings) -> pl.Expr:
+    (value,) = _arguments(node, bound)
+    return (value.floor() if node.op == "floor" else value.ceil()).cast(working_dtype(node.type))
+
+
 def _widen(node: Call, bound: Bindings) -> pl.Expr:
     (value,) = _arguments(node, bound)
     return value.cast(working_dtype(node.type), strict=False)
@@ -343,6 +407,17 @@ _OPERATIONS: dict[str, Callable[[Call, Bindings], pl.Expr]] = {
     "lower": _unary(lambda value: value.str.to_lowercase()),
     "upper": _unary(lambda value: value.str.to_uppercase()),
     "length": _length,
+    "join": _join,
+    "substr": _substring,
+    "left": _end,
+    "right": _end,
+    "trim": _trim,
+    "starts_with": _contains,
+    "contains": _contains,
+    "abs": _absolute,
+    "floor": _whole_number,
+    "ceil": _whole_number,
+    "round": _round,
     "widen": _widen,
     "cast": _cast,
 }

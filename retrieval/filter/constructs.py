@@ -10,6 +10,7 @@ from sqlglot import exp
 
 from retrieval.filter.arithmetic import HANDLERS as ARITHMETIC
 from retrieval.filter.check import Checker, Operand
+from retrieval.filter.functions import HANDLERS as FUNCTIONS
 from retrieval.filter.like import split_pattern
 from retrieval.filter.sqltypes import BOOLEAN, INTEGER, NULL, STRING, Kind
 from retrieval.filter.tree import Call, Constant, Node, Parameter
@@ -191,14 +192,6 @@ def _pattern_match(check: Checker, node: exp.Expr, escape: str) -> Node:
     return Call("not", (test,), BOOLEAN) if node.args.get("negate") else test
 
 
-def _text_function(op: str) -> Callable[[Checker, exp.Expr], Node]:
-    def apply(check: Checker, node: exp.Expr) -> Node:
-        check.only(node, "this")
-        return Call(op, (check.of_kind(node.this, STRING, op),), STRING)
-
-    return apply
-
-
 def _length(check: Checker, node: exp.Expr) -> Node:
     check.only(node, "this")
     value = check.value(node.this)
@@ -228,6 +221,24 @@ def _case(check: Checker, node: exp.Expr) -> Node:
     return Call("case", (*args, results[-1]), results[-1].type)
 
 
+def _if(check: Checker, node: exp.Expr) -> Node:
+    """`if(test, a, b)`, Snowflake's iff, is `CASE WHEN test THEN a ELSE b END`."""
+    check.only(node, "this", "true", "false")
+    test = check.condition(node.this)
+    results = _together(check, node, (node.args["true"], node.args.get("false") or exp.Null()))
+    return Call("case", (test, *results), results[0].type)
+
+
+def _null_if(check: Checker, node: exp.Expr) -> Node:
+    """`nullif(a, b)` is `CASE WHEN a = b THEN NULL ELSE a END`."""
+    check.only(node, "this", "expression")
+    value, other = (check.value(part) for part in (node.this, node.expression))
+    met = check.meet(node, [(node.this, value), (node.expression, other)])
+    same = check.coerce(node.this, value, met), check.coerce(node.expression, other, met)
+    kept = same[0] if isinstance(value, Parameter) else value
+    return Call("case", (Call("=", same, BOOLEAN), Constant(None, kept.type), kept), kept.type)
+
+
 def _column(check: Checker, node: exp.Expr) -> Node:
     assert isinstance(node, exp.Column)
     return check.column(node)
@@ -255,6 +266,7 @@ def _parameter(check: Checker, node: exp.Expr) -> Node:
 
 HANDLERS: dict[type[exp.Expr], Callable[[Checker, exp.Expr], Node]] = {
     **ARITHMETIC,
+    **FUNCTIONS,
     exp.Paren: _paren,
     exp.And: _chain("and"),
     exp.Or: _chain("or"),
@@ -274,11 +286,11 @@ HANDLERS: dict[type[exp.Expr], Callable[[Checker, exp.Expr], Node]] = {
     exp.ILike: _like,
     exp.Escape: _escape,
     exp.ArrayContains: _array_contains,
-    exp.Lower: _text_function("lower"),
-    exp.Upper: _text_function("upper"),
     exp.Length: _length,
     exp.Coalesce: _coalesce,
     exp.Case: _case,
+    exp.If: _if,
+    exp.Nullif: _null_if,
     exp.Column: _column,
     exp.Literal: _literal,
     exp.Boolean: _boolean,

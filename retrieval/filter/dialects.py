@@ -19,6 +19,9 @@ class DialectRules:
     `null_elements`: `array_contains` is unknown when the value is not found and the array holds a NULL; else false.
     `float_to_whole`: how CAST of a double to a whole number rounds; `decimal_to_whole`: the same for a decimal.
     `wide_integers`: every whole-number type name means the widest one.
+    `concat_skips_null`: concat leaves NULL out; else it gives NULL.
+    `round_of_double`: where round brings a double that lies half-way; `rounds_doubles_to_places`: it can be told to how
+    many places.
     """
 
     name: str
@@ -30,6 +33,9 @@ class DialectRules:
     float_to_whole: Literal["truncate", "half_to_even", "half_away_from_zero"] = "half_to_even"
     decimal_to_whole: Literal["truncate", "half_away_from_zero"] = "half_away_from_zero"
     wide_integers: bool = False
+    concat_skips_null: bool = False
+    round_of_double: Literal["half_to_even", "half_away_from_zero"] = "half_away_from_zero"
+    rounds_doubles_to_places: bool = True
 
 
 DIALECTS: dict[str, DialectRules] = {
@@ -44,8 +50,17 @@ DIALECTS: dict[str, DialectRules] = {
             decimal_to_whole="truncate",
         ),
         DialectRules(name="snowflake", quoted_exact=True, float_to_whole="half_away_from_zero", wide_integers=True),
-        DialectRules(name="duckdb"),
-        DialectRules(name="postgres", whole_division=True, like_escape="\\", quoted_exact=True, null_elements=True),
+        DialectRules(name="duckdb", concat_skips_null=True),
+        DialectRules(
+            name="postgres",
+            whole_division=True,
+            like_escape="\\",
+            quoted_exact=True,
+            null_elements=True,
+            concat_skips_null=True,
+            round_of_double="half_to_even",
+            rounds_doubles_to_places=False,
+        ),
     )
 }
 

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -222,6 +222,8 @@ def whole(depth: int) -> st.SearchStrategy[Expression]:
         pair.map(lambda two: operation("({0} % {1})", lambda _, x, y: remainder(x, y), *two)),
         whole(depth - 1).map(lambda one: operation("(- {0})", lambda _, x: fit(-x), one)),
         text_value(depth - 1).map(lambda one: operation("length({0})", lambda _, x: len(x), one)),
+        whole(depth - 1).map(lambda one: operation("abs({0})", lambda _, x: fit(abs(x)), one)),
+        pair.map(lambda two: operation("nullif({0}, {1})", null_if, *two, strict=False)),
         chosen(condition(depth - 1), whole(depth - 1)),
         first_of(whole(depth - 1)),
     )
@@ -238,6 +240,10 @@ def double(depth: int) -> st.SearchStrategy[Expression]:
         pair.map(lambda two: operation("({0} + {1})", lambda _, x, y: x + float(y), *two)),
         pair.map(lambda two: operation("({0} * {1})", lambda _, x, y: x * float(y), *two)),
         pair.map(lambda two: operation("({0} / {1})", ratio, *two)),
+        double(depth - 1).map(lambda one: operation("abs({0})", lambda _, x: abs(x), one)),
+        double(depth - 1).map(lambda one: operation("floor({0})", lambda _, x: to_whole(math.floor, x), one)),
+        double(depth - 1).map(lambda one: operation("ceil({0})", lambda _, x: to_whole(math.ceil, x), one)),
+        double(depth - 1).map(lambda one: operation("round({0})", round_double, one)),
         first_of(double(depth - 1)),
     )
 
@@ -253,7 +259,34 @@ def exact(depth: int) -> st.SearchStrategy[Expression]:
         pair.map(lambda two: operation("({0} + {1})", lambda _, x, y: x + y, *two)),
         pair.map(lambda two: operation("({0} - {1})", lambda _, x, y: x - y, *two)),
         pair.map(lambda two: operation("({0} * {1})", lambda _, x, y: x * y, *two)),
+        exact(depth - 1).map(lambda one: operation("abs({0})", lambda _, x: abs(x), one)),
+        exact(depth - 1).map(lambda one: operation("floor({0})", lambda _, x: Decimal(math.floor(x)), one)),
+        exact(depth - 1).map(lambda one: operation("ceil({0})", lambda _, x: Decimal(math.ceil(x)), one)),
+        st.tuples(exact(depth - 1), st.integers(0, 3)).map(rounded),
     )
+
+
+def rounded(both: tuple[Expression, int]) -> Expression:
+    value, places = both
+    unit = Decimal(1).scaleb(-places)
+    return operation(f"round({{0}}, {places})", lambda _, x: x.quantize(unit, ROUND_HALF_UP), value)
+
+
+def to_whole(way: Callable[[float], int], value: float) -> float:
+    return float(way(value)) if math.isfinite(value) else value
+
+
+def round_double(dialect: str, value: float) -> float:
+    """Halves go to the even neighbour in Postgres, and away from zero elsewhere."""
+    if not math.isfinite(value) or abs(value) >= 2**52:
+        return value
+    if dialect == "postgres":
+        return float(round(value))
+    return math.copysign(math.floor(abs(value) + 0.5), value)
+
+
+def null_if(_: str, value: object, other: object) -> object:
+    return None if value is None or (other is not None and compare("=")(_, value, other)) else value
 
 
 @shallow
@@ -265,9 +298,33 @@ def text_value(depth: int) -> st.SearchStrategy[Expression]:
         simple,
         text_value(depth - 1).map(lambda one: operation("lower({0})", lambda _, x: x.lower(), one)),
         text_value(depth - 1).map(lambda one: operation("UPPER({0})", lambda _, x: x.upper(), one)),
+        text_value(depth - 1).map(lambda one: operation("trim({0})", lambda _, x: x.strip(" "), one)),
+        text_value(depth - 1).map(lambda one: operation("ltrim({0})", lambda _, x: x.lstrip(" "), one)),
+        st.tuples(text_value(depth - 1), st.integers(1, 4), st.integers(0, 3)).map(stretch),
+        st.tuples(text_value(depth - 1), text_value(depth - 1)).map(
+            lambda two: operation("({0} || {1})", lambda _, x, y: x + y, *two)
+        ),
+        st.tuples(text_value(depth - 1), text_value(depth - 1)).map(
+            lambda two: operation("concat({0}, {1})", concat, *two, strict=False)
+        ),
         chosen(condition(depth - 1), text_value(depth - 1)),
         first_of(text_value(depth - 1)),
     )
+
+
+def stretch(parts: tuple[Expression, int, int]) -> Expression:
+    value, first, count = parts
+    if count == 3:
+        return operation(f"right({{0}}, {first})", lambda _, x: x[-first:], value)
+    if first == 1:
+        return operation(f"left({{0}}, {count})", lambda _, x: x[:count], value)
+    return operation(f"substr({{0}}, {first}, {count})", lambda _, x: x[first - 1 : first - 1 + count], value)
+
+
+def concat(dialect: str, left: str | None, right: str | None) -> str | None:
+    if dialect in ("duckdb", "postgres"):
+        return (left or "") + (right or "")
+    return None if left is None or right is None else left + right
 
 
 @shallow
@@ -450,6 +507,12 @@ def condition(depth: int) -> st.SearchStrategy[Expression]:
         pair.map(lambda two: operation("{0} NOT IN ({1}, NULL)", not_member_or_null, *two, strict=False)),
         st.tuples(pair, st.booleans()).map(between),
         like_condition(max(depth - 1, 0)),
+        st.tuples(text_value(max(depth - 1, 0)), text_value(max(depth - 1, 0))).map(
+            lambda two: operation("starts_with({0}, {1})", lambda _, x, y: x.startswith(y), *two)
+        ),
+        st.tuples(text_value(max(depth - 1, 0)), text_value(max(depth - 1, 0))).map(
+            lambda two: operation("contains({0}, {1})", lambda _, x, y: y in x, *two)
+        ),
         st.tuples(st.just(column("tags")), leaf("s", ["a", "ä"])).map(
             lambda two: operation(contains_form, contains, *two)
         ),

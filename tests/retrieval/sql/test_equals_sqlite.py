@@ -17,8 +17,14 @@ from tests.retrieval.sql.conftest import run_anywhere
 
 pytestmark = pytest.mark.usefixtures("wherever")
 
-NUMBERS = ("id", "size", "size + 1", "id % 7", "-size", "CASE WHEN size > 40 THEN 1 ELSE size END", "length(colour)")
-TEXTS = ("colour", "upper(colour)", "coalesce(colour, 'none')", "CASE colour WHEN 'red' THEN 'warm' END")
+NUMBERS = (
+    *("id", "size", "size + 1", "id % 7", "-size", "CASE WHEN size > 40 THEN 1 ELSE size END", "length(colour)"),
+    *("abs(size - 40)", "nullif(size % 5, 2)"),
+)
+TEXTS = (
+    *("colour", "upper(colour)", "coalesce(colour, 'none')", "CASE colour WHEN 'red' THEN 'warm' END"),
+    *("substr(colour, 2, 2)", "colour || lang", "trim(colour || '  ')"),
+)
 CONDITIONS = (
     "size < 50",
     "colour = 'red'",
