@@ -64,7 +64,7 @@ def _rebuild_reasons(old: CollectionSpec, new: CollectionSpec) -> list[str]:
     if old.source.rows != new.source.rows:
         reasons.append("'source' is another table")
     if old.fingerprint != new.fingerprint:
-        parts = ("key", "text", "vector", "shards")
+        parts = ("key", "text", "vector", "isolation", "shards")
         changed = [part for part in parts if getattr(old, part) != getattr(new, part)]
         reasons.append(f"{', '.join(repr(part) for part in changed)} changed")
     added = [name for name in new.stored_columns if name not in old.stored_columns]

@@ -43,6 +43,7 @@ from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pydantic import ValidationError
 
+from indexer.author import author
 from indexer.errors import (
     CatalogError,
     CollectionExists,
@@ -88,6 +89,8 @@ REOPEN_SECONDS = 60.0
 
 FOLDER = "catalog"
 LOG = f"{FOLDER}/_delta_log"
+MADE_BY = "grebe.madeBy"
+"""Under this name a log entry's ``commitInfo`` says who made the version."""
 HEARTBEAT = "heartbeat.json"
 FAILURE = "sync-failure.json"
 
@@ -375,7 +378,7 @@ class Catalog:
             [_put_rows(self.store, state)],
             mode="overwrite",
             schema=_SCHEMA,
-            commit_properties=CommitProperties(max_commit_retries=0, app_transactions=transactions),
+            commit_properties=_properties(app_transactions=transactions),
             post_commithook_properties=_NO_CLEANUP,
         )
 
@@ -445,8 +448,15 @@ def _create_table(folder: Store, state: CatalogState) -> None:
         name=state.spec.name,
         configuration=_CONFIGURATION,
         storage_options=options,
-        commit_properties=CommitProperties(max_commit_retries=0),
+        commit_properties=_properties(),
         post_commithook_properties=_NO_CLEANUP,
+    )
+
+
+def _properties(app_transactions: list[Transaction] | None = None) -> CommitProperties:
+    """Return what goes along with a commit: who makes it, and no tries out of sight."""
+    return CommitProperties(
+        max_commit_retries=0, custom_metadata={MADE_BY: author()}, app_transactions=app_transactions
     )
 
 

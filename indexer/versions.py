@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from indexer.catalog import FOLDER, LOG, Catalog, log_entry
+from indexer.catalog import FOLDER, LOG, MADE_BY, Catalog, log_entry
 from indexer.errors import CatalogError, ObjectNotFound
 from indexer.format.records import FileRecord
 from indexer.format.retention import Kept, kept_of, version_of
@@ -73,6 +74,15 @@ def named_files(state: CatalogState) -> Iterator[FileRecord]:
         yield log.file
 
 
+def made_by(store: Store, version: int) -> str | None:
+    """Return who committed ``version``, if its log entry is there and says so."""
+    try:
+        actions = _actions(store, version)
+    except ObjectNotFound:
+        return None
+    return next((action["commitInfo"].get(MADE_BY) for action in actions if "commitInfo" in action), None)
+
+
 def _read(store: Store, version: int) -> CatalogState | None:
     try:
         path = _data_path(store, version)
@@ -83,11 +93,15 @@ def _read(store: Store, version: int) -> CatalogState | None:
 
 def _data_path(store: Store, version: int) -> str:
     """Return the name of the version's data file, as its log entry has it; raises :class:`ObjectNotFound`."""
-    actions = [json.loads(line) for line in store.get(log_entry(version)).splitlines() if line.strip()]
-    paths = [str(action["add"]["path"]) for action in actions if "add" in action]
+    paths = [str(action["add"]["path"]) for action in _actions(store, version) if "add" in action]
     if len(paths) != 1:
         raise CatalogError(
             f"version {version} of the catalog has {len(paths)} files where one was expected: something other than "
             "Grebe wrote to it"
         )
     return paths[0]
+
+
+def _actions(store: Store, version: int) -> list[dict[str, Any]]:
+    """Return what the version's log entry says; raises :class:`ObjectNotFound`."""
+    return [json.loads(line) for line in store.get(log_entry(version)).splitlines() if line.strip()]

@@ -7,11 +7,9 @@ for the next number.
 
 from __future__ import annotations
 
-import getpass
 import math
 import re
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -22,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, Valid
 from pydantic_core import PydanticSerializationError
 
 from api.errors import ControlError
+from indexer.author import author
 from indexer.errors import StoreError
 from indexer.format.store import Store
 from indexer.spec import RoleName
@@ -164,7 +163,7 @@ class ControlTable:
             record = {
                 "version": seen.version + 1,
                 "changed_at": datetime.now(UTC),
-                "changed_by": f"{getpass.getuser()}@{socket.gethostname()}",
+                "changed_by": author(),
                 "change": what,
             }
             new = Control.model_validate(seen.model_dump() | record | dict(make(seen)))

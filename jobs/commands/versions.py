@@ -30,17 +30,23 @@ def history(
 ) -> None:
     """Show the kept versions, newest first: what made each, up to where in the source, and what it changed.
 
+    Under 'by' stands whose process it was, and under 'changed' which parts of the spec, policies among them, became
+    others.
+
     grebe history advisories --limit 50
     """
     from indexer.history import history as versions_of
 
-    rows = [_version(state) for state in versions_of(_catalog(name, store), limit=limit)]
+    rows = [
+        _version(past.state) | {"by": past.by, "changed": list(past.changed)}
+        for past in versions_of(_catalog(name, store), limit=limit)
+    ]
     if output is Format.JSON:
         print_json({"collection": name, "versions": rows})
         return
     hidden = {"epoch", "held"}
     columns = [column for column in rows[0] if column not in hidden]
-    cells = [[row[column] for column in columns] for row in rows]
+    cells = [[", ".join(row[column]) if column == "changed" else row[column] for column in columns] for row in rows]
     stdout().print(table([column.replace("_", " ") for column in columns], cells))
 
 

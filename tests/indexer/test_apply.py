@@ -46,6 +46,7 @@ def test_limits_fewer_columns_and_the_reranking_model_change_in_place(store: Sto
         ({"text": {"fields": {"body": 1.0}}}, "'text' changed"),
         ({"columns": ["n", "title"]}, "'columns' gained title"),
         ({"source": {"table": "/other"}}, "'source' is another table"),
+        ({"key": ["n", "id"], "isolation": {"tenant": "n"}}, "'key', 'isolation' changed"),
     ],
 )
 def test_a_change_that_the_segments_cannot_serve_needs_a_rebuild(

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from indexer.apply import apply
+from indexer.author import author
 from indexer.catalog import Catalog
 from indexer.errors import CatalogError
 from indexer.format.records import FileRecord
 from indexer.format.states import DeletionLog, encode_table
 from indexer.format.store import Store
 from indexer.history import history
+from indexer.spec import CollectionSpec
 from indexer.versions import list_versions, named_files, read_versions
 from tests.indexer.collection import PACK, SPEC, segment, sync
 
@@ -97,5 +100,40 @@ def test_history_is_newest_first(store: Store) -> None:
     for version in range(12):
         states.append(sync(catalog, states[-1], version))
 
-    assert history(catalog) == states[::-1]
-    assert history(catalog, limit=3) == states[:-4:-1]
+    assert [past.state for past in history(catalog)] == states[::-1]
+    assert [past.state for past in history(catalog, limit=3)] == states[:-4:-1]
+
+
+def test_history_says_who_made_a_version_and_which_parts_of_the_spec_it_changed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("LOGNAME", "ana")
+    monkeypatch.setattr("socket.gethostname", lambda: "laptop")
+    catalog = Catalog.create(store, SPEC)
+    sync(catalog, catalog.read(), 1)
+    policies = {"policies": [{"role": "analyst", "rows": "id = 1"}]}
+    governed = CollectionSpec.model_validate(SPEC.model_dump() | policies | {"sync": {"max_delete_ratio": 0.9}})
+    apply(store, governed)
+    monkeypatch.setenv("LOGNAME", "ben")
+    apply(store, CollectionSpec.model_validate(governed.model_dump() | {"shards": 3}), rebuild=True)
+
+    told = [(past.state.operation, past.by, past.changed) for past in history(catalog)]
+
+    assert told == [
+        ("apply", "ben@laptop", ("shards",)),
+        ("apply", "ana@laptop", ("policies", "sync")),
+        ("sync", "ana@laptop", ()),
+        ("create", "ana@laptop", ()),
+    ]
+    assert [past.changed for past in history(catalog, limit=2)] == [("shards",), ("policies", "sync")]
+
+
+def test_a_user_without_a_name_is_told_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setattr("os.getuid", lambda: 1234)
+    assert author().startswith("1234@")

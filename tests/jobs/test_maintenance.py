@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.author import author
 from indexer.catalog import Catalog
 from indexer.format.store import Store
 from tests.indexer.erasing import erase, holding
@@ -56,11 +57,13 @@ def test_history_lists_the_kept_versions_newest_first(grebe: Grebe, catalog: Cat
         "segments": 1,
         "chunks": catalog.read(1).n_chunks,
         "held": None,
+        "by": author(),
+        "changed": [],
     }
     table = grebe("history", "texts", "--limit", 2).out.splitlines()
     assert table[0].split() == [
         *("version", "when", "operation", "source", "read", "upserted", "deleted", "unchanged"),
-        *("set", "aside", "segments", "chunks"),
+        *("set", "aside", "segments", "chunks", "by", "changed"),
     ]
     assert [int(line.split()[0]) for line in table[1:]] == versions[:2]
 
