@@ -83,8 +83,7 @@ __all__ = [
 CHECKPOINT_INTERVAL = 20
 EXPIRE_EVERY = 100
 
-# The open table is brought up to date entry by entry. Once in this while it is opened anew instead, which notices that
-# a collection of the same name took this one's place.
+# The open table is brought up to date entry by entry. Once in this while it is opened anew instead.
 REOPEN_SECONDS = 60.0
 
 FOLDER = "catalog"
@@ -128,9 +127,8 @@ class Catalog:
         self.recent = recent
         self._lock = threading.RLock()
         with _reading(name):
-            self._table = _open(store)
+            self._take(_open(store))
             self._id = self._table.metadata().id
-        self._newest = self._table.version()
         self._opened_at = time.monotonic()
 
     @classmethod
@@ -190,12 +188,13 @@ class Catalog:
         """
         if time.monotonic() - self._opened_at > REOPEN_SECONDS:
             return self._reopen().version()
-        newest = self._newest
+        newest, path = self._newest, self._path
         if self.store.exists(log_entry(newest + 1)):
             return self._refresh().version()
-        if self.store.exists(log_entry(newest)):
+        # A file's name has its commit's id in it: a collection made anew, with as many versions, has another.
+        if path is not None and self.store.exists(path):
             return newest
-        # The entry has expired while this reader slept, or the collection is gone.
+        # The version has expired while this reader slept, or the collection is gone.
         return self._reopen().version()
 
     def read(self, version: int | None = None) -> CatalogState:
@@ -331,26 +330,28 @@ class Catalog:
             except _DELTA_FAILURES:
                 # The entries after this version may have expired: start from the newest checkpoint.
                 return self._reopen()
-            if len(self._table.file_uris()) != 1:
-                return self._reopen()
-            self._newest = self._table.version()
-            return self._table
+            return self._reopen() if _data_file(self._table) is None else self._take(self._table)
 
     def _reopen(self) -> DeltaTable:
         with self._lock, _reading(self.name):
             table = _open(self.store)
             if table.metadata().id != self._id:
                 raise CollectionNotFound(f"'{self.name}' was dropped and made anew; open it again")
-            self._table, self._newest, self._opened_at = table, table.version(), time.monotonic()
-            return table
+            self._opened_at = time.monotonic()
+            return self._take(table)
+
+    def _take(self, table: DeltaTable) -> DeltaTable:
+        """Make ``table`` the open one, and remember its version and the file with its state."""
+        self._table, self._newest, self._path = table, table.version(), _data_file(table)
+        return table
 
     def _has_moved(self, seen: int) -> bool:
         """Say whether ``seen`` is not the newest version; raise if the collection is gone.
 
         A commit to a dropped collection would bring half of it back, and an open table does not notice a drop.
         """
-        table = self._refresh() if self.store.exists(log_entry(seen)) else self._reopen()
-        return table.version() != seen
+        is_there = self._path is not None and self.store.exists(self._path)
+        return (self._refresh() if is_there else self._reopen()).version() != seen
 
     def _at(self, version: int) -> DeltaTable:
         newest = self._newest
@@ -364,13 +365,13 @@ class Catalog:
 
     def _state(self, table: DeltaTable) -> CatalogState:
         with _reading(self.name):
-            files = [uri.rsplit("/", 1)[-1] for uri in table.file_uris()]
-            if len(files) != 1:
+            path = _data_file(table)
+            if path is None:
                 raise CatalogError(
-                    f"version {table.version()} of '{self.name}' has {len(files)} files where one was expected: "
-                    "something other than Grebe wrote to its catalog"
+                    f"version {table.version()} of '{self.name}' has {len(table.file_uris())} files where one was "
+                    "expected: something other than Grebe wrote to its catalog"
                 )
-        return decode_table(self.store.get(f"{FOLDER}/{files[0]}"), version=table.version())
+        return decode_table(self.store.get(path), version=table.version())
 
     def _write(self, state: CatalogState, batch_end: SourcePosition | None) -> None:
         transactions = [Transaction(batch_end.epoch, batch_end.version)] if batch_end else None
@@ -458,6 +459,12 @@ def _properties(app_transactions: list[Transaction] | None = None) -> CommitProp
     return CommitProperties(
         max_commit_retries=0, custom_metadata={MADE_BY: author()}, app_transactions=app_transactions
     )
+
+
+def _data_file(table: DeltaTable) -> str | None:
+    """Return the path of the one file that has the state; None where there is not one, as after a collision."""
+    uris = table.file_uris()
+    return f"{FOLDER}/{uris[0].rsplit('/', 1)[-1]}" if len(uris) == 1 else None
 
 
 def _open(store: Store, version: int | None = None) -> DeltaTable:

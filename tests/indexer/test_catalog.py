@@ -456,17 +456,18 @@ def test_a_collection_made_anew_is_not_taken_for_the_old_one(store: Store, commi
     assert Catalog.open(store, "advisories").read() == state
 
 
-def test_a_poll_notices_in_time_that_a_collection_was_made_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("commits", [0, 1, 2])
+def test_the_next_poll_notices_that_a_collection_was_made_anew(store: Store, commits: int) -> None:
     old = Catalog.create(store, SPEC)
     sync(old, old.read(), 1)
     assert old.latest() == 1
     drop(store, "advisories")
     new = Catalog.create(store, SPEC)
-    sync(new, new.read(), 1)
+    state = new.read()
+    for version in range(commits):
+        state = sync(new, state, version)
 
-    monkeypatch.setattr("indexer.catalog.REOPEN_SECONDS", 0.0)
-
-    assert new.latest() == 1
+    assert new.latest() == commits
     with pytest.raises(CollectionNotFound, match="'advisories' was dropped and made anew; open it again"):
         old.latest()
 
