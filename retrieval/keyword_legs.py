@@ -14,7 +14,7 @@ from retrieval.keyword_query import KeywordQueries
 from retrieval.lru import ByteLru
 from retrieval.segments import OpenSegment
 
-LEGS_BYTES = 128 << 20
+LEGS_BYTES = 256 << 20
 SEGMENT_BYTES = 64 << 10
 """What one segment of an open leg is taken to need."""
 

@@ -53,12 +53,18 @@ class Snapshot(OpenVersion):
         self.caches = caches
         self.gpu: GpuSearch | None = None
         self._adopted: pa.Schema | None = None
+        self._keywords: KeywordLeg | None = None
+        self._is_part = False
         self._parts: ByteLru[Hashable, Snapshot] = ByteLru(max_bytes=PARTS_BYTES)
 
-    @cached_property
+    @property
     def keywords(self) -> KeywordLeg:
-        """The keyword leg over all segments."""
-        return self.legs.of(self.segments, self.spec)
+        """The keyword leg over all segments; a whole version keeps its own, those of parts go when others are asked."""
+        if self._keywords is not None:
+            return self._keywords
+        leg = self.legs.of(self.segments, self.spec)
+        self._keywords = None if self._is_part else leg
+        return leg
 
     def within(self, sight: Sight) -> Snapshot:
         """Return the part of the version that has the rows of the tenants whom ``sight`` reaches.
@@ -73,7 +79,7 @@ class Snapshot(OpenVersion):
         if part is None or part.spec is not self.spec:
             places = np.flatnonzero(reached.mask(self._tenants)) if self.views else ()
             part = Snapshot(self.state, tuple(self.views[place] for place in places), self.legs, self.caches)
-            part.spec, part.gpu, part._adopted = self.spec, self.gpu, self.arrow_schema
+            part.spec, part.gpu, part._adopted, part._is_part = self.spec, self.gpu, self.arrow_schema, True
             self._parts.put(reached.cache_key, part, size_bytes=1024 + 64 * len(places))
         return part
 
@@ -141,7 +147,7 @@ class Snapshot(OpenVersion):
     def _free(self) -> None:
         self.caches.forget({view.token for view in self.views if view.release()})
         self._parts.drop_where(lambda _: True)
-        self.__dict__.pop("keywords", None)
+        self._keywords = None
         self.legs.clear()
 
 
