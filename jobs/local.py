@@ -17,6 +17,7 @@ from indexer.format.store import Store
 from indexer.hold import sentence
 from indexer.spec import CollectionSpec
 from jobs.errors import CommandError
+from jobs.policies import Effect, effect_of, roles_of
 from retrieval.cache import LocalCache
 from retrieval.chunks import Key
 from retrieval.policies import OPERATOR, Caller
@@ -87,6 +88,29 @@ class LocalCollection:
         for role in sorted(caller.roles.difference(named)) if named else ():
             troubles[role] = f"no policy is for it; there are some for {', '.join(named)}"
         return troubles
+
+    def effects(
+        self,
+        roles: Sequence[str] | None,
+        claims: Mapping[str, object],
+        draft: CollectionSpec | None,
+        *,
+        keys: int,
+    ) -> list[Effect]:
+        """Return what each role that has a policy sees, or what one caller with ``roles`` does: see :func:`effect_of`.
+
+        Raises :class:`jobs.errors.CommandError` where the policies of ``draft`` do not fit what is indexed.
+        """
+        callers = [roles] if roles else [[role] for role in roles_of(self.spec, draft)]
+        try:
+            return [
+                effect_of(
+                    self._snapshot, Caller(roles=frozenset(each), claims=claims), ", ".join(each), draft, keys=keys
+                )
+                for each in callers
+            ]
+        except ValueError as error:
+            raise CommandError(f"the draft's policies do not fit what is indexed: {error}") from error
 
     def search(self, request: SearchRequest, caller: Caller = OPERATOR) -> dict[str, Any]:
         """Return the answer for ``caller``; raises what :func:`retrieval.search.search` raises."""
