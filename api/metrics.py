@@ -91,7 +91,9 @@ class Metrics:
             "Complete files of the audit log that wait to be shipped.",
             registry=self.registry,
         )
-        self.queue_depth = Gauge("grebe_search_queue_depth", "Searches waiting for a thread.", registry=self.registry)
+        self.queue_depth = Gauge(
+            "grebe_search_queue_depth", "Searches and statements waiting for a thread.", registry=self.registry
+        )
         self.open_failures = Counter(
             "grebe_collection_open_failures",
             "Times a version could not be opened.",

@@ -1,7 +1,8 @@
-"""The threads that search, and the bounded queue before them.
+"""Threads that search or run statements, and the bounded queue before them.
 
 A search is CPU-bound, so it runs beside the event loop. What does not fit into the queue is turned away at once: a
-quick 503 serves a caller better than a slow one.
+quick 503 serves a caller better than a slow one. Statements have a pool of their own, so that a search, which takes
+milliseconds, waits for none of them, however many there are and however long each takes.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from api.errors import PoolFull
 T = TypeVar("T")
 
 
-class SearchPool:
-    """``threads`` searches run together, and up to ``queue`` more wait for a thread."""
+class WorkPool:
+    """``threads`` pieces of work run together, and up to ``queue`` more wait for a thread."""
 
-    def __init__(self, *, threads: int, queue: int) -> None:
+    def __init__(self, *, threads: int, queue: int, name: str = "search") -> None:
         self._threads = threads
         self.limit = threads + queue
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._admitted = 0
         self._lock = threading.Lock()
 

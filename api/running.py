@@ -138,7 +138,9 @@ async def _answer_once(service: Service, question: Question, work: Work) -> Foun
         return found if new_enough(view, body, datetime.now(UTC)) else None
 
     try:
-        return await service.pool.run(lambda: on_newest(watcher, once), timeout_seconds=question.seconds_left)
+        return await service.pool_of(question.action).run(
+            lambda: on_newest(watcher, once), timeout_seconds=question.seconds_left
+        )
     finally:
         if models.embedder:
             models.embedder.cancel()
@@ -157,7 +159,7 @@ async def _answer_from(service: Service, question: Question, past: Past, work: W
                 return work(view, snapshot, _caller(service, question), models)
 
         try:
-            return await service.pool.run(once, timeout_seconds=question.seconds_left)
+            return await service.pool_of(question.action).run(once, timeout_seconds=question.seconds_left)
         except SnapshotClosed:  # between the look and the pin
             await asyncio.sleep(LOOK_SECONDS)
         except NodeDiffers:  # a node has begun anew, or changes its policies
@@ -202,7 +204,7 @@ def on_newest(watcher: Watcher, work: Callable[[View, OpenVersion], T]) -> T:
             time.sleep(LOOK_SECONDS)
         except SnapshotClosed:
             # Swapped between the look and the pin: look again, unless nothing came in its place.
-            if watcher.view is not view:
+            if watcher.view.snapshot is not view.snapshot:
                 continue
             if watcher.gone:
                 raise Problem(COLLECTION_NOT_FOUND, "the collection was dropped") from None

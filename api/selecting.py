@@ -29,12 +29,12 @@ from retrieval.version import OpenVersion
 
 
 async def statement_of(service: Service, body: SqlBody, *, deadline: float) -> Statement:
-    """Return the statement of ``body``, parsed on a search's thread by ``deadline``; raises the 422.
+    """Return the statement of ``body``, parsed on a statement's thread by ``deadline``; raises the 422.
 
     Not on the event loop: a long text takes a tenth of a second, in which nobody else would be answered.
     """
     with as_problems(service, "sql"):
-        return await service.pool.run(
+        return await service.statements.run(
             lambda: parse_statement(body.sql, body.dialect), timeout_seconds=deadline - time.monotonic()
         )
 

@@ -25,7 +25,7 @@ from api.metrics import Metrics
 from api.models.answers import StatusAnswer
 from api.opening import HereOpener, Opener, RoutedOpener
 from api.operation import operation_of
-from api.pool import SearchPool
+from api.pool import WorkPool
 from api.quotas import Quotas
 from api.rerankers import Rerankers
 from api.settings import ServeSettings
@@ -53,7 +53,9 @@ class Service:
         self.auditor = Auditor(self.audit)
         self.identity = Identity(store, settings.identity, log=self.log)
         self.quotas = Quotas(settings.quota)
-        self.pool = SearchPool(threads=settings.search.threads, queue=settings.search.queue)
+        threads, queue = settings.search.threads, settings.search.queue
+        self.pool = WorkPool(threads=threads, queue=queue)
+        self.statements = WorkPool(threads=max(1, threads // 2), queue=queue, name="statement")
         self.nodes = self._nodes()
         self.collections = Collections(
             store,
@@ -67,7 +69,7 @@ class Service:
         self.waiting = 0
         self.draining = False
         self.metrics.describe(self.statuses)
-        self.metrics.queue_depth.set_function(lambda: self.pool.depth)
+        self.metrics.queue_depth.set_function(lambda: self.pool.depth + self.statements.depth)
         self.metrics.audit_failing.set_function(lambda: float(self.auditor.trouble is not None))
         self.metrics.audit_unshipped.set_function(lambda: self.audit.unshipped if self.audit else 0)
 
@@ -94,6 +96,7 @@ class Service:
         if self.nodes is not None:  # nobody waits any more for what is asked of them
             self.nodes.stop()
         self.pool.close()
+        self.statements.close()
         self.collections.stop()
         self.identity.stop()
         self.embedders.close()
@@ -168,6 +171,10 @@ class Service:
 
     def _report_audit(self, sentence: str) -> None:
         self.log.error("audit", error=sentence)
+
+    def pool_of(self, action: Action) -> WorkPool:
+        """Return the threads for what ``action`` allows."""
+        return self.statements if action == "sql" else self.pool
 
     @contextmanager
     def waiter(self) -> Iterator[None]:

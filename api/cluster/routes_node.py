@@ -18,7 +18,7 @@ from api.cluster.versions import HeldVersion, HeldVersions, Served
 from api.direct import DirectRoute
 from api.problems import INVALID, UNAUTHENTICATED, Problem
 from api.service import Service, service_of
-from retrieval.distributed.messages import Question, decode_question, encode_answer
+from retrieval.distributed.messages import Question, Select, decode_question, encode_answer
 from retrieval.distributed.node import answer_question
 from retrieval.errors import NodeDiffers
 from retrieval.snapshot import Snapshot
@@ -70,7 +70,8 @@ async def ask(request: Request) -> Response:
         raise Problem(INVALID, f"this is no question: {str(error).partition(chr(10))[0]}") from error
     seconds = _seconds_left(request)
     try:
-        answer = await service.pool.run(_work(service, question, time.monotonic() + seconds), timeout_seconds=seconds)
+        pool = service.pool_of("sql" if isinstance(question.part, Select) else "search")
+        answer = await pool.run(_work(service, question, time.monotonic() + seconds), timeout_seconds=seconds)
     except Exception as error:  # whatever it is, the router is told: it may ask another node
         failure = Failure.of(error)
         if failure.kind == "failed":

@@ -19,7 +19,7 @@ from api import embedders
 from api.app import create_app
 from api.errors import PoolFull
 from api.logs import open_log
-from api.pool import SearchPool
+from api.pool import WorkPool
 from api.service import Service
 from indexer.catalog import drop
 from indexer.embedding import HashEmbedder, Vectors
@@ -45,15 +45,15 @@ class Running:
             await asyncio.sleep(0.01)
 
     @asynccontextmanager
-    async def busy(self) -> AsyncIterator[None]:
-        """Keep one search thread busy for the block."""
+    async def busy(self, pool: WorkPool | None = None) -> AsyncIterator[None]:
+        """Keep one thread of ``pool``, by default that of searches, busy for the block."""
         release, begun = threading.Event(), threading.Event()
 
         def work() -> None:
             begun.set()
             release.wait(60)
 
-        task = asyncio.create_task(self.service.pool.run(work, timeout_seconds=60))
+        task = asyncio.create_task((pool or self.service.pool).run(work, timeout_seconds=60))
         while not begun.is_set():
             await asyncio.sleep(0.005)
         try:
@@ -212,7 +212,7 @@ def test_a_model_that_cannot_be_loaded_is_503_and_the_keyword_leg_still_answers(
 
 def test_a_pool_runs_what_it_admits_and_drops_what_waited_too_long() -> None:
     async def scenario() -> None:
-        pool = SearchPool(threads=1, queue=1)
+        pool = WorkPool(threads=1, queue=1)
         release = threading.Event()
         ran: list[str] = []
         first = asyncio.create_task(pool.run(lambda: release.wait(60), timeout_seconds=60))
@@ -299,5 +299,28 @@ def test_what_grew_too_old_in_the_queue_is_waited_for_again_or_412(
                 assert (response.status_code, response.json()["age_seconds"] <= 1.5) == (200, True)
             else:
                 assert (response.status_code, response.json()["code"]) == (412, "too-old")
+
+    run(scenario())
+
+
+def test_searches_wait_for_no_statement_and_statements_for_no_search(library: Library, tmp_path: Path) -> None:
+    library.commit(1, [book(number) for number in range(3)])
+    statement = {"sql": "SELECT count(*) FROM books"}
+
+    async def scenario() -> None:
+        async with running(tmp_path, search={"threads": 2, "queue": 1}) as server:
+            await server.ready()
+            async with server.busy(server.service.statements):
+                waiting = asyncio.create_task(server.client.post("/v1/sql", json=statement))
+                while server.service.statements.depth < 1:
+                    await asyncio.sleep(0.005)
+                refused = await server.client.post("/v1/sql", json=statement)
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                assert (await server.search()).status_code == 200
+                assert "grebe_search_queue_depth 1.0" in (await server.client.get("/metrics")).text
+            assert (await waiting).json()["rows"] == [[3]]
+            async with server.busy(), server.busy():
+                assert (await server.client.post("/v1/sql", json=statement)).json()["rows"] == [[3]]
+                assert (await server.search(deadline_ms=50)).status_code == 504
 
     run(scenario())
