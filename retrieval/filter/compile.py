@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from operator import and_, eq, ge, gt, le, lt, ne, or_
 
 import polars as pl
 
 from retrieval.filter.casts import cast
 from retrieval.filter.like import matches, split_pattern
-from retrieval.filter.sqltypes import BOOLEAN, DATE, INTEGER, STRING, Kind, SqlType, working_dtype
+from retrieval.filter.sqltypes import BOOLEAN, DATE, INTEGER, MAX_DECIMAL_DIGITS, STRING, Kind, SqlType, working_dtype
 from retrieval.filter.tree import Call, Column, Constant, Node, Now, Parameter
 
 _MONTHS = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
@@ -40,6 +41,9 @@ _BOUNDS: dict[pl.DataType, tuple[int, int]] = {
 
 _INFERRED = (pl.String(), pl.Int64(), pl.Float64())
 """Types that polars gives to a Python list of such values by itself."""
+
+_EXACT = 2.0**53
+"""From here on a double has nothing after the point."""
 
 _ZERO = pl.lit(0, dtype=pl.Int128)  # polars has no unary minus for 128 bits
 
@@ -315,11 +319,11 @@ def _fixed(node: Node, bound: Bindings) -> int | None:
 
 
 def _trim(node: Call, bound: Bindings) -> pl.Expr:
-    """Take spaces away and no other white space, as all four dialects do."""
+    """Take spaces away and no other white space."""
     (value,) = _arguments(node, bound)
-    (side,) = node.options
+    side, spaces = node.options
     strip = {"both": "strip_chars", "start": "strip_chars_start", "end": "strip_chars_end"}[str(side)]
-    stripped: pl.Expr = getattr(value.str, strip)(" ")
+    stripped: pl.Expr = getattr(value.str, strip)(spaces)
     return stripped
 
 
@@ -337,14 +341,44 @@ def _round(node: Call, bound: Bindings) -> pl.Expr:
     (value,) = _arguments(node, bound)
     places, mode = node.options
     kind = node.args[0].type
-    if kind.kind is Kind.DECIMAL and kind.scale <= places:
+    if kind.kind is not Kind.DECIMAL:
+        exact = (
+            value.abs() * 10.0**places >= _EXACT
+        )  # there is nothing after so many places, and reckoning would add some
+        return pl.when(exact).then(value).otherwise(value.round(places, mode=mode))
+    if kind.scale <= places:
         return value
-    return value.round(places, mode=mode).cast(working_dtype(node.type))
+    size = value.cast(working_dtype(kind)).abs()
+    near, back = _nearest(size, kind, places)
+    half = pl.lit(Decimal(5).scaleb(-places - 1)).cast(working_dtype(kind))
+    near = pl.when((size - back == half).fill_null(False)).then(near + _unit(places)).otherwise(near)
+    return pl.when(value < 0).then(_literal(0, node.type) - near).otherwise(near).cast(working_dtype(node.type))
 
 
 def _whole_number(node: Call, bound: Bindings) -> pl.Expr:
     (value,) = _arguments(node, bound)
-    return (value.floor() if node.op == "floor" else value.ceil()).cast(working_dtype(node.type))
+    kind = node.args[0].type
+    if kind.kind is not Kind.DECIMAL:
+        return value.floor() if node.op == "floor" else value.ceil()
+    near, back = _nearest(value, kind, 0)
+    if node.op == "floor":
+        moved = pl.when((back > value).fill_null(near > 0)).then(near - _unit(0))
+    else:
+        moved = pl.when((back < value).fill_null(near < 0)).then(near + _unit(0))
+    return moved.otherwise(near).cast(working_dtype(node.type))
+
+
+def _nearest(value: pl.Expr, kind: SqlType, places: int) -> tuple[pl.Expr, pl.Expr]:
+    """Return a decimal to so many places, halves to the even neighbour, and that in its own scale; NULL beyond it.
+
+    Polars rounds decimals within their own scale, where what is rounded up may have no room.
+    """
+    near = value.cast(pl.Decimal(MAX_DECIMAL_DIGITS, places), strict=False)
+    return near, near.cast(working_dtype(kind), strict=False)
+
+
+def _unit(places: int) -> pl.Expr:
+    return pl.lit(Decimal(1).scaleb(-places)).cast(pl.Decimal(MAX_DECIMAL_DIGITS, places))
 
 
 def _widen(node: Call, bound: Bindings) -> pl.Expr:

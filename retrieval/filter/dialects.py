@@ -7,6 +7,9 @@ from typing import Literal
 
 from retrieval.errors import FilterError
 
+SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+"""Unicode's separators of words (category Zs)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialectRules:
@@ -22,6 +25,7 @@ class DialectRules:
     `concat_skips_null`: concat leaves NULL out; else it gives NULL.
     `round_of_double`: where round brings a double that lies half-way; `rounds_doubles_to_places`: it can be told to how
     many places.
+    `spaces`: the characters that trim takes away.
     """
 
     name: str
@@ -36,6 +40,7 @@ class DialectRules:
     concat_skips_null: bool = False
     round_of_double: Literal["half_to_even", "half_away_from_zero"] = "half_away_from_zero"
     rounds_doubles_to_places: bool = True
+    spaces: str = " "
 
 
 DIALECTS: dict[str, DialectRules] = {
@@ -50,7 +55,7 @@ DIALECTS: dict[str, DialectRules] = {
             decimal_to_whole="truncate",
         ),
         DialectRules(name="snowflake", quoted_exact=True, float_to_whole="half_away_from_zero", wide_integers=True),
-        DialectRules(name="duckdb", concat_skips_null=True),
+        DialectRules(name="duckdb", concat_skips_null=True, spaces=SPACES),
         DialectRules(
             name="postgres",
             whole_division=True,

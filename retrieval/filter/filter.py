@@ -247,7 +247,7 @@ def _filter(template: _Template, text: str, params: Mapping[str, object], now: d
             cacheable=True,
             cache_key=template.key,
             _expression=lambda: fixed,
-            _about=lambda column: _about(template.tree, column, Bindings((), _EPOCH), ()),
+            _about=lambda column: _about(template.tree, column, Bindings((), _EPOCH)),
         )
     bound = _bindings(template, text, params, now)
     key = (template.key, *map(_hashable, bound.values), *_time_asked_for(template, bound.now))
@@ -257,21 +257,23 @@ def _filter(template: _Template, text: str, params: Mapping[str, object], now: d
         cacheable=not template.uses_timestamp,
         cache_key=key,
         _expression=lambda: build(template.tree, bound),
-        _about=lambda column: _about(template.tree, column, bound, key[1:]),
+        _about=lambda column: _about(template.tree, column, bound),
     )
 
 
-def _about(tree: Node, column: str, bound: Bindings, values: tuple[Hashable, ...]) -> CompiledFilter | None:
+def _about(tree: Node, column: str, bound: Bindings) -> CompiledFilter | None:
     told = implied(tree, column)
     if told is None:
         return None
+    slots = sorted({leaf.slot for leaf in _leaves(told) if isinstance(leaf, Parameter)})
+    values = [_hashable(bound.values[slot]) for slot in slots]
     return CompiledFilter(
         columns=frozenset({column}),
         uses_now=False,
         cacheable=True,
         cache_key=("about", canonical(told), *values),
         _expression=lambda: build(told, bound),
-        _about=lambda other: _about(told, other, bound, values),
+        _about=lambda other: _about(told, other, bound),
     )
 
 

@@ -11,8 +11,8 @@ from retrieval.filter.check import Checker
 from retrieval.filter.sqltypes import BOOLEAN, FLOAT, INTEGER, STRING, Kind, SqlType, decimal
 from retrieval.filter.tree import Call, Column, Constant, Node, Parameter
 
-MAX_JOINED_COLUMNS = 16
-"""How many columns' texts may be joined into one: each row gets a copy of all of them."""
+MAX_JOINED = 16
+"""How many texts, of columns and of the request, may be joined into one: each row gets a copy of all of them."""
 MAX_PLACES = 38
 
 
@@ -35,14 +35,13 @@ def _joined(check: Checker, node: exp.Expr) -> Node:
         check.only(node, "expressions", "coalesce")
         parts, skips_null = node.expressions, check.rules.concat_skips_null
     checked = Call("join", tuple(check.of_kind(part, STRING, "joining texts") for part in parts), STRING, (skips_null,))
-    if _columns(checked) > MAX_JOINED_COLUMNS:
-        message = f"texts of more than {MAX_JOINED_COLUMNS} columns cannot be joined into one"
-        raise check.error(node, "filter_limit", message)
+    if _texts(checked) > MAX_JOINED:
+        raise check.error(node, "filter_limit", f"more than {MAX_JOINED} texts cannot be joined into one")
     return checked
 
 
-def _columns(node: Node) -> int:
-    return sum(map(_columns, node.args)) if isinstance(node, Call) else isinstance(node, Column)
+def _texts(node: Node) -> int:
+    return sum(map(_texts, node.args)) if isinstance(node, Call) else isinstance(node, Column | Constant | Parameter)
 
 
 def _substring(check: Checker, node: exp.Expr) -> Node:
@@ -82,9 +81,11 @@ def _count(check: Checker, node: exp.Expr, what: str, least: int) -> Node:
 
 
 def _trim(check: Checker, node: exp.Expr) -> Node:
+    if node.args.get("expression") is not None:
+        raise check.error(node, "filter_not_allowed", "trim takes spaces away here, and no other characters")
     check.only(node, "this", "position")
     side = {"LEADING": "start", "TRAILING": "end"}.get(node.args.get("position") or "", "both")
-    return Call("trim", (check.of_kind(node.this, STRING, "trim"),), STRING, (side,))
+    return Call("trim", (check.of_kind(node.this, STRING, "trim"),), STRING, (side, check.rules.spaces))
 
 
 def _text_test(op: str) -> Callable[[Checker, exp.Expr], Node]:
