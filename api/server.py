@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-import resource
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.descriptors import take_all_descriptors
 from api.errors import ControlError, SettingsError
 from api.hosts import is_loopback
 from api.logs import Logger, standard_logs
@@ -49,7 +49,7 @@ def serve(
     service: Service = app.state.service
     bound = _bound(settings, service)
     sys.setswitchinterval(SWITCH_SECONDS)
-    _take_all_descriptors()
+    take_all_descriptors()
     with standard_logs(service.log):
         url = _url(bound)
         _Server(app, settings, lambda: started(url), lambda collections: ready(url, collections)).run([bound])
@@ -122,13 +122,6 @@ class _Server(uvicorn.Server):
             self._ready(len(self._service.collections.all()))
         self.should_exit = self.should_exit or time.monotonic() >= self._drained_at
         return await super().on_tick(counter)
-
-
-def _take_all_descriptors() -> None:
-    """Raise the soft limit of open files to the hard one: 1,024, as usual, are fewer than a thousand users need."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # where the system's own limit is below what it calls the hard one
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _bound(settings: ServeSettings, service: Service) -> socket.socket:

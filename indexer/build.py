@@ -258,7 +258,7 @@ def _write_segments(
     chunks = _chunk_table(rows, net.hashes[at], chunked, job.spec)
     if embedder:
         touched_at = places[chunked["_row"].to_numpy()]
-        vectors, embedded = _embed(chunked, chunks, touched_at, gone, embedder, job, progress)
+        vectors, embedded = _embed(chunked, chunks, touched_at, gone, embedder, job, firsts, progress)
         # A model may find nothing to say of a text (no word that it knows): then there is no direction to search in.
         has_vector = pa.array(vectors.any(axis=1))
     else:
@@ -324,18 +324,26 @@ def _embed(
     gone: Found,
     embedder: Embedder,
     job: BuildJob,
+    firsts: npt.NDArray[np.int64],
     progress: Progress | None,
 ) -> tuple[npt.NDArray[np.float32], int]:
-    """Return all chunks' vectors, and how many had to be embedded: those that say something and are not known."""
+    """Return all chunks' vectors, and how many had to be embedded: those that say something and are not known.
+
+    Chunks are embedded together from each of the rows ``firsts`` to the next: what a text is embedded with changes the
+    last digits of its vector, and no tenant's texts may change another's.
+    """
     texts = chunked["embed_text"].to_pylist()
     known, vectors = known_vectors(gone, touched_at, column_hashes(chunks["_hash"]), embedder.dim, job.store, job.cache)
     new = np.flatnonzero(~known & np.fromiter((bool(text) for text in texts), dtype=bool, count=len(texts)))
-    new = new[np.argsort([-len(texts[i]) for i in new], kind="stable")]  # the like-sized together: less padding
-    for start in range(0, len(new), embedder.step):
-        if progress:
-            progress("embedding", start, len(new))
-        at = new[start : start + embedder.step]
-        vectors[at] = embedder.documents([texts[i] for i in at])
+    done = 0
+    for own in np.split(new, np.searchsorted(new, np.searchsorted(chunked["_row"].to_numpy(), firsts[1:]))):
+        by_size = own[np.argsort([-len(texts[i]) for i in own], kind="stable")]  # the like-sized together: less padding
+        for start in range(0, len(own), embedder.step):
+            if progress:
+                progress("embedding", done + start, len(new))
+            at = by_size[start : start + embedder.step]
+            vectors[at] = embedder.documents([texts[i] for i in at])
+        done += len(own)
     if progress:
         progress("embedding", len(new), len(new))
     return vectors, len(new)

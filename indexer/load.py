@@ -10,7 +10,6 @@ import json
 import math
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -33,7 +32,18 @@ from indexer.commit import commit_load
 from indexer.errors import BuildError, CatalogError, ObjectNotFound, ProgressMoved
 from indexer.format.records import Record
 from indexer.format.store import Store
-from indexer.publish import RESULT_SCHEMA, ROUTE, SHARD, SLOT, SLOTS, named, of_shard, prepared, slot_of, usual_width
+from indexer.publish import (
+    RESULT_SCHEMA,
+    ROUTE,
+    SHARD,
+    SLOT,
+    named,
+    of_shard,
+    prepared,
+    slot_of,
+    tenant_hash,
+    usual_width,
+)
 from indexer.spec import CollectionSpec, SourceSpec
 from indexer.tasks import raised_by_tasks
 
@@ -59,7 +69,8 @@ class LoadPlan(Record):
 
     Its ``id`` names the folder of its parts, so that no part of another plan is ever taken for one of its own.
     ``compares`` is the catalog version that a resync compares with; None for a load that replaces everything. ``large``
-    are the slots, counted through all shards, whose rows are too many for one part although their tenants are few.
+    has the tenants (by the hash that places them) whose rows are too many for one part, and in how many pieces they are
+    cut: no other tenant's rows have a say in that.
     """
 
     id: str
@@ -72,7 +83,7 @@ class LoadPlan(Record):
     parts: int
     dim: int | None
     compares: int | None = None
-    large: tuple[int, ...] = ()
+    large: dict[int, int] = {}
 
     def fits(self, spec: CollectionSpec, state: CatalogState, epoch: str) -> bool:
         """Whether the plan loads what ``spec`` wants of the table ``epoch``, and nothing older than ``state`` has."""
@@ -83,11 +94,12 @@ class LoadPlan(Record):
             state.position is None or state.position.epoch != epoch or state.position.version <= self.position.version
         )
 
-    def part(self) -> Column:
-        """Return the part that a prepared row belongs to: its slot's, or that of its key where the slot is large."""
+    def part(self, tenant: Column | None) -> Column:
+        """Return the part that a prepared row belongs to: by its slot and, of a large ``tenant``, by its piece too."""
         slot = F.col(SLOT)
-        if self.large:
-            slot = F.when((F.col(SHARD) * SLOTS + slot).isin(list(self.large)), slot_of(F.col(ROUTE))).otherwise(slot)
+        if tenant is not None and self.large:
+            pieces = F.element_at(F.create_map(*(F.lit(each) for pair in self.large.items() for each in pair)), tenant)
+            slot = slot + F.coalesce(F.pmod(slot_of(F.col(ROUTE)), pieces), F.lit(0))
         return (F.col(SHARD) * F.lit(self.parts) + F.pmod(slot, F.lit(self.parts))).cast("int")
 
     def total(self, spec: CollectionSpec) -> int:
@@ -183,7 +195,7 @@ def new_plan(source: Source, spec: CollectionSpec, loads: Store, compares: Catal
     forget(loads)
     rows = source.snapshot(head.position)
     count = rows.count()
-    largest, large = skew(rows, spec) if spec.tenant else (math.ceil(count / spec.shards), ())
+    largest, large = skew(rows, spec) if spec.tenant else (math.ceil(count / spec.shards), {})
     plan = LoadPlan(
         id=uuid.uuid4().hex,
         position=SourcePosition(epoch=head.position.epoch, version=head.position.version),
@@ -211,14 +223,13 @@ def _parts(rows: int, largest: int, shards: int, cores: int) -> int:
     return max(1, needed, math.ceil(useful))
 
 
-def skew(rows: DataFrame, spec: CollectionSpec) -> tuple[int, tuple[int, ...]]:
-    """Return how many rows the largest shard has, and which slots have too many for one part."""
-    counts = prepared(rows, spec).groupBy(SHARD, SLOT).count().collect()
-    shards = Counter[int]()
-    for row in counts:
-        shards[row[SHARD]] += row["count"]
-    large = sorted(row[SHARD] * SLOTS + row[SLOT] for row in counts if row["count"] > ROWS_PER_PART)
-    return max(shards.values(), default=0), tuple(large)
+def skew(rows: DataFrame, spec: CollectionSpec) -> tuple[int, dict[int, int]]:
+    """Return how many rows the largest shard has, and in how many pieces to cut each tenant that is too large."""
+    parted = prepared(rows, spec)
+    shards = [row["count"] for row in parted.groupBy(SHARD).count().collect()]
+    counts = parted.groupBy(tenant_hash(parted, spec).alias("tenant")).count().where(F.col("count") > ROWS_PER_PART)
+    large = {row["tenant"]: math.ceil(row["count"] / ROWS_PER_PART) for row in counts.collect()}
+    return max(shards, default=0), large
 
 
 def _built(rows: DataFrame, plan: LoadPlan, job: BuildJob, area: Store, progress: Progress | None) -> list[PartResult]:
@@ -227,7 +238,8 @@ def _built(rows: DataFrame, plan: LoadPlan, job: BuildJob, area: Store, progress
     done = _finished(area)
     missing = frozenset(range(total)) - done.keys()
     if missing:
-        parted = prepared(rows, job.spec).withColumn(PART, plan.part())
+        parted = prepared(rows, job.spec)
+        parted = parted.withColumn(PART, plan.part(tenant_hash(parted, job.spec) if job.spec.tenant else None))
         if done:
             parted = parted.where(F.col(PART).isin(sorted(missing)))
         tasks = parted.repartitionById(total, F.col(PART)).mapInArrow(_task(job, area, plan, missing), RESULT_SCHEMA)

@@ -72,12 +72,18 @@ def plan_merge(state: CatalogState, busy: Set[int] = frozenset()) -> tuple[Segme
         if mostly_dead or not is_as_asked(segment.index, segment.n_embedded, state.spec.index):
             return (segment,)
         tiers[tier(live), segment.shard, segment.tenant or ""].append(segment)
-    for _, segments in sorted(tiers.items()):
+    for _, segments in sorted(tiers.items(), key=lambda item: (item[0][0], _due_since(item[1]), item[0])):
         segments.sort(key=lambda segment: (live_chunks(state, segment), segment.number))
         chosen = _fitting(state, segments)
         if len(segments) >= FAN_IN and len(chosen) > 1:
             return chosen
     return ()
+
+
+def _due_since(segments: list[SegmentRecord]) -> float:
+    """Return when the last segment came that these are merged for: whoever has waited longest is next, not a name."""
+    came = sorted(segment.created_at.timestamp() for segment in segments)
+    return came[FAN_IN - 1] if len(came) >= FAN_IN else math.inf
 
 
 def merge_job(

@@ -180,6 +180,13 @@ def prepared(changes: DataFrame, spec: CollectionSpec) -> DataFrame:
     )
 
 
+def tenant_hash(changes: DataFrame, spec: CollectionSpec) -> Column:
+    """Return the hash (long) of the tenant in a :func:`prepared` frame."""
+    assert spec.tenant is not None
+    name = f"{NUMBERED}{spec.source_columns.index(spec.tenant)}"
+    return F.xxhash64(_canonical(name, changes.schema[name].dataType))
+
+
 def slot_of(hashed: Column) -> Column:
     """Return the slot of rows with this hash (long)."""
     return F.pmod(F.shiftrightunsigned(hashed, SLOT_SHIFT), F.lit(SLOTS)).cast("int")

@@ -206,6 +206,11 @@ class RerankSpec(Part):
     revision: str | None = Field(default=None, min_length=1)
 
 
+def _nearest(name: str, known: tuple[str, ...]) -> str | None:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else None
+
+
 def _role_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}", name):
         raise ValueError("use a letter or digit, then up to 127 letters, digits and ._:@/-")
@@ -280,9 +285,10 @@ class CollectionSpec(Part):
     @model_validator(mode="after")
     def _tenants_share_no_key(self) -> Self:
         if self.tenant is not None and self.tenant not in self.key:
+            remedy = _nearest(self.tenant, self.key) or f"make it key: [{', '.join((self.tenant, *self.key))}]"
             raise ValueError(
                 f"isolation.tenant: '{self.tenant}' must be in 'key', or one tenant's row would take the place of "
-                f"another's; make it key: [{', '.join((self.tenant, *self.key))}]"
+                f"another's; {remedy}"
             )
         return self
 
@@ -409,11 +415,14 @@ def parse_spec(text: str, *, origin: str = "spec") -> CollectionSpec:
     if not isinstance(values, Mapping):
         raise SpecError(f"{origin}:1: expected a mapping with 'name', 'source', 'key', 'text' and 'vector'")
     try:
-        twice = [f"{origin}:{line}: {field}: is given twice; keep one" for line, field in _repeated_keys(node)]
+        wrong = [f"{origin}:{line}: {field}: is given twice; keep one" for line, field in _repeated_keys(node)]
+        wrong += [
+            f"{origin}:{line}: {field}: is empty; give it a value or leave it out" for line, field in _empty(node)
+        ]
     except RecursionError as error:
         raise SpecError(f"{origin}:1: an alias contains itself; write the value out") from error
-    if twice:
-        raise SpecError("\n".join(twice))
+    if wrong:
+        raise SpecError("\n".join(wrong))
     try:
         return CollectionSpec.model_validate(values)
     except ValidationError as error:
@@ -480,6 +489,19 @@ def _repeated_keys(node: yaml.Node | None, place: str = "") -> Iterator[tuple[in
                 yield key.start_mark.line + 1, field
             seen.add(field)
             yield from _repeated_keys(value, f"{field}.")
+
+
+def _empty(node: yaml.Node | None, place: str = "") -> Iterator[tuple[int, str]]:
+    """Yield the line and field of each key without a value: a condition that was commented out must open nothing."""
+    if isinstance(node, yaml.SequenceNode):
+        for at, item in enumerate(node.value):
+            yield from _empty(item, f"{place}{at}.")
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            field = f"{place}{key.value}"
+            if isinstance(value, yaml.ScalarNode) and value.value == "" and value.style is None:
+                yield key.start_mark.line + 1, field
+            yield from _empty(value, f"{field}.")
 
 
 def _line(node: yaml.Node | None, place: tuple[int | str, ...]) -> int:

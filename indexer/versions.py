@@ -53,13 +53,20 @@ def read_versions(store: Store, versions: Iterable[int], progress: Progress | No
     ``store`` is the collection's folder. Raises :class:`indexer.errors.StoreError` and
     :class:`indexer.errors.CatalogError` for what is there and cannot be read: it must never count as gone.
     """
+    return (state for state, _ in read_commits(store, versions, progress))
+
+
+def read_commits(
+    store: Store, versions: Iterable[int], progress: Progress | None = None
+) -> Iterator[tuple[CatalogState, str | None]]:
+    """Yield what :func:`read_versions` does, each with who made it, where its log entry says so."""
     wanted = list(versions)
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         for start in range(0, len(wanted), READS_AT_ONCE):
             some = wanted[start : start + READS_AT_ONCE]
-            for state in pool.map(lambda version: _read(store, version), some):
-                if state is not None:
-                    yield state
+            for commit in pool.map(lambda version: _read(store, version), some):
+                if commit is not None:
+                    yield commit
             if progress:
                 progress("versions", start + len(some), len(wanted))
 
@@ -74,34 +81,22 @@ def named_files(state: CatalogState) -> Iterator[FileRecord]:
         yield log.file
 
 
-def made_by(store: Store, version: int) -> str | None:
-    """Return who committed ``version``, if its log entry is there and says so."""
+def _read(store: Store, version: int) -> tuple[CatalogState, str | None] | None:
     try:
-        actions = _actions(store, version)
+        entry = store.get(log_entry(version))
+        actions: list[dict[str, Any]] = [json.loads(line) for line in entry.splitlines() if line.strip()]
+        state = decode_table(store.get(f"{FOLDER}/{_data_path(actions, version)}"), version=version)
     except ObjectNotFound:
         return None
-    return next((action["commitInfo"].get(MADE_BY) for action in actions if "commitInfo" in action), None)
+    return state, next((action["commitInfo"].get(MADE_BY) for action in actions if "commitInfo" in action), None)
 
 
-def _read(store: Store, version: int) -> CatalogState | None:
-    try:
-        path = _data_path(store, version)
-        return decode_table(store.get(f"{FOLDER}/{path}"), version=version)
-    except ObjectNotFound:
-        return None
-
-
-def _data_path(store: Store, version: int) -> str:
-    """Return the name of the version's data file, as its log entry has it; raises :class:`ObjectNotFound`."""
-    paths = [str(action["add"]["path"]) for action in _actions(store, version) if "add" in action]
+def _data_path(actions: list[dict[str, Any]], version: int) -> str:
+    """Return the name of the version's data file, as its log entry has it."""
+    paths = [str(action["add"]["path"]) for action in actions if "add" in action]
     if len(paths) != 1:
         raise CatalogError(
             f"version {version} of the catalog has {len(paths)} files where one was expected: something other than "
             "Grebe wrote to it"
         )
     return paths[0]
-
-
-def _actions(store: Store, version: int) -> list[dict[str, Any]]:
-    """Return what the version's log entry says; raises :class:`ObjectNotFound`."""
-    return [json.loads(line) for line in store.get(log_entry(version)).splitlines() if line.strip()]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from api.answers import hit_answer, source_answer
+from api.descriptors import take_all_descriptors
 from api.freshness import age_seconds, known_complete_at
 from api.identity.control import ControlTable
 from api.selecting import plan_answer
@@ -45,6 +46,7 @@ class LocalCollection:
         if newest.position is None:
             held = newest.held and sentence(newest, newest.held)
             raise CommandError(held or f"'{name}' has not been loaded yet: `grebe sync {name}` loads it")
+        take_all_descriptors()
         self._snapshot = open_snapshot(catalog, LocalCache(cache))
         state = self._snapshot.state
         self._complete_at = known_complete_at(state.position, state.source_committed_at, catalog.read_heartbeat())

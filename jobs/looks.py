@@ -41,7 +41,11 @@ def looks_at_policies(store: Store, before: CatalogState | None, spec: Collectio
             remedy = "" if spec.vector.column else "; text: {chunk: {per_field: true}} cuts the other fields apart"
             chunks = f"chunks with text of {', '.join(hidden)}"
             yield f"for role '{policy.role}' {chunks} are not searched by meaning{remedy}"
-    for role in roles_of_all_tenants(spec):
+    if spec.tenant and not spec.policies:
+        yield f"isolation keeps no row from anybody: without policies whoever may search '{spec.name}' sees all tenants"
+    if before and before.spec.tenant and not spec.tenant:
+        yield f"after the rebuild, tenants ('{before.spec.tenant}') share one index and its statistics"
+    for role in roles_of_all_tenants(spec, before.types if before else {}):
         yield (
             f"role '{role}' is not bound to tenants by its rows, so its answers are found and scored among all of "
             f"them; say AND {spec.tenant} = :claim"

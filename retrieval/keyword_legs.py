@@ -31,12 +31,15 @@ class KeywordLegs:
     def __init__(self, cache: LocalCache) -> None:
         self._cache = cache
         self._kept: ByteLru[Key, KeywordLeg] = ByteLru(max_bytes=LEGS_BYTES)
-        self._lock = threading.Lock()
+        self._locks = [threading.Lock() for _ in range(16)]
 
     def of(self, segments: Sequence[OpenSegment], spec: CollectionSpec) -> KeywordLeg:
         """Return the leg of ``segments``; raises what :func:`indexer.format.keywords.compose` does."""
         key = tuple(segment.number for segment in segments), tuple(spec.text.fields.items())
-        with self._lock:
+        leg = self._kept.get(key)
+        if leg is not None:
+            return leg
+        with self._locks[hash(key) % len(self._locks)]:  # one leg is made once, and holds few others up
             leg = self._kept.get(key)
             if leg is None:
                 leg = self._composed(segments, spec)

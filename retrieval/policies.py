@@ -190,7 +190,7 @@ def check_policies(spec: CollectionSpec, types: Mapping[str, str] = NO_TYPES) ->
     That is one that is not SQL, is of columns that are not stored, or compares what cannot be compared; the last as far
     as ``types`` (Spark's names of them, by column) tell. Those of claims show at the first search.
     """
-    known = {name: SPARK_TYPES.get(types.get(name, ""), pl.Null()) for name in spec.stored_columns}
+    known = _known(spec, types)
     for place, policy in enumerate(spec.policies):
         try:
             _checked(policy, known)
@@ -199,19 +199,23 @@ def check_policies(spec: CollectionSpec, types: Mapping[str, str] = NO_TYPES) ->
                 raise SpecError(f"policies.{place}.rows: {error}") from error
 
 
-def roles_of_all_tenants(spec: CollectionSpec) -> list[str]:
+def roles_of_all_tenants(spec: CollectionSpec, types: Mapping[str, str] = NO_TYPES) -> list[str]:
     """Return the roles whose predicate, although they have one, leaves open whose rows it lets through.
 
-    Those that can only be judged with the columns' types, or once claims are known, are not among them.
+    A predicate that can only be judged with types that ``types`` lacks is not among them.
     """
-    known: dict[str, pl.DataType] = dict.fromkeys(spec.stored_columns, pl.Null())
+    known = _known(spec, types)
     found = []
     for policy in spec.policies:
         with suppress(FilterError):
             rows = _checked(policy, known)
-            if spec.tenant is not None and rows is not None and rows.about(spec.tenant) is None:
+            if spec.tenant is not None and rows is not None and not rows.names(spec.tenant):
                 found.append(policy.role)
     return found
+
+
+def _known(spec: CollectionSpec, types: Mapping[str, str]) -> dict[str, pl.DataType]:
+    return {name: SPARK_TYPES.get(types.get(name, ""), pl.Null()) for name in spec.stored_columns}
 
 
 def _checked(policy: PolicySpec, known: Mapping[str, pl.DataType]) -> CompiledFilter | None:

@@ -76,7 +76,7 @@ class Snapshot(OpenVersion):
         if reached is None:
             return self
         part = self._parts.get(reached.cache_key)
-        if part is None or part.spec is not self.spec:
+        if part is None or (part.spec, part._adopted) != (self.spec, self.arrow_schema):
             places = np.flatnonzero(reached.mask(self._tenants)) if self.views else ()
             part = Snapshot(self.state, tuple(self.views[place] for place in places), self.legs, self.caches)
             part.spec, part.gpu, part._adopted, part._is_part = self.spec, self.gpu, self.arrow_schema, True
@@ -137,6 +137,7 @@ class Snapshot(OpenVersion):
             self._adopted = schema
             self._parts.drop_where(lambda _: True)
             self.__dict__.pop("schema", None)
+            self.__dict__.pop("_tenants", None)
             self.__dict__.pop("filter_schema", None)
             self._sights = None
 

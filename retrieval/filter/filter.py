@@ -28,7 +28,19 @@ from retrieval.filter.dialects import rules_of
 from retrieval.filter.kept import kept
 from retrieval.filter.parse import parse
 from retrieval.filter.sqltypes import BOOLEAN, DATE, STRING, FilterSchema, SqlType, schema_of
-from retrieval.filter.tree import NOWHERE, Call, Column, Constant, Node, Now, Parameter, Place, canonical, implied
+from retrieval.filter.tree import (
+    NOWHERE,
+    Call,
+    Column,
+    Constant,
+    Node,
+    Now,
+    Parameter,
+    Place,
+    canonical,
+    implied,
+    names_values,
+)
 from retrieval.filter.values import type_of_value
 
 MAX_BOUND_ITEMS = 10_000
@@ -59,6 +71,7 @@ class CompiledFilter:
     cache_key: Hashable
     _expression: Callable[[], pl.Expr]
     _about: Callable[[str], CompiledFilter | None] = lambda _: None
+    _names: Callable[[str], bool] = lambda _: False
 
     def expression(self) -> pl.Expr:
         """Return the boolean polars expression; NULL stands for unknown."""
@@ -70,6 +83,10 @@ class CompiledFilter:
         None if it says nothing: whatever the column's value, a row may pass.
         """
         return self._about(column)
+
+    def names(self, column: str) -> bool:
+        """Say whether only rows pass whose value of `column` the filter or a parameter names."""
+        return self._names(column)
 
     def mask(self, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
         """Return which rows pass: `(n_rows,) bool`; unknown does not pass.
@@ -248,6 +265,7 @@ def _filter(template: _Template, text: str, params: Mapping[str, object], now: d
             cache_key=template.key,
             _expression=lambda: fixed,
             _about=lambda column: _about(template.tree, column, Bindings((), _EPOCH)),
+            _names=lambda column: names_values(template.tree, column),
         )
     bound = _bindings(template, text, params, now)
     key = (template.key, *map(_hashable, bound.values), *_time_asked_for(template, bound.now))
@@ -258,6 +276,7 @@ def _filter(template: _Template, text: str, params: Mapping[str, object], now: d
         cache_key=key,
         _expression=lambda: build(template.tree, bound),
         _about=lambda column: _about(template.tree, column, bound),
+        _names=lambda column: names_values(template.tree, column),
     )
 
 

@@ -110,3 +110,24 @@ def _reads_only(node: Node, column: str) -> bool:
     if isinstance(node, Call):
         return all(_reads_only(part, column) for part in node.args)
     return not isinstance(node, Now) and (not isinstance(node, Column) or node.name == column)
+
+
+def names_values(node: Node, column: str) -> bool:
+    """Say whether the condition ``node`` is true of named values of ``column`` alone, given in it or as parameters.
+
+    That is an equality, IN or LIKE of what is reckoned of that column; joined by AND one is enough, by OR all must be.
+    """
+    if not isinstance(node, Call):
+        return False
+    if node.op in ("and", "or"):
+        return (any if node.op == "and" else all)(names_values(part, column) for part in node.args)
+    if node.op not in ("=", "same", "in", "like", "starts_with"):
+        return False
+    reading = [part for part in node.args if _columns_of(part)]
+    return len(reading) == 1 and _columns_of(reading[0]) == {column}
+
+
+def _columns_of(node: Node) -> set[str]:
+    if isinstance(node, Call):
+        return set().union(*map(_columns_of, node.args))
+    return {node.name} if isinstance(node, Column) else set()

@@ -73,7 +73,7 @@ def local_tasks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("indexer.publish.prepared", prepared)
     patch.setattr("indexer.publish.run_parts", run_parts)
     patch.setattr("indexer.publish.read_again", read_again)
-    patch.setattr("indexer.load.skew", lambda rows, _: (rows.count(), ()))
+    patch.setattr("indexer.load.skew", lambda rows, _: (rows.count(), {}))
     patch.setattr("indexer.load.result_of", result_of)
     patch.setattr("indexer.resync.result_of", result_of)
 

@@ -396,3 +396,29 @@ def test_tenants_are_kept_apart_by_a_column_of_the_key_and_that_needs_a_rebuild(
     assert apart.fingerprint != together.fingerprint
     assert "isolation" not in together.model_dump_json()
     assert CollectionSpec.model_validate_json(apart.model_dump_json()) == apart
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "policies:\n  - role: member\n    rows:\n    #  team = :team\n",
+            ["c.yaml:8: policies.0.rows: is empty"],
+        ),
+        ("isolation:\n", ["c.yaml:6: isolation: is empty; give it a value or leave it out"]),
+        ("policies:\ncolumns:\n", ["c.yaml:6: policies: is empty", "c.yaml:7: columns: is empty"]),
+        ("isolation: {tenant: idd}\n", ["c.yaml:6: isolation.tenant: 'idd' must be in 'key', or one"]),
+    ],
+)
+def test_a_key_without_a_value_opens_nothing(text: str, told: list[str]) -> None:
+    lines = complaints(SMALL + text)
+    assert [line.startswith(start) for line, start in zip(lines, told, strict=True)] == [True] * len(told), lines
+
+
+def test_a_tenant_that_is_misspelt_is_asked_about() -> None:
+    (line,) = complaints(SMALL.replace("[id]", "[team, id]") + "isolation: {tenant: taem}\n")
+    assert line.endswith("did you mean 'team'?")
+
+
+def test_an_explicit_null_is_what_was_left_out() -> None:
+    assert parse_spec(SMALL + "rerank: null\nfusion: ~\n") == parse_spec(SMALL)

@@ -367,7 +367,7 @@ def test_a_load_gives_each_tenant_a_segment_and_spreads_those_that_are_too_large
     tenants = Counter(segment.tenant for segment in scene.state.segments)
     (large,) = {segment.tenant for segment in scene.state.segments if segment.n_rows > 100}
     assert len(tenants) == 31
-    assert tenants.pop(large) >= 3
+    assert tenants.pop(large) == 3  # pieces of 600 rows, however many others have
     assert set(tenants.values()) == {1}
     shards = {(segment.shard, segment.tenant) for segment in scene.state.segments}
     assert len(shards) == 31

@@ -9,6 +9,7 @@ import pytest
 
 from indexer.build import build_part, cuts
 from indexer.catalog import Catalog, CatalogState
+from indexer.embedding import BUNDLED_NAME
 from indexer.errors import BuildError
 from indexer.format.fetch import fetch_segment
 from indexer.format.segment import read_segment
@@ -92,7 +93,13 @@ def test_segments_of_different_tenants_are_never_merged(catalog: Catalog, cache:
     } | {None}
 
 
-def test_a_rows_vectors_and_texts_do_not_depend_on_whose_rows_come_along(catalog: Catalog, cache: Path) -> None:
+@pytest.mark.parametrize("model", ["hash:8", BUNDLED_NAME])
+def test_a_rows_vectors_and_texts_do_not_depend_on_whose_rows_come_along(
+    tmp_path: Path, cache: Path, model: str
+) -> None:
+    vector = {"vector": {"model": model}}
+    spec = CollectionSpec.model_validate(TENANTS.model_dump() | vector)
+    catalog = Catalog.create(Store.at(str(tmp_path / "embedded")), spec)
     mine = [upsert(number, n=1, body=f"mine {number}") for number in range(5)]
     others = [upsert(number, n=2, body=f"other {number} " * 9) for number in range(7)]
     mixed = [row for pair in zip(mine, others[:5], strict=True) for row in pair] + others[5:]
@@ -123,3 +130,17 @@ def test_tenants_are_told_by_value_and_type() -> None:
 def test_rows_of_several_tenants_are_no_segment() -> None:
     with pytest.raises(BuildError, match="these have 2 values of 'n'"):
         only_tenant(pa.chunked_array([[1, 2, 1]]), "n")
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_the_tenant_whose_segments_have_waited_longest_is_merged_first(
+    catalog: Catalog, cache: Path, order: tuple[int, int]
+) -> None:
+    for turn, tenant in enumerate(order):
+        for version in range(FAN_IN):
+            step = 10 * turn + version + 1
+            publish(catalog, cache, step, upsert(step, step, n=tenant))
+
+    chosen = catalog.read().model_copy(update={"segments": plan_merge(catalog.read())})
+
+    assert tenants_by_segment(catalog, cache, chosen) == [[order[0]]] * FAN_IN

@@ -125,7 +125,7 @@ def test_history_says_who_made_a_version_and_which_parts_of_the_spec_it_changed(
         ("apply", "ben@laptop", ("shards",)),
         ("apply", "ana@laptop", ("policies", "sync")),
         ("sync", "ana@laptop", ()),
-        ("create", "ana@laptop", ()),
+        ("create", "ana@laptop", ("name", "source", "key", "text", "vector", "shards")),
     ]
     assert [past.changed for past in history(catalog, limit=2)] == [("shards",), ("policies", "sync")]
 

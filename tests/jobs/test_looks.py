@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +89,32 @@ def test_roles_that_are_not_bound_to_a_tenant_are_told(tmp_path: Path) -> None:
         {"role": "member", "rows": "author = :author AND pages > 3"},
         {"role": "partner", "rows": "pages > 900 AND (author IN (:authors) OR lower(author) = 'nobody')"},
         {"role": "everybody", "rows": "pages < 100 OR author = :author"},
+        {"role": "others", "rows": "author <> :author AND pages < 100"},
+        {"role": "anybody", "rows": "author IS NOT NULL AND 1 = 1"},
+        {"role": "itself", "rows": "author = author"},
+        {"role": "choosers", "rows": ":role = 'admin' AND pages > 3"},
         {"role": "auditor"},
     ]
     apart = {"key": ["author", "id"], "isolation": {"tenant": "author"}, "policies": policies}
     spec = CollectionSpec.model_validate(library.spec.model_dump() | apart)
 
-    (warning,) = looks_at_policies(library.store, None, spec)
+    warnings = list(looks_at_policies(library.store, None, spec))
 
-    assert warning == (
+    roles = [re.findall(r"^role '(\w+)' is not bound to tenants", warning) for warning in warnings]
+    assert roles == [["everybody"], ["others"], ["anybody"], ["itself"], ["choosers"]]
+    assert warnings[0] == (
         "role 'everybody' is not bound to tenants by its rows, so its answers are found and scored among all of them; "
         "say AND author = :claim"
     )
-    assert list(looks_at_policies(library.store, None, spec.model_copy(update={"isolation": None}))) == []
+    together = spec.model_copy(update={"isolation": None})
+    assert list(looks_at_policies(library.store, None, together)) == []
+    state = library.catalog.read().model_copy(update={"spec": spec})
+    assert list(looks_at_policies(library.store, state, together)) == [
+        "after the rebuild, tenants ('author') share one index and its statistics"
+    ]
+    assert list(looks_at_policies(library.store, None, spec.model_copy(update={"policies": ()}))) == [
+        "isolation keeps no row from anybody: without policies whoever may search 'books' sees all tenants"
+    ]
 
 
 def test_a_role_that_loses_its_policy_is_told(tmp_path: Path) -> None:
