@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from api.errors import ControlError
 from api.identity.control import ControlTable
 from indexer.catalog import Catalog, CatalogState
-from indexer.errors import CollectionNotFound, SpecError
+from indexer.errors import CollectionNotFound, IndexerError, SpecError
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec
 from jobs.starter import change_feed_off, facts_of
-from retrieval.policies import check_policies, roles_of_all_tenants
+from retrieval.policies import check_policies, missing_claims, roles_of_all_tenants
 
 
 def state_of(store: Store, name: str) -> CatalogState | None:
@@ -59,6 +60,17 @@ def looks_at_policies(store: Store, before: CatalogState | None, spec: Collectio
     gone -= {policy.role for policy in spec.policies}
     if gone and spec.policies:
         yield f"role {', '.join(map(repr, sorted(gone)))} has no policy any more, and sees no row"
+
+
+def looks_at_claims(store: Store, roles: Collection[str], claims: Collection[str]) -> Iterator[str]:
+    """Yield what a caller with ``roles`` will not see for want of a claim; what cannot be read is left aside."""
+    for name in Catalog.names(store):
+        with suppress(IndexerError):
+            for policy in Catalog.open(store, name).read().spec.policies:
+                missing = missing_claims(policy, claims) if policy.role in roles else ()
+                if missing:
+                    given = " ".join(f"--claim {claim}=VALUE" for claim in missing)
+                    yield f"in '{name}' role '{policy.role}' shows no row to who has no {', '.join(missing)}: {given}"
 
 
 def _has_keys(store: Store) -> bool:

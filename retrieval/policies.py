@@ -9,7 +9,7 @@ closed. Who has no policy that counts sees no rows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -197,6 +197,11 @@ def check_policies(spec: CollectionSpec, types: Mapping[str, str] = NO_TYPES) ->
         except FilterError as error:
             if error.code != "filter_type" or not _reads(policy, [n for n, t in known.items() if t == pl.Null()]):
                 raise SpecError(f"policies.{place}.rows: {error}") from error
+
+
+def missing_claims(policy: PolicySpec, claims: Collection[str]) -> tuple[str, ...]:
+    """Return the claims that ``policy`` asks for and that are not among ``claims``, by name."""
+    return tuple(sorted(_claims_asked(policy).difference(claims)))
 
 
 def roles_of_all_tenants(spec: CollectionSpec, types: Mapping[str, str] = NO_TYPES) -> list[str]:

@@ -61,6 +61,7 @@ def create(
     grebe keys create "support bot" --role support --claim team=blue --expires 90d
     """
     from api.identity.administration import create_key
+    from jobs.looks import looks_at_claims
 
     control = _table(store)
     key, kept = create_key(
@@ -69,6 +70,8 @@ def create(
     for each in kept.roles:
         if each not in (control.read() or _nothing()).roles:
             note(f"Role '{each}' may do nothing yet: grebe roles grant {each} COLLECTION search")
+    for warning in looks_at_claims(_store(store), kept.roles, kept.claims):
+        note(f"Warning: {warning}")
     if output is Format.JSON:
         print_json({"key": key, "id": kept.id, "name": kept.name, "roles": kept.roles, "expires_at": kept.expires_at})
         return
@@ -129,8 +132,9 @@ def grant_role(
 ) -> None:
     """Let a role do something with a collection.
 
-    It may do so beside what it was granted before. search: search it. read: fetch rows by key. monitor: counts and
-    metrics. admin: all of that, and see its policies. What rows a role sees is said by the policies in the spec.
+    It may do so beside what it was granted before. search: search it. sql: SELECT statements over it. read: fetch rows
+    by key. monitor: counts and metrics. admin: all of that, and see its policies. What rows a role sees is said by the
+    policies in the spec.
 
     grebe roles grant support advisories search read
     grebe roles grant prometheus '*' monitor

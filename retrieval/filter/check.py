@@ -11,6 +11,7 @@ from functools import partial
 from sqlglot import exp
 
 from retrieval.errors import FilterError
+from retrieval.filter.casts import can_cast
 from retrieval.filter.dialects import DialectRules
 from retrieval.filter.parse import Parsed
 from retrieval.filter.sqltypes import BOOLEAN, NULL, FilterSchema, Kind, SqlType, type_of_column, unify
@@ -86,7 +87,8 @@ class Checker:
         checked = self.value(node)
         if checked.type.kind not in (Kind.BOOLEAN, Kind.NULL):
             message = f"{self.parsed.snippet(node)} is {a(checked.type)}, not a condition"
-            raise self.error(node, "filter_type", message, "compare it with something, as in: severity = 'high'")
+            example = "severity > 3" if checked.type.is_numeric else "severity = 'high'"
+            raise self.error(node, "filter_type", message, f"compare it with something, as in: {example}")
         return self.coerce(node, checked, BOOLEAN)
 
     def of_kind(self, node: exp.Expr, kind: SqlType, what: str) -> Node:
@@ -97,7 +99,8 @@ class Checker:
         """Bring a checked argument to the one type (or NULL) that it must have."""
         if checked.type not in (kind, NULL):
             message = f"{what} takes {a(kind)}, and {self.parsed.snippet(node)} is {a(checked.type)}"
-            raise self.error(node, "filter_type", message, f"write CAST({self.parsed.snippet(node)} AS {kind})")
+            hint = f"write CAST({self.parsed.snippet(node)} AS {kind})" if can_cast(checked.type, kind) else ""
+            raise self.error(node, "filter_type", message, hint)
         return self.coerce(node, checked, kind)
 
     def only(self, node: exp.Expr, *allowed: str) -> None:

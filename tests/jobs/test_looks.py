@@ -11,8 +11,9 @@ from deltalake import write_deltalake
 from api.identity.administration import create_key
 from api.identity.control import ControlTable
 from connectors.errors import SchemaMismatch
+from indexer.format.store import Store
 from indexer.spec import CollectionSpec, parse_spec
-from jobs.looks import look_at_model, look_at_table, looks_at_policies, state_of
+from jobs.looks import look_at_model, look_at_table, looks_at_claims, looks_at_policies, state_of
 from jobs.starter import facts_of
 from tests.api.library import Library
 
@@ -143,3 +144,17 @@ def test_a_table_that_is_not_there_may_be_meant_for_one_beside_it(tmp_path: Path
         f"{tmp_path}/elsewhere/x: no such folder here; its columns are unchecked"
     )
     assert warning("catalog.schema.table") is None
+
+
+def test_a_key_that_lacks_a_claim_is_told_what_it_will_not_see(tmp_path: Path) -> None:
+    Library(tmp_path, "books", policies=[{"role": "clerk", "rows": "shelf = :shelf AND pages < :most"}])
+    Library(
+        tmp_path, "others", policies=[{"role": "clerk", "rows": "pages < 9"}, {"role": "reader", "rows": "pages < :n"}]
+    )
+    store = Store.at(str(tmp_path / "store"))
+
+    assert list(looks_at_claims(store, ["clerk"], {"shelf": "a"})) == [
+        "in 'books' role 'clerk' shows no row to who has no most: --claim most=VALUE"
+    ]
+    assert list(looks_at_claims(store, ["clerk"], {"shelf": "a", "most": 3})) == []
+    assert len(list(looks_at_claims(store, ["clerk", "reader"], {}))) == 2
