@@ -12,7 +12,7 @@ import json
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -206,7 +206,7 @@ class RerankSpec(Part):
     revision: str | None = Field(default=None, min_length=1)
 
 
-def _nearest(name: str, known: tuple[str, ...]) -> str | None:
+def _nearest(name: str, known: Sequence[str]) -> str | None:
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean '{near[0]}'?" if near else None
 
@@ -450,8 +450,7 @@ def _complaint(item: Any, place: tuple[int | str, ...]) -> str:
             return "is required"
         case "extra_forbidden":
             known = _known_keys(place[:-1])
-            near = difflib.get_close_matches(str(place[-1]), known, n=1)
-            return f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; known are {', '.join(known)}"
+            return f"unknown key; {_nearest(str(place[-1]), known) or 'known are ' + ', '.join(known)}"
         case "value_error":
             return str(item["msg"]).removeprefix("Value error, ")
         case "too_short" | "string_too_short":

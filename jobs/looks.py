@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +23,14 @@ def state_of(store: Store, name: str) -> CatalogState | None:
         return Catalog.open(store, name).read()
     except CollectionNotFound:
         return None
+
+
+def require_policies(path: Path, spec: CollectionSpec, types: Mapping[str, str] | None = None) -> None:
+    """Raise SpecError, which names the file, for a predicate that can never be used."""
+    try:
+        check_policies(spec, types or {})
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
 
 
 def unusable(spec: CollectionSpec) -> str | None:

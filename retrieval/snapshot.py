@@ -6,7 +6,7 @@ caller swaps.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
@@ -174,18 +174,15 @@ def open_snapshot(
         return share is None or share.holds(state.spec.name, shard)
 
     tombstones = catalog.tombstones(state, holds)
+    records = [record for record in state.segments if holds(record.shard)]
     held = {view.segment.number: view for view in previous.views} if previous is not None else {}
-
-    def view_of(record: SegmentRecord) -> SegmentView:
-        return _view(record, tombstones.get(record.number), catalog.store, cache, held.get(record.number))
-
+    opened = _opened([record for record in records if not _has(held.get(record.number), record)], catalog.store, cache)
     views: list[SegmentView] = []
     try:
-        with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
-            opening = [pool.submit(view_of, record) for record in state.segments if holds(record.shard)]
-        views.extend(each.result() for each in opening if each.exception() is None)
-        for each in opening:
-            each.result()
+        for record in records:
+            number, gone = record.number, tombstones.get(record.number)
+            views.append(SegmentView(opened[number], gone) if number in opened else _view(held[number], gone))
+            opened.pop(number, None)  # the view has it
         numbers = {view.segment.number for view in views}
         legs = KeywordLegs(cache) if previous is None else previous.legs.for_segments(numbers)
         snapshot = Snapshot(state, tuple(views), legs, _caches(previous, state))
@@ -194,27 +191,42 @@ def open_snapshot(
     except BaseException:
         for view in views:
             view.release()
+        for segment in opened.values():
+            segment.release()
         raise
     cache.evict_if_due()
     return snapshot
 
 
-def _view(
-    record: SegmentRecord, gone: BitMap | None, store: Store, cache: LocalCache, before: SegmentView | None
-) -> SegmentView:
-    """Return the view of one segment, less what is ``gone`` of it.
+def _has(view: SegmentView | None, record: SegmentRecord) -> bool:
+    return view is not None and view.segment.record == record
 
-    Of the view ``before`` the open segment is used again, and the view itself where it would be the same.
-    """
-    if before is not None and before.segment.record == record:
-        return before.retain() if before.same_as(gone) else SegmentView(before.segment.retain(), gone)
+
+def _view(before: SegmentView, gone: BitMap | None) -> SegmentView:
+    """Return the view ``before``, or another one of its segment where something else is ``gone`` of it."""
+    return before.retain() if before.same_as(gone) else SegmentView(before.segment.retain(), gone)
+
+
+def _opened(records: Sequence[SegmentRecord], store: Store, cache: LocalCache) -> dict[int, OpenSegment]:
+    """Fetch and open segments, several at a time, and return them by number; all or none."""
+    with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
+        opening = [pool.submit(_open, record, store, cache) for record in records]
+    try:
+        return {record.number: each.result() for record, each in zip(records, opening, strict=True)}
+    except BaseException:
+        for each in opening:
+            if each.exception() is None:
+                each.result().release()
+        raise
+
+
+def _open(record: SegmentRecord, store: Store, cache: LocalCache) -> OpenSegment:
     folder, lease = cache.segment(store, record)
     try:
-        segment = OpenSegment(record, read_segment(folder), lease)
+        return OpenSegment(record, read_segment(folder), lease)
     except BaseException:
         lease.release()
         raise
-    return SegmentView(segment, gone)
 
 
 def _caches(previous: Snapshot | None, state: CatalogState) -> SearchCaches:

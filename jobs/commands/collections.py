@@ -65,11 +65,9 @@ def apply(
     grebe apply -f advisories.yaml
     """
     from indexer.apply import apply as apply_spec
-    from indexer.errors import SpecError
     from indexer.format.store import Store
     from indexer.spec import load_spec
-    from jobs.looks import look_at_model, look_at_table, looks_at_policies, state_of, unusable
-    from retrieval.policies import check_policies
+    from jobs.looks import look_at_model, look_at_table, looks_at_policies, require_policies, state_of, unusable
 
     given = file or path
     if given is None or (file and path):
@@ -77,10 +75,7 @@ def apply(
     spec = load_spec(given)
     root = Store.at(Settings.read(store=store).store)
     before = state_of(root, spec.name)
-    try:
-        check_policies(spec, before.types if before else {})
-    except SpecError as error:
-        raise SpecError(f"{given}: {error}") from error
+    require_policies(given, spec, before.types if before else None)
     for warning in filter(None, (look_at_table(spec), look_at_model(spec), *looks_at_policies(root, before, spec))):
         note(f"Warning: {warning}")
     if before and before.spec.policies and not spec.policies and not yes:

@@ -67,17 +67,13 @@ def policy(
 
 
 def _draft(path: Path, name: str) -> CollectionSpec:
-    from indexer.errors import SpecError
     from indexer.spec import load_spec
-    from retrieval.policies import check_policies
+    from jobs.looks import require_policies
 
     spec = load_spec(path)
     if spec.name != name:
         raise CommandError(f"{path} is the spec of '{spec.name}', not of '{name}'")
-    try:
-        check_policies(spec)
-    except SpecError as error:
-        raise SpecError(f"{path}: {error}") from error
+    require_policies(path, spec)
     return spec
 
 

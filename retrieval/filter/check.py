@@ -103,6 +103,22 @@ class Checker:
             raise self.error(node, "filter_type", message, hint)
         return self.coerce(node, checked, kind)
 
+    def fixed(self, node: exp.Expr, checked: Node, rule: Callable[[object], object], otherwise: str) -> Node:
+        """Hold a value to ``rule``, which raises ValueError: a constant at once, a parameter when it is bound.
+
+        For anything else ``otherwise`` says what is wanted.
+        """
+        if isinstance(checked, Parameter):
+            convert = checked.convert
+            return replace(checked, convert=lambda value: rule(convert(value)))
+        if not isinstance(checked, Constant):
+            raise self.error(node, "filter_not_allowed", otherwise)
+        try:
+            rule(checked.value)
+        except ValueError as error:
+            raise self.error(node, "filter_value", str(error)) from None
+        return checked
+
     def only(self, node: exp.Expr, *allowed: str) -> None:
         """Refuse a construct that carries more than the named parts: a form of it that has no meaning here."""
         for name, part in node.args.items():

@@ -178,16 +178,7 @@ def _pattern_match(check: Checker, node: exp.Expr, escape: str) -> Node:
             split_pattern(text, escape, strict=strict)
         return text
 
-    if isinstance(pattern, Parameter):
-        pattern = replace(pattern, convert=checked)
-    elif isinstance(pattern, Constant):
-        try:
-            checked(pattern.value)
-        except ValueError as error:
-            raise check.error(node.expression, "filter_value", str(error)) from None
-    else:
-        message = "a LIKE pattern must be a string in quotes or a parameter"
-        raise check.error(node.expression, "filter_not_allowed", message)
+    pattern = check.fixed(node.expression, pattern, checked, "a LIKE pattern must be a string in quotes or a parameter")
     test = Call("like", (value, pattern), BOOLEAN, (escape, strict, isinstance(node, exp.ILike)))
     return Call("not", (test,), BOOLEAN) if node.args.get("negate") else test
 

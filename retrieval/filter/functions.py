@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from sqlglot import exp
 
@@ -68,16 +67,7 @@ def _count(check: Checker, node: exp.Expr, what: str, least: int) -> Node:
             raise ValueError(f"{what} takes a whole number from {least} here, not {value}")
         return value
 
-    if isinstance(checked, Parameter):
-        convert = checked.convert
-        return replace(checked, convert=lambda value: counted(convert(value)))
-    if not isinstance(checked, Constant):
-        raise check.error(node, "filter_not_allowed", f"{what} takes a number or a parameter here")
-    try:
-        counted(checked.value)
-    except ValueError as error:
-        raise check.error(node, "filter_value", str(error)) from None
-    return checked
+    return check.fixed(node, checked, counted, f"{what} takes a number or a parameter here")
 
 
 def _trim(check: Checker, node: exp.Expr) -> Node:
