@@ -15,16 +15,20 @@ from api.problems import BAD_REQUEST, MEDIA_TYPE, Problem
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
+LINGER_S = 2.0
+"""Seconds for which the rest of an unreadable request is read, to be dropped, before its connection is closed."""
+
 DETAIL = "this is not HTTP as the server reads it: check the request line, the headers and the length of the address"
 
 
-class _Unreadable:
+class _Unreadable(asyncio.Protocol):
     """What a protocol of uvicorn's, on httptools or on h11, says to bytes that it cannot parse."""
 
     log: Logger
     metrics: Metrics
     transport: asyncio.Transport
     server_state: ServerState
+    loop: asyncio.AbstractEventLoop
 
     def send_400_response(self, msg: str) -> None:
         """Answer, and close: where the next request begins is not known."""
@@ -39,9 +43,21 @@ class _Unreadable:
         ]
         lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in headers), b"", body]
         self.transport.write(b"\r\n".join(lines))
-        self.transport.close()
+        self._read_to_its_end()
         self.metrics.unreadable()
         self.log.info("request", request_id=request_id, status=400, code=BAD_REQUEST.code, detail=msg)
+
+    def _read_to_its_end(self) -> None:
+        """Drop what the client still says, and close when it has said everything, or soon.
+
+        A socket that is closed while bytes of it are unread resets the connection, and the client may never see the
+        answer (RFC 9112, section 9.6).
+        """
+        self.connection_lost(ConnectionAbortedError("the rest of the request is not read"))
+        self.transport.set_protocol(asyncio.Protocol())
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
 
 
 def http_protocol(

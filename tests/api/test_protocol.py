@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Iterator
 from functools import partial
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.logs import open_log
 from api.metrics import Metrics
-from api.protocol import DETAIL, http_protocol
+from api.protocol import DETAIL, LINGER_S, http_protocol
 from api.server import serving
 from tests.api.conftest import LogLines, settings_for
 
@@ -62,6 +63,32 @@ def test_an_address_that_is_too_long_is_a_problem_with_an_id(address: tuple[str,
     assert {"content-type: application/problem+json", f"x-request-id: {json.loads(body)['request_id']}"} <= set(head)
 
 
+def test_the_answer_to_an_unreadable_request_outlives_what_comes_after_it(address: tuple[str, int]) -> None:
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(b"what is this\r\n\r\n")
+        started = time.monotonic()
+        answer = connection.recv(65_536)
+        for _ in range(20):  # to a socket that is closed, the second of them fails
+            connection.sendall(b"a" * 100_000)
+        connection.shutdown(socket.SHUT_WR)
+        answer += read(connection)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "bad-request"
+    assert time.monotonic() - started < LINGER_S + 1
+
+
+def test_a_client_that_says_no_more_is_not_waited_for(address: tuple[str, int]) -> None:
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(b"what is this\r\n\r\n")
+        started = time.monotonic()
+        assert read(connection).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert time.monotonic() - started < LINGER_S / 2  # its end is said at once
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):  # and the server leaves soon
+            while time.monotonic() < started + LINGER_S + 10:
+                connection.sendall(b"a")
+                time.sleep(0.1)
+
+
 def test_a_readable_request_is_answered_as_ever(address: tuple[str, int]) -> None:
     head, body = said(address, b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert (head[0], json.loads(body)["status"]) == ("HTTP/1.1 200 OK", "ok")
@@ -76,8 +103,14 @@ def said(address: tuple[str, int], raw: bytes) -> tuple[list[str], bytes]:
     """Send ``raw`` and return the lines of the answer's head, and its body."""
     with socket.create_connection(address, timeout=60) as connection:
         connection.sendall(raw)
-        answer = b""
-        while part := connection.recv(65_536):
-            answer += part
+        answer = read(connection)
     head, _, body = answer.partition(b"\r\n\r\n")
     return head.decode("ascii").split("\r\n"), body
+
+
+def read(connection: socket.socket) -> bytes:
+    """Everything that the server says until it says its end."""
+    answer = b""
+    while part := connection.recv(65_536):
+        answer += part
+    return answer
