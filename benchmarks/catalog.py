@@ -27,7 +27,8 @@ from benchmarks.harness import Goal, Report, run
 from indexer.catalog import Catalog, SourcePosition
 from indexer.format.records import FileRecord, IndexRecord, SegmentRecord
 from indexer.format.store import Store
-from indexer.spec import CollectionSpec, parse_spec
+from indexer.spec import CollectionSpec
+from indexer.spec_file import parse_spec
 from jobs.output import stderr
 
 COMMITS, QUICK_COMMITS = 100_000, 1_300

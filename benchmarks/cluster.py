@@ -55,7 +55,7 @@ def publish(store: str, rows: int, cache: Path) -> dict[str, list[dict[str, Any]
     from indexer.catalog import Catalog, SourcePosition
     from indexer.commit import commit_batch
     from indexer.format.store import Store
-    from indexer.spec import parse_spec
+    from indexer.spec_file import parse_spec
 
     texts, vectors = sentences(rows), clustered(rows, DIM)
     catalog = Catalog.create(Store.at(store), parse_spec(SPEC))

@@ -191,7 +191,7 @@ class Index:
     def __init__(self, folder: Path) -> None:
         from indexer.catalog import Catalog
         from indexer.format.store import Store
-        from indexer.spec import parse_spec
+        from indexer.spec_file import parse_spec
 
         self.folder = folder
         self.catalog: Catalog = Catalog.create(Store.at(str(folder / "store")), parse_spec(SPEC))

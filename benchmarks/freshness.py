@@ -207,7 +207,7 @@ def measured(writer: Writer, served: Served, seconds: float, warm_up: int) -> li
 def stream_delta(spark: SparkSession, rate: int, seconds: float, warm_up: int, *, vectors: bool) -> Lags:
     """Measure a stream of ``rate`` rows a second into a Delta table."""
     from connectors.delta_source import DeltaSource
-    from indexer.spec import parse_spec
+    from indexer.spec_file import parse_spec
 
     folder = Path(tempfile.mkdtemp(prefix="grebe-bench-fresh-"))
     try:

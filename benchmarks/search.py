@@ -96,7 +96,7 @@ def build_grebe(corpus: Corpus, folder: Path, spec: str = SPEC) -> None:
     from connectors.contract import UPSERT
     from indexer.catalog import Catalog
     from indexer.format.store import Store
-    from indexer.spec import parse_spec
+    from indexer.spec_file import parse_spec
 
     ids = np.arange(len(corpus), dtype=np.int64)
     rows = change_table(
@@ -307,7 +307,7 @@ def add_policy_rows(report: Report, corpus: Corpus, folder: Path, peer: Faiss) -
     """Searches under a row policy, beside FAISS that is given the policy's bitmap."""
     from indexer.apply import apply
     from indexer.format.store import Store
-    from indexer.spec import parse_spec
+    from indexer.spec_file import parse_spec
 
     apply(Store.at(str(folder / "store")), parse_spec(f"{SPEC}\n{POLICY}"))
     grebe = Grebe(corpus, folder)

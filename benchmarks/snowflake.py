@@ -160,7 +160,7 @@ def measure_account(
     from connectors.session import spark_session
     from connectors.snowflake_session import SignIn
     from connectors.snowflake_source import SnowflakeSource
-    from indexer.spec import parse_spec
+    from indexer.spec_file import parse_spec
 
     spec = parse_spec(SPEC)
     file = connections_file(folder, account.connection_parameters())

@@ -26,7 +26,7 @@ from benchmarks.harness import SEED, Goal, Report, run
 from connectors.contract import UPSERT
 from indexer.catalog import Catalog
 from indexer.format.store import Store
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from retrieval.cache import LocalCache
 from retrieval.policies import OPERATOR, Caller
 from retrieval.snapshot import Snapshot, open_snapshot

@@ -60,7 +60,7 @@ def time_grebe(table: Path, folder: Path, query: np.ndarray) -> tuple[float, flo
     from indexer.apply import apply
     from indexer.catalog import Catalog
     from indexer.format.store import Store
-    from indexer.spec import parse_spec
+    from indexer.spec_file import parse_spec
     from indexer.sync import sync
     from retrieval.cache import LocalCache
     from retrieval.request import SearchRequest

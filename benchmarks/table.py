@@ -30,7 +30,7 @@ from indexer.ann.threads import threads
 from indexer.catalog import Catalog
 from indexer.embedding import load_embedder
 from indexer.format.store import Store
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from jobs.progress import bars
 from retrieval.cache import LocalCache
 from retrieval.request import SearchRequest

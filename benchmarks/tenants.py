@@ -27,7 +27,8 @@ from benchmarks.harness import SEED, Goal, Report, run
 from connectors.contract import UPSERT
 from indexer.catalog import Catalog
 from indexer.format.store import Store
-from indexer.spec import CollectionSpec, parse_spec
+from indexer.spec import CollectionSpec
+from indexer.spec_file import parse_spec
 from retrieval.cache import LocalCache
 from retrieval.policies import Caller
 from retrieval.request import SearchRequest

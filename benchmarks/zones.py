@@ -300,7 +300,7 @@ def scene(rows: int, folder: Path) -> Iterator[Scene]:
     from api.identity.control import ControlTable
     from indexer.catalog import Catalog
     from indexer.format.store import Store
-    from indexer.spec import parse_spec
+    from indexer.spec_file import parse_spec
 
     with ExitStack() as stack:
         server = stack.enter_context(bucket())

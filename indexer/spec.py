@@ -1,7 +1,7 @@
-"""The collection spec: what a data engineer declares, checked on the way in.
+"""The collection spec: what a data engineer declares, checked on the way in; :mod:`indexer.spec_file` reads its YAML.
 
-The YAML of a collection is validated whole; an error names the file, the line and the field. A spec's *fingerprint*
-covers what decides its vectors and terms, so that a change of it asks for a rebuild and nothing else does.
+A spec's *fingerprint* covers what decides its vectors and terms, so that a change of it asks for a rebuild and nothing
+else does.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ import difflib
 import hashlib
 import json
 import re
-import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -28,7 +25,6 @@ from pydantic import (
     model_validator,
 )
 
-from indexer.errors import SpecError
 from indexer.format.records import FORMAT_VERSION
 
 Mask = Literal["redact", "hash"]
@@ -36,8 +32,6 @@ Dialect = Literal["databricks", "snowflake", "duckdb", "postgres"]
 Language = Literal["english", "french", "german", "italian", "portuguese", "spanish", "dutch", "swedish", "none"]
 
 FusionKind = Literal["rrf", "minmax"]
-
-_PLACE = re.compile(r"([a-z_]+(?:\.[a-z_0-9]+)*): ")
 
 ColumnName = Annotated[str, Field(min_length=1)]
 
@@ -206,7 +200,8 @@ class RerankSpec(Part):
     revision: str | None = Field(default=None, min_length=1)
 
 
-def _nearest(name: str, known: Sequence[str]) -> str | None:
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """Ask whether the one of ``known`` that is most like ``name`` was meant; None where none is."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean '{near[0]}'?" if near else None
 
@@ -285,7 +280,7 @@ class CollectionSpec(Part):
     @model_validator(mode="after")
     def _tenants_share_no_key(self) -> Self:
         if self.tenant is not None and self.tenant not in self.key:
-            remedy = _nearest(self.tenant, self.key) or f"make it key: [{', '.join((self.tenant, *self.key))}]"
+            remedy = nearest(self.tenant, self.key) or f"make it key: [{', '.join((self.tenant, *self.key))}]"
             raise ValueError(
                 f"isolation.tenant: '{self.tenant}' must be in 'key', or one tenant's row would take the place of "
                 f"another's; {remedy}"
@@ -385,136 +380,3 @@ class CollectionSpec(Part):
         if self.isolation:
             deciding["isolation"] = self.isolation.model_dump()
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-
-
-def load_spec(path: Path) -> CollectionSpec:
-    """Read a collection's YAML file.
-
-    Raises :class:`indexer.errors.SpecError`, whose message has one line per mistake: ``file:line: field: what``.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    return parse_spec(text, origin=str(path))
-
-
-def parse_spec(text: str, *, origin: str = "spec") -> CollectionSpec:
-    """Check the YAML ``text`` of a collection; see :func:`load_spec`."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise SpecError(f"{origin}:{mark.line + 1 if mark else 1}: not YAML: {problem}") from error
-    except (ValueError, RecursionError) as error:  # an impossible date; nesting without end
-        raise SpecError(f"{origin}:1: cannot be read as YAML: {error}") from error
-    if not isinstance(values, Mapping):
-        raise SpecError(f"{origin}:1: expected a mapping with 'name', 'source', 'key', 'text' and 'vector'")
-    try:
-        wrong = [f"{origin}:{line}: {field}: is given twice; keep one" for line, field in _repeated_keys(node)]
-        wrong += [
-            f"{origin}:{line}: {field}: is empty; give it a value or leave it out" for line, field in _empty(node)
-        ]
-    except RecursionError as error:
-        raise SpecError(f"{origin}:1: an alias contains itself; write the value out") from error
-    if wrong:
-        raise SpecError("\n".join(wrong))
-    try:
-        return CollectionSpec.model_validate(values)
-    except ValidationError as error:
-        sentences = sorted(_sentence(item, node, origin) for item in error.errors())
-        raise SpecError("\n".join(sentence for _, sentence in sentences)) from error
-
-
-def _sentence(item: Any, root: yaml.Node | None, origin: str) -> tuple[int, str]:
-    """Return one mistake's line and its sentence."""
-    place = tuple(part for part in item["loc"] if part != "[key]")
-    complaint = _complaint(item, place)
-    told = _PLACE.match(complaint) if item["type"] == "value_error" else None
-    if told and told[1].partition(".")[0] in _known_keys(place):  # of what several parts have to do with, it says where
-        place += tuple(int(part) if part.isdigit() else part for part in told[1].split("."))
-        complaint = complaint[told.end() :]
-    line = _line(root, place)
-    return line, f"{origin}:{line}: {'.'.join(str(part) for part in place) or 'spec'}: {complaint}"
-
-
-def _complaint(item: Any, place: tuple[int | str, ...]) -> str:
-    """Say what was expected, what came and what to do."""
-    came = textwrap.shorten(repr(item["input"]), 60, placeholder=" …")
-    match item["type"]:
-        case "missing":
-            return "is required"
-        case "extra_forbidden":
-            known = _known_keys(place[:-1])
-            return f"unknown key; {_nearest(str(place[-1]), known) or 'known are ' + ', '.join(known)}"
-        case "value_error":
-            return str(item["msg"]).removeprefix("Value error, ")
-        case "too_short" | "string_too_short":
-            return "must not be empty"
-        case "tuple_type":
-            return f"expected a list, as in [id, part], and {came} came"
-        case "dict_type" | "model_type":
-            return f"expected a mapping of names to values, and {came} came"
-        case "string_type":
-            return f"expected text, and {came} came; quote it if it is meant as text"
-    return f"{str(item['msg']).replace('Input should', 'should')}, and {came} came"
-
-
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the part of the spec at ``place`` knows."""
-    part: type[Part] = CollectionSpec
-    for name in place:
-        if isinstance(name, str):
-            annotation = part.model_fields[name].annotation
-            kinds = [annotation, *get_args(annotation)]
-            part = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Part))
-    return list(part.model_fields)
-
-
-def _repeated_keys(node: yaml.Node | None, place: str = "") -> Iterator[tuple[int, str]]:
-    """Yield the line and field of each key that a mapping has already: YAML would silently keep the last one."""
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _repeated_keys(item, place)
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            field = f"{place}{key.value}"
-            if field in seen:
-                yield key.start_mark.line + 1, field
-            seen.add(field)
-            yield from _repeated_keys(value, f"{field}.")
-
-
-def _empty(node: yaml.Node | None, place: str = "") -> Iterator[tuple[int, str]]:
-    """Yield the line and field of each key without a value: a condition that was commented out must open nothing."""
-    if isinstance(node, yaml.SequenceNode):
-        for at, item in enumerate(node.value):
-            yield from _empty(item, f"{place}{at}.")
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            field = f"{place}{key.value}"
-            if isinstance(value, yaml.ScalarNode) and value.value == "" and value.style is None:
-                yield key.start_mark.line + 1, field
-            yield from _empty(value, f"{field}.")
-
-
-def _line(node: yaml.Node | None, place: tuple[int | str, ...]) -> int:
-    """Return the line (from 1) of ``place``, or of the nearest enclosing part that the text has."""
-    line = node.start_mark.line + 1 if node else 1
-    for part in place:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-            if found is None:
-                return line
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from jobs.errors import CommandError
 
 CHANGE_FEED = "delta.enableChangeDataFeed"

@@ -9,7 +9,8 @@ from connectors.delta_source import DeltaSource
 from indexer.apply import apply
 from indexer.catalog import Catalog, CatalogState
 from indexer.format.store import Store
-from indexer.spec import CollectionSpec, parse_spec
+from indexer.spec import CollectionSpec
+from indexer.spec_file import parse_spec
 from indexer.sync import SyncOptions, SyncReport, sync
 from tests import deltars
 from tests.served import served_rows, table_rows

@@ -23,7 +23,7 @@ from connectors.delta_source import DeltaSource
 from indexer.apply import apply
 from indexer.catalog import Catalog
 from indexer.format.store import Store
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from indexer.sync import sync
 from tests import deltars
 from tests.served import served_rows, table_rows

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from connectors.delta_source import DeltaSource
 from indexer.apply import apply
 from indexer.format.store import Store
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from indexer.sync import sync
 from tests.served import served_rows, table_rows
 

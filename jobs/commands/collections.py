@@ -66,7 +66,7 @@ def apply(
     """
     from indexer.apply import apply as apply_spec
     from indexer.format.store import Store
-    from indexer.spec import load_spec
+    from indexer.spec_file import load_spec
     from jobs.looks import look_at_model, look_at_table, looks_at_policies, require_policies, state_of, unusable
 
     given = file or path

@@ -67,7 +67,7 @@ def policy(
 
 
 def _draft(path: Path, name: str) -> CollectionSpec:
-    from indexer.spec import load_spec
+    from indexer.spec_file import load_spec
     from jobs.looks import require_policies
 
     spec = load_spec(path)

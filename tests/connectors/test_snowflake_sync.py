@@ -16,7 +16,8 @@ from connectors.snowflake_session import SignIn
 from connectors.snowflake_source import SnowflakeSource
 from indexer.apply import apply
 from indexer.format.store import Store
-from indexer.spec import CollectionSpec, parse_spec
+from indexer.spec import CollectionSpec
+from indexer.spec_file import parse_spec
 from indexer.sync import SyncReport, sync
 from jobs.sources import open_source
 from tests.served import served_rows

@@ -12,7 +12,7 @@ from connectors.memory_source import MemorySource
 from indexer.apply import apply
 from indexer.catalog import Catalog
 from indexer.format.store import Store
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from indexer.sync import SyncOptions, SyncReport, sync
 from tests.faults.feed import SCHEMA, Row
 from tests.faults.local_session import LocalSession

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from indexer.format.store import Store
-from indexer.spec import CollectionSpec, parse_spec
+from indexer.spec import CollectionSpec
+from indexer.spec_file import parse_spec
 from tests.faults.feed import DeltaTable, MemoryTable
 from tests.faults.local_session import local_tasks
 from tests.faults.schedule import Schedule

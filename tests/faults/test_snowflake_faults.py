@@ -17,7 +17,7 @@ from connectors.snowflake_source import SnowflakeSource
 from indexer.apply import apply
 from indexer.catalog import Catalog
 from indexer.format.store import Store
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from indexer.sync import SyncReport, sync
 from tests.served import served_rows
 from tests.snowflake.server import SnowflakeServer

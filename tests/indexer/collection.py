@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.format.records import FileRecord, IndexRecord, SegmentRecord
-from indexer.spec import CollectionSpec, parse_spec
+from indexer.spec import CollectionSpec
+from indexer.spec_file import parse_spec
 
 PACK = FileRecord(path="tombstones/a.pack", size_bytes=1, sha256="cd")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

@@ -19,7 +19,8 @@ from indexer.commit import commit_batch
 from indexer.format.fetch import fetch_segment
 from indexer.format.segment import read_segment
 from indexer.netting import BAD_TEXT, ROW_HASH
-from indexer.spec import CollectionSpec, parse_spec
+from indexer.spec import CollectionSpec
+from indexer.spec_file import parse_spec
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DIM = 4

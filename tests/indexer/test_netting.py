@@ -5,7 +5,8 @@ import pytest
 
 from indexer.format.keys import key_hashes
 from indexer.netting import REASONS, net_changes
-from indexer.spec import VectorSpec, parse_spec
+from indexer.spec import VectorSpec
+from indexer.spec_file import parse_spec
 from tests.indexer.parts import DIM, TEXTS, VECTORS, changes, delete, upsert
 
 

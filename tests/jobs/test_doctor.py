@@ -6,7 +6,7 @@ from pyspark.sql import SparkSession
 
 from indexer.catalog import Catalog
 from indexer.format.store import Store
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from jobs.doctor import DEFAULT_MODEL, Finding, _models, _reranker, _rerankers, examine, faiss, python
 from jobs.settings import Settings
 

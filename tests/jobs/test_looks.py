@@ -12,7 +12,8 @@ from api.identity.administration import create_key
 from api.identity.control import ControlTable
 from connectors.errors import SchemaMismatch
 from indexer.format.store import Store
-from indexer.spec import CollectionSpec, parse_spec
+from indexer.spec import CollectionSpec
+from indexer.spec_file import parse_spec
 from jobs.looks import look_at_model, look_at_table, looks_at_claims, looks_at_policies, state_of
 from jobs.starter import facts_of
 from tests.api.library import Library

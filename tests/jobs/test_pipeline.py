@@ -24,7 +24,7 @@ from indexer.errors import CollectionBusy, CollectionNotFound
 from indexer.format.store import Store
 from indexer.lease import OnBusy, leased
 from indexer.rollback import release, rollback
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from indexer.sync import SyncOptions
 from jobs import following, pipeline
 from jobs.following import Outcome

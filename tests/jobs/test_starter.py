@@ -7,7 +7,7 @@ import pytest
 from deltalake import write_deltalake
 
 from indexer.errors import SpecError
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from jobs.errors import CommandError
 from jobs.starter import Column, facts_of, starter_spec
 

@@ -20,7 +20,7 @@ from deltalake import write_deltalake
 from connectors.jars import EXCLUDED_JARS, packages
 from indexer.apply import apply
 from indexer.format.store import Store
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 from jobs import sync_job
 from tests.conftest import SHORT_RUNS
 from tests.served import served_rows

@@ -19,7 +19,7 @@ from indexer.format.states import (
     encode_rows,
     encode_table,
 )
-from indexer.spec import parse_spec
+from indexer.spec_file import parse_spec
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "catalog_v1.json"
 
