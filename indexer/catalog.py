@@ -20,30 +20,34 @@ A request that is still under way then may land later; a next attempt meets it a
 
 **The log stays short.** Data files are named after the version that they were written for, so that those of versions
 that are no longer kept are known by name; :meth:`Catalog.expire`, which runs on its own every ``EXPIRE_EVERY``
-commits, removes them. delta-rs's own cleaning is off, because it goes by the age of an entry: the newest version of
-a quiet table is an old one. Its checkpoints leave removed files out at once, or each would list every commit of the
-horizon.
+commits, removes them.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Schema, Transaction
-from deltalake.exceptions import DeltaError, TableNotFoundError
-from deltalake.schema import PrimitiveType
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake import DeltaTable
 from pydantic import ValidationError
 
-from indexer.author import author
+from indexer.catalog_table import (
+    BEGINNINGS,
+    DELTA_FAILURES,
+    FOLDER,
+    LOG,
+    CatalogTable,
+    causes,
+    create_table,
+    data_file,
+    data_name,
+    is_there,
+    log_entry,
+    open_table,
+    reading,
+)
 from indexer.errors import (
     CatalogError,
     CollectionExists,
@@ -63,7 +67,6 @@ from indexer.format.states import (
     decode_rows,
     decode_table,
     encode_rows,
-    encode_table,
 )
 from indexer.format.store import Entry, Store
 from indexer.format.tombstones import Tombstones, decode
@@ -79,39 +82,10 @@ __all__ = [
     "drop",
 ]
 
-# A reader opens the newest checkpoint and the entries after it: 20 small files at most.
-CHECKPOINT_INTERVAL = 20
 EXPIRE_EVERY = 100
 
-# The open table is brought up to date entry by entry. Once in this while it is opened anew instead.
-REOPEN_SECONDS = 60.0
-
-FOLDER = "catalog"
-LOG = f"{FOLDER}/_delta_log"
-MADE_BY = "grebe.madeBy"
-"""Under this name a log entry's ``commitInfo`` says who made the version."""
 HEARTBEAT = "heartbeat.json"
 FAILURE = "sync-failure.json"
-
-_SCHEMA = Schema(
-    [
-        Field("kind", PrimitiveType("string")),
-        Field("number", PrimitiveType("long")),
-        Field("shard", PrimitiveType("integer")),
-        Field("tombstoned", PrimitiveType("long")),
-        Field("record", PrimitiveType("string")),
-    ]
-)
-
-_CONFIGURATION: dict[str, str | None] = {
-    "delta.checkpointInterval": str(CHECKPOINT_INTERVAL),
-    "delta.deletedFileRetentionDuration": "interval 0 seconds",
-    "delta.enableExpiredLogCleanup": "false",
-    "delta.logRetentionDuration": f"interval {DEFAULT_HORIZON.days} days",
-}
-_NO_CLEANUP = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
-_DELTA_FAILURES = (DeltaError, OSError, ValueError)
-_BRANCHES = re.compile(r"\x1b\[\d*m|↳")
 
 
 class Catalog:
@@ -125,11 +99,7 @@ class Catalog:
         self.name = name
         self.horizon = horizon
         self.recent = recent
-        self._lock = threading.RLock()
-        with _reading(name):
-            self._take(_open(store))
-            self._id = self._table.metadata().id
-        self._opened_at = time.monotonic()
+        self._table = CatalogTable(store, name)
 
     @classmethod
     def create(cls, store: Store, spec: CollectionSpec) -> Catalog:
@@ -138,9 +108,9 @@ class Catalog:
         Raises :class:`CollectionExists`.
         """
         folder = store.child(spec.name)
-        if _has_catalog(folder):
+        if is_there(folder):
             raise CollectionExists(_exists(spec.name, store))
-        if (left := folder.list(LOG)) and not _BEGINNINGS.intersection(left):
+        if (left := folder.list(LOG)) and not BEGINNINGS.intersection(left):
             raise CollectionExists(
                 f"a drop of '{spec.name}' in {store.url} was cut short; `grebe drop {spec.name}` ends it"
             )
@@ -154,11 +124,11 @@ class Catalog:
             committed_at=datetime.now(UTC),
         )
         try:
-            _create_table(folder, state)
-        except _DELTA_FAILURES as error:
-            landed = cls.open(store, spec.name).read(0) if _has_catalog(folder) else None
+            create_table(folder, state)
+        except DELTA_FAILURES as error:
+            landed = cls.open(store, spec.name).read(0) if is_there(folder) else None
             if landed is None:
-                raise CatalogError(f"collection '{spec.name}' could not be made: {_causes(error)}") from error
+                raise CatalogError(f"collection '{spec.name}' could not be made: {causes(error)}") from error
             if landed.commit_id != state.commit_id:
                 raise CollectionExists(_exists(spec.name, store)) from error
         folder.settle(log_entry(0))
@@ -168,7 +138,7 @@ class Catalog:
     def open(cls, store: Store, name: str) -> Catalog:
         """Open the catalog of the collection ``name`` in the root ``store``; raises :class:`CollectionNotFound`."""
         folder = store.child(name)
-        if not _has_catalog(folder):
+        if not is_there(folder):
             raise CollectionNotFound(
                 f"there is no collection '{name}' in {store.url}; `grebe apply -f` with its spec makes it",
                 name=name,
@@ -179,38 +149,29 @@ class Catalog:
     @staticmethod
     def names(store: Store) -> list[str]:
         """Return the names of the collections in the root ``store``, sorted."""
-        return [name for name in store.folders() if _has_catalog(store.child(name))]
+        return [name for name in store.folders() if is_there(store.child(name))]
 
     def latest(self) -> int:
         """Return the number of the newest version; made for polling: two look-ups when nothing is new.
 
         Raises :class:`CollectionNotFound` when the collection was dropped.
         """
-        if time.monotonic() - self._opened_at > REOPEN_SECONDS:
-            return self._reopen().version()
-        newest, path = self._newest, self._path
-        if self.store.exists(log_entry(newest + 1)):
-            return self._refresh().version()
-        # A file's name has its commit's id in it: a collection made anew, with as many versions, has another.
-        if path is not None and self.store.exists(path):
-            return newest
-        # The version has expired while this reader slept, or the collection is gone.
-        return self._reopen().version()
+        return self._table.latest()
 
     def read(self, version: int | None = None) -> CatalogState:
         """Return the newest version, or ``version``; raises :class:`CatalogError` when that is not kept."""
-        with self._lock:
+        with self._table.lock:
             while True:
-                table = self._refresh()
+                table = self._table.refresh()
                 newest = table.version()
                 if version is not None and version != newest:
-                    with _reading(self.name):
+                    with reading(self.name):
                         table = self._at(version)
                 try:
                     return self._state(table)
                 except ObjectNotFound as error:
                     # What was the newest a moment ago may have been replaced and vacuumed.
-                    if version is None and self._reopen().version() != newest:
+                    if version is None and self._table.reopen().version() != newest:
                         continue
                     raise CatalogError(f"version {table.version()} of '{self.name}' is no longer kept") from error
 
@@ -241,7 +202,7 @@ class Catalog:
 
     def committed(self, epoch: str) -> int | None:
         """Return the last source version of ``epoch`` that a commit carried as its batch's end, or None."""
-        return self._refresh().transaction_version(epoch)
+        return self._table.refresh().transaction_version(epoch)
 
     def commit(self, seen: CatalogState, new: CatalogState, *, batch_end: SourcePosition | None) -> CatalogState:
         """Put ``new`` as the version after ``seen`` and return it as committed.
@@ -260,14 +221,14 @@ class Catalog:
                 "committed_at": datetime.now(UTC),
             }
         )
-        with self._lock:
+        with self._table.lock:
             if state.version % EXPIRE_EVERY == 0:
                 self.expire()
-            if self._has_moved(seen.version):
+            if self._table.has_moved(seen.version):
                 raise CommitConflict(self._came_first(seen.version))
             try:
-                self._write(state, batch_end)
-            except _DELTA_FAILURES as error:
+                self._table.write(state, batch_end)
+            except DELTA_FAILURES as error:
                 self._settle_doubt(state, error)
             self.store.settle(log_entry(state.version))
         return decode_rows(encode_rows(state), version=state.version)
@@ -320,52 +281,18 @@ class Catalog:
         except (ObjectNotFound, ValidationError):
             return None
 
-    def _refresh(self) -> DeltaTable:
-        """Bring the open table up to date."""
-        with self._lock, _reading(self.name):
-            if time.monotonic() - self._opened_at > REOPEN_SECONDS:
-                return self._reopen()
-            try:
-                self._table.update_incremental()
-            except _DELTA_FAILURES:
-                # The entries after this version may have expired: start from the newest checkpoint.
-                return self._reopen()
-            return self._reopen() if _data_file(self._table) is None else self._take(self._table)
-
-    def _reopen(self) -> DeltaTable:
-        with self._lock, _reading(self.name):
-            table = _open(self.store)
-            if table.metadata().id != self._id:
-                raise CollectionNotFound(f"'{self.name}' was dropped and made anew; open it again")
-            self._opened_at = time.monotonic()
-            return self._take(table)
-
-    def _take(self, table: DeltaTable) -> DeltaTable:
-        """Make ``table`` the open one, and remember its version and the file with its state."""
-        self._table, self._newest, self._path = table, table.version(), _data_file(table)
-        return table
-
-    def _has_moved(self, seen: int) -> bool:
-        """Say whether ``seen`` is not the newest version; raise if the collection is gone.
-
-        A commit to a dropped collection would bring half of it back, and an open table does not notice a drop.
-        """
-        is_there = self._path is not None and self.store.exists(self._path)
-        return (self._refresh() if is_there else self._reopen()).version() != seen
-
     def _at(self, version: int) -> DeltaTable:
-        newest = self._newest
         try:
-            return _open(self.store, version)
-        except _DELTA_FAILURES as error:
+            return open_table(self.store, version)
+        except DELTA_FAILURES as error:
             raise CatalogError(
-                f"version {version} of '{self.name}' is not kept; the newest is {newest}, and of those replaced in the "
-                f"last {self.horizon.days} days the last {self.recent} and one an hour are"
+                f"version {version} of '{self.name}' is not kept; the newest is {self._table.newest}, and of those "
+                f"replaced in the last {self.horizon.days} days the last {self.recent} and one an hour are"
             ) from error
 
     def _state(self, table: DeltaTable) -> CatalogState:
-        with _reading(self.name):
-            path = _data_file(table)
+        with reading(self.name):
+            path = data_file(table)
             if path is None:
                 raise CatalogError(
                     f"version {table.version()} of '{self.name}' has {len(table.file_uris())} files where one was "
@@ -373,38 +300,28 @@ class Catalog:
                 )
         return decode_table(self.store.get(path), version=table.version())
 
-    def _write(self, state: CatalogState, batch_end: SourcePosition | None) -> None:
-        transactions = [Transaction(batch_end.epoch, batch_end.version)] if batch_end else None
-        self._table.create_write_transaction(
-            [_put_rows(self.store, state)],
-            mode="overwrite",
-            schema=_SCHEMA,
-            commit_properties=_properties(app_transactions=transactions),
-            post_commithook_properties=_NO_CLEANUP,
-        )
-
     def _settle_doubt(self, state: CatalogState, error: Exception) -> None:
         """Find out what became of a commit whose attempt failed: return if it stands, raise if it does not."""
         try:
-            newest = self._refresh().version()
+            newest = self._table.refresh().version()
             entry = self.store.get(log_entry(state.version)) if newest >= state.version else b""
         except (CatalogError, StoreError) as unreachable:
             raise CatalogError(
                 f"whether version {state.version} of '{self.name}' was committed is unknown, because the store cannot "
-                f"be reached: {_causes(error)}. Read the catalog before trying again"
+                f"be reached: {causes(error)}. Read the catalog before trying again"
             ) from unreachable
         if newest < state.version:
             raise CatalogError(
-                f"version {state.version} of '{self.name}' could not be committed: {_causes(error)}. Nothing was "
+                f"version {state.version} of '{self.name}' could not be committed: {causes(error)}. Nothing was "
                 "changed; read the catalog again and retry"
             ) from error
-        if _data_name(state).encode() not in entry:
+        if data_name(state).encode() not in entry:
             raise CommitConflict(self._came_first(state.version - 1)) from error
 
     def _came_first(self, seen: int) -> str:
         return (
             f"another commit to '{self.name}' came first: this one began at version {seen} and the newest is "
-            f"{self._newest}; read the catalog again, rebase and retry"
+            f"{self._table.newest}; read the catalog again, rebase and retry"
         )
 
 
@@ -419,89 +336,12 @@ def drop(store: Store, name: str) -> None:
         raise CollectionNotFound(
             f"there is no collection '{name}' in {store.url}", name=name, others=partial(Catalog.names, store)
         )
-    folder.delete(_BEGINNINGS)
+    folder.delete(BEGINNINGS)
     log = folder.list(LOG)
     folder.delete(path for path in log if ".checkpoint." in path)
     folder.delete(log)
     folder.clear()
 
 
-def _put_rows(store: Store, state: CatalogState) -> AddAction:
-    """Write the state's data file, named after the version it is for, and return its log action."""
-    data = encode_table(state)
-    name = _data_name(state)
-    store.put(f"{FOLDER}/{name}", data)
-    stats = json.dumps({"numRecords": len(state.segments) + 1})
-    return AddAction(name, len(data), {}, int(state.committed_at.timestamp() * 1000), True, stats)
-
-
-def _data_name(state: CatalogState) -> str:
-    return f"{state.version:020d}-{state.commit_id}.parquet"
-
-
-def _create_table(folder: Store, state: CatalogState) -> None:
-    url, options = folder.delta_location(FOLDER)
-    create_table_with_add_actions(
-        url,
-        _SCHEMA,
-        [_put_rows(folder, state)],
-        mode="error",
-        name=state.spec.name,
-        configuration=_CONFIGURATION,
-        storage_options=options,
-        commit_properties=_properties(),
-        post_commithook_properties=_NO_CLEANUP,
-    )
-
-
-def _properties(app_transactions: list[Transaction] | None = None) -> CommitProperties:
-    """Return what goes along with a commit: who makes it, and no tries out of sight."""
-    return CommitProperties(
-        max_commit_retries=0, custom_metadata={MADE_BY: author()}, app_transactions=app_transactions
-    )
-
-
-def _data_file(table: DeltaTable) -> str | None:
-    """Return the path of the one file that has the state; None where there is not one, as after a collision."""
-    uris = table.file_uris()
-    return f"{FOLDER}/{uris[0].rsplit('/', 1)[-1]}" if len(uris) == 1 else None
-
-
-def _open(store: Store, version: int | None = None) -> DeltaTable:
-    url, options = store.delta_location(FOLDER)
-    return DeltaTable(url, version=version, storage_options=options)
-
-
-def _has_catalog(folder: Store) -> bool:
-    """Say whether ``folder`` has a catalog: its log has its first entry, or a checkpoint that replaced it."""
-    return any(folder.exists(path) for path in sorted(_BEGINNINGS))
-
-
-def log_entry(version: int) -> str:
-    return f"{LOG}/{version:020d}.json"
-
-
-_BEGINNINGS = frozenset({log_entry(0), f"{LOG}/_last_checkpoint"})
-"""What a reader starts from: a log has one of these or none of it can be read."""
-
-
 def _exists(name: str, store: Store) -> str:
     return f"there is a collection '{name}' in {store.url} already; `grebe drop {name}` deletes it"
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Turn delta-rs's errors into this package's own."""
-    try:
-        yield
-    except TableNotFoundError as error:
-        raise CollectionNotFound(f"the catalog of '{name}' is gone: the collection was dropped") from error
-    except _DELTA_FAILURES as error:
-        raise CatalogError(
-            f"the catalog of '{name}' cannot be read: {_causes(error)}. Trying again helps if the store was at fault"
-        ) from error
-
-
-def _causes(error: Exception) -> str:
-    """Return what delta-rs says, on one line: each of its lines is the cause of the one before, drawn as a tree."""
-    return ": ".join(dict.fromkeys(_BRANCHES.sub("", line).strip() for line in str(error).strip().splitlines()))[:300]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from indexer.catalog import FOLDER, LOG, MADE_BY, Catalog, log_entry
+from indexer.catalog import Catalog
+from indexer.catalog_table import FOLDER, LOG, MADE_BY, log_entry
 from indexer.errors import CatalogError, ObjectNotFound
 from indexer.format.records import FileRecord
 from indexer.format.retention import Kept, kept_of, version_of

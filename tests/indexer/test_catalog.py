@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from pyroaring import BitMap
 
 from indexer.catalog import Catalog, CatalogState, Heartbeat, drop
+from indexer.catalog_table import CatalogTable
 from indexer.errors import (
     CatalogError,
     CollectionExists,
@@ -297,7 +298,7 @@ def test_a_commit_in_doubt_needs_no_more_than_the_log(tmp_path: Path, monkeypatc
     seen = second.read()
     won = sync(first, seen, 1)
     first.store.delete([f"catalog/{1:020d}-{won.commit_id}.parquet"])
-    monkeypatch.setattr(Catalog, "_has_moved", lambda *_: False)
+    monkeypatch.setattr(CatalogTable, "has_moved", lambda *_: False)
 
     with pytest.raises(CommitConflict, match="began at version 0 and the newest is 1"):
         sync(second, seen, 2)
