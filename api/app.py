@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version as installed_version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +25,9 @@ from api.service import Service
 from api.settings import ServeSettings
 from api.tracing import telemetry
 
+if TYPE_CHECKING:
+    from api.agents.endpoint import AgentEndpoint
+
 DESCRIPTION = """Hybrid search over lakehouse tables: vector, keyword and SQL filters in one ranked, explained answer
 that says how fresh it is. Every error is an RFC 9457 problem."""
 
@@ -35,12 +38,14 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
     Its threads start and end with its lifespan. ``app.state.service`` holds what it is made of.
     """
     service = Service(settings, log)
+    agents: AgentEndpoint | None = None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         try:
-            yield
+            async with agents.running() if agents else nullcontext():
+                yield
         finally:
             service.stop()
 
@@ -66,6 +71,11 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
         app.include_router(router)
     if settings.console and not is_node:
         app.include_router(console_router())
+    if settings.agents and not is_node:
+        from api.agents.endpoint import AgentEndpoint  # a second that a node need not wait
+
+        agents = AgentEndpoint(app, service)
+        app.include_router(agents.router())
     app.add_middleware(
         Operations,
         log=service.log,

@@ -113,13 +113,18 @@ class Service:
 
     async def access(self, request: Request) -> Access:
         """Return what ``request`` may do; raises the 401 of one that does not say who asks, or the 429 of a quota."""
+        access = await self.caller(request)
+        operation_of(request).headers = self.quotas.take(access.principal.id)
+        return access
+
+    async def caller(self, request: Request) -> Access:
+        """Return what ``request`` may do, without taking from its quota; raises the 401."""
         operation = operation_of(request)
         sent = request.headers.getlist("authorization")
         operation.findings |= credentials_named(sent)
         access = await self.identity.access_of(sent)
         operation.principal = access.principal
         operation.facts["actor"] = access.principal.id
-        operation.headers = self.quotas.take(access.principal.id)
         return access
 
     def renewed(self, access: Access, name: str, action: Action) -> Access:

@@ -98,14 +98,14 @@ def _quota(text: str) -> str:
 class ServeSettings(BaseSettings):
     """Settings of ``grebe serve``.
 
-    ``store`` is the store's root (a folder or ``s3://bucket/prefix``), ``cache`` a local folder for opened segments.
-    ``allowed_hosts`` are the names in the Host header that are answered, beside ``host``. By default they are this
-    machine's own where no other is served, because a page of another site may have its name point here (DNS rebinding);
-    elsewhere any is answered, because every caller brings credentials, which no such page has. ``trusted_proxies`` are
-    the addresses and networks from which ``X-Forwarded-For`` is believed. ``quota`` is what one
-    caller may ask of this server, such as ``600/minute``. ``console`` says whether ``/`` is a page for people. After
-    SIGTERM the server answers for ``drain_seconds`` more while ``/readyz`` says 503, then takes no connection and gives
-    requests under way ``shutdown_seconds``.
+    ``store`` is the store's root (a folder or ``s3://bucket/prefix``), ``cache`` a local folder for opened
+    segments. ``allowed_hosts`` are the names in the Host header that are answered, beside ``host``. By default they
+    are this machine's own where no other is served, because a page of another site may have its name point here
+    (DNS rebinding); elsewhere any is answered, because every caller brings credentials, which no such page has.
+    ``trusted_proxies`` are the addresses and networks from which ``X-Forwarded-For`` is believed. ``quota`` is what
+    one caller may ask of this server, such as ``600/minute``. ``console`` says whether ``/`` is a page for people,
+    ``agents`` whether ``/v1/mcp`` answers agents. After SIGTERM the server answers for ``drain_seconds`` more while
+    ``/readyz`` says 503, then takes no connection and gives requests under way ``shutdown_seconds``.
     """
 
     model_config = SettingsConfigDict(
@@ -125,6 +125,7 @@ class ServeSettings(BaseSettings):
     poll_interval_ms: int = Field(default=DEFAULT_POLL_INTERVAL_MS, ge=10, le=600_000)
     max_body_bytes: int = Field(default=DEFAULT_MAX_BODY_BYTES, ge=1024)
     console: bool = True
+    agents: bool = True
     drain_seconds: float = Field(default=1.0, ge=0, le=600)
     shutdown_seconds: int = Field(default=30, ge=0, le=600)
     search: SearchSettings = SearchSettings()

@@ -28,6 +28,7 @@ def test_every_call_of_the_design_is_described(schema: Any) -> None:
     assert described == {
         ("post", "/v1/collections/{name}/search"),
         ("post", "/v1/sql"),
+        ("post", "/v1/mcp"),
         ("get", "/v1/collections"),
         ("get", "/v1/collections/{name}"),
         ("get", "/v1/collections/{name}/status"),

@@ -1,0 +1,1 @@
+"""What agents ask through: the Model Context Protocol, over the calls that everybody else has."""

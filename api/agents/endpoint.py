@@ -1,0 +1,134 @@
+"""The address that agents talk to, by the Model Context Protocol's streamable HTTP, without sessions.
+
+A tool's call goes through the whole application as the HTTP call that it is: policies, quotas, deadlines, the audit log
+and the metrics know of no second way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version as installed_version
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, TextContent
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from api.agents.tools import INSTRUCTIONS, Call, call_of, tools
+from api.direct import DirectRoute
+from api.documented import problems_of_callers
+from api.encoding import encode
+from api.operation import operation_of
+from api.service import Service
+
+_CARRIED = frozenset({b"host", b"authorization", b"x-forwarded-for", b"traceparent", b"tracestate", b"user-agent"})
+"""Headers of an agent's request that its tool's call has too."""
+_A_MESSAGE = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
+_Context = ServerRequestContext[dict[str, Any], Request]
+
+
+class AgentEndpoint:
+    """Answers agents with what ``app`` answers, for as long as it is :meth:`running`."""
+
+    def __init__(self, app: FastAPI, service: Service) -> None:
+        self._app = app
+        self._service = service
+        self._tools = tools()
+        server = Server(
+            "grebe",
+            title="Grebe",
+            version=installed_version("grebe"),
+            instructions=INSTRUCTIONS,
+            on_list_tools=self._list,
+            on_call_tool=self._call,
+        )
+        self._manager = StreamableHTTPSessionManager(
+            server, json_response=True, stateless=True, max_request_body_size=service.settings.max_body_bytes
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Answer until the end of the block; once."""
+        async with self._manager.run():
+            yield
+
+    def router(self) -> APIRouter:
+        """Return the route. None answers GET: there is no session, so the server has nothing to say unasked."""
+        router = APIRouter(prefix="/v1", tags=["agents"], route_class=DirectRoute)
+
+        @router.post("/mcp", responses=problems_of_callers(), openapi_extra=_A_MESSAGE, summary="Answer an agent")
+        async def mcp(request: Request) -> Response:
+            """One message of the Model Context Protocol (streamable HTTP), answered as JSON."""
+            await self._service.caller(request)
+            return _Spoken(self._manager)
+
+        return router
+
+    async def _list(self, _: _Context, __: PaginatedRequestParams | None) -> ListToolsResult:
+        return ListToolsResult(tools=self._tools)
+
+    async def _call(self, context: _Context, params: CallToolRequestParams) -> CallToolResult:
+        try:
+            call = call_of(params.name, params.arguments or {})
+        except ValueError as error:
+            return CallToolResult(content=[TextContent(text=str(error))], is_error=True)
+        request = context.request
+        assert request is not None, "the transport is HTTP"
+        operation = operation_of(request)
+        operation.facts["tool"] = params.name
+        operation.concluded = True  # the call itself goes into the audit log
+        status, content = await asked(self._app, request.scope, call, operation.request_id)
+        return CallToolResult(
+            content=[TextContent(text=content.decode())],
+            structured_content=orjson.loads(content),
+            is_error=status >= 400,
+        )
+
+
+class _Spoken(Response):
+    """What ``manager`` makes of the request."""
+
+    def __init__(self, manager: StreamableHTTPSessionManager) -> None:
+        super().__init__()
+        self._manager = manager
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._manager.handle_request(scope, receive, send)
+
+
+async def asked(app: FastAPI, scope: Scope, call: Call, request_id: str) -> tuple[int, bytes]:
+    """Return the status and body of ``call`` to ``app``, made by whoever sent the request of ``scope``."""
+    body = b"" if call.body is None else encode(call.body)
+    path = call.path.encode("ascii")
+    headers = [(name, value) for name, value in scope["headers"] if name in _CARRIED]
+    headers += [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode("ascii"))]
+    inner = {name: scope[name] for name in ("type", "asgi", "http_version", "scheme", "client", "server")} | {
+        "method": call.method,
+        "path": unquote(call.path),
+        "raw_path": path,
+        "root_path": "",
+        "query_string": b"",
+        "headers": headers,
+    }
+    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    status, content = 0, b""
+
+    async def receive() -> Message:
+        return parts.pop() if parts else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        nonlocal status, content
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        else:
+            content += message.get("body", b"")
+
+    await app(inner, receive, send)
+    return status, content

@@ -1,0 +1,195 @@
+"""Agents over HTTP, by the protocol's own client: what they may call, what they see, and what is logged of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import CallToolResult, TextContent
+
+from api.audit.reading import records
+from api.identity.administration import create_key, grant
+from api.identity.control import ControlTable
+from indexer.apply import apply
+from tests.api.conftest import LogLines, Serve, client_of, settings_for
+from tests.api.library import Library, book
+
+POLICIES = [{"role": "short", "rows": "pages < :most", "masks": {"body": "redact"}}, {"role": "everything"}]
+ERAS = ["legacy", "2026-07-28"]
+"""A client of the protocol's first years, which shakes hands, and one of today's."""
+
+
+@dataclass
+class Scene:
+    http: httpx.Client
+    library: Library
+    keys: dict[str, str]
+    log: LogLines
+    audit: Path
+
+    def agent(self, who: str, use: Callable[[Client], Awaitable[Any]], era: str = "auto") -> Any:
+        """Return what ``use`` makes of a client with the key of ``who``."""
+
+        async def session() -> Any:
+            headers = {"Authorization": f"Bearer {self.keys[who]}", "X-Request-ID": f"asked-by-{who}"}
+            url = str(self.http.base_url.join("/v1/mcp"))
+            async with (
+                httpx2.AsyncClient(headers=headers, timeout=60) as http,
+                Client(streamable_http_client(url, http_client=http), mode=era) as client,
+            ):
+                return await use(client)
+
+        return asyncio.run(session())
+
+    def call(self, who: str, tool: str, era: str = "auto", **arguments: Any) -> CallToolResult:
+        result = self.agent(who, lambda client: client.call_tool(tool, arguments), era)
+        assert isinstance(result, CallToolResult)
+        return result
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    root = tmp_path_factory.mktemp("agents")
+    library = Library(root)
+    library.commit(3, [book(number) for number in range(20)], at=datetime.now(UTC))
+    apply(library.store, type(library.spec).model_validate(library.spec.model_dump() | {"policies": POLICIES}))
+    Library(root, "pairs", composite=True).commit(1, [book(number) for number in range(4)])
+    table = ControlTable(library.store)
+    grant(table, "short", "books", ["search", "read", "sql"])
+    grant(table, "everything", "*", ["search", "read", "sql"])
+    keys = {
+        "short": create_key(table, "short", roles=["short"], claims={"most": 50})[0],
+        "everything": create_key(table, "everything", roles=["everything"], claims={})[0],
+    }
+    log = LogLines()
+    with client_of(settings_for(root, audit={"folder": root / "audit"}), log) as http:
+        yield Scene(http, library, keys, log, root / "audit")
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_an_agent_of_either_era_finds_the_tools_and_searches(scene: Scene, era: str) -> None:
+    async def use(client: Client) -> tuple[list[str], CallToolResult]:
+        listed = await client.list_tools()
+        found = await client.call_tool("search", {"collection": "books", "query": "an otter by the river", "k": 3})
+        return [tool.name for tool in listed.tools], found
+
+    names, found = scene.agent("everything", use, era)
+
+    assert names == ["list_collections", "describe_collection", "search", "sql", "get_row"]
+    answer = scene.http.post(
+        "/v1/collections/books/search",
+        json={"query": "an otter by the river", "k": 3},
+        headers={"Authorization": f"Bearer {scene.keys['everything']}"},
+    ).json()
+    assert not found.is_error
+    assert found.structured_content["results"] == answer["results"]
+    assert json.loads(text_of(found)) == found.structured_content
+
+
+def test_an_agent_sees_what_its_key_may_see(scene: Scene) -> None:
+    asked: dict[str, Any] = {"collection": "books", "filter": "pages >= 0", "k": 100}
+    short, everything = (scene.call(who, "search", **asked).structured_content for who in ("short", "everything"))
+
+    assert [hit["key"] for hit in short["results"]] == [0, 1, 2, 3, 4]
+    assert short["masked"] == ["body"]
+    assert len(everything["results"]) == 20
+    assert scene.call("short", "list_collections").structured_content["collections"][0]["name"] == "books"
+    assert len(scene.call("short", "list_collections").structured_content["collections"]) == 1
+    counted = scene.call("short", "sql", sql="SELECT count(*) AS n FROM books")
+    assert counted.structured_content["rows"] == [[5]]
+
+
+def test_a_row_and_what_a_collection_is_made_of(scene: Scene) -> None:
+    row = scene.call("everything", "get_row", collection="pairs", key=["a/b, c", 3]).structured_content
+    assert (row["key"], row["fields"]["title"]) == (["a/b, c", 3], "The kestrel")
+
+    described = scene.call("everything", "describe_collection", collection="books").structured_content
+    assert described["columns"] == {"id": "BIGINT", "shelf": "STRING", "pages": "BIGINT"}
+    assert described["spec"]["text"]["fields"] == {"title": 2.0, "body": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("search", {"query": "x"}, "search needs 'collection': The collection's name."),
+        ("search", {"collection": "books", "qery": "x"}, "search has no argument 'qery'; did you mean 'query'?"),
+        ("search", {"collection": "books", "filter": "pagse > 3"}, "pagse"),
+        ("search", {"collection": "books", "query": "x", "k": 0}, "greater than or equal to 1"),
+        ("search", {"collection": "nowhere", "query": "x"}, "collection-not-found"),
+        ("describe_collection", {"collection": "books/rows/1"}, "'books/rows/1' is no name of a collection"),
+        ("sql", {"sql": "DROP TABLE books"}, "SELECT"),
+        ("get_row", {"collection": "books", "key": 99}, "row-not-found"),
+        ("rank", {}, "there is no tool 'rank'; there are list_collections, describe_collection, search, sql, get_row"),
+    ],
+)
+def test_a_call_that_cannot_be_answered_says_why_to_the_agent(
+    scene: Scene, tool: str, arguments: dict[str, Any], told: str
+) -> None:
+    result = scene.call("everything", tool, **arguments)
+
+    assert result.is_error
+    assert told in text_of(result)
+
+
+@pytest.mark.parametrize("credentials", [{}, {"Authorization": "Bearer grebe_nobody_x"}])
+def test_who_is_nobody_gets_no_further_than_the_door(scene: Scene, credentials: dict[str, str]) -> None:
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+
+    answer = scene.http.post("/v1/mcp", json=message, headers=credentials)
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert "www-authenticate" in answer.headers
+
+
+def test_a_call_is_logged_and_audited_as_the_call_that_it_is(scene: Scene) -> None:
+    scene.keys["audited"] = scene.keys["short"]
+    scene.call("audited", "search", collection="books", query="a newt by the river", k=2)
+
+    lines = [line for line in scene.log.lines() if line.get("request_id") == "asked-by-audited"]
+    told = [{name: line.get(name) for name in ("route", "status", "collection", "tool")} for line in lines]
+    assert {"route": "/v1/collections/{name}/search", "status": 200, "collection": "books", "tool": None} in told
+    assert {"route": "/v1/mcp", "status": 200, "collection": None, "tool": "search"} in told
+    assert len({line["actor"] for line in lines}) == 1
+    written = records(scene.library.store, scene.audit, newest_first=True)
+    ours = [record for record in written if record["metadata"]["uid"].startswith("asked-by-audited/")]
+    audited = [record["http_request"]["url"]["path"] for record in ours]
+    assert audited.count("/v1/collections/books/search") == 2
+    assert audited.count("/v1/mcp") == len([t for t in told if t["route"] == "/v1/mcp" and not t["tool"]])
+
+
+def test_there_is_nothing_to_get_or_delete_where_no_session_is(scene: Scene) -> None:
+    headers = {"Authorization": f"Bearer {scene.keys['short']}"}
+
+    assert [scene.http.request(method, "/v1/mcp", headers=headers).status_code for method in ("GET", "DELETE")] == [
+        405
+    ] * 2
+
+
+def test_a_message_that_is_too_large_is_refused(serve: Serve) -> None:
+    with serve(max_body_bytes=2048) as client:
+        answer = client.post("/v1/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "x" * 4096})
+
+    assert answer.status_code == 413
+
+
+def test_agents_are_answered_only_where_they_are_to_be(serve: Serve) -> None:
+    with serve(agents=False) as client:
+        answer = client.post("/v1/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "no-such-route")
+
+
+def text_of(result: CallToolResult) -> str:
+    (part,) = result.content
+    assert isinstance(part, TextContent)
+    return part.text
