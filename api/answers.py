@@ -89,6 +89,7 @@ def status_answer(watcher: Watcher, now: datetime) -> StatusAnswer:
         chunks=sum(segment.n_chunks for segment in segments),
         deleted_chunks=sum(state.deleted.values()) if state else 0,
         segments=len(segments),
+        tenants=state.n_tenants if state else None,
         size_bytes=sum(segment.size_bytes for segment in segments),
         dead_letters=state.letter_count if state else 0,
         reads=view.heartbeat.reads if view.heartbeat else None,

@@ -174,6 +174,7 @@ class StatusAnswer(FreshnessAnswer):
     chunks: int
     deleted_chunks: int
     segments: int
+    tenants: int | None = Field(description="Tenants that are kept apart; null where none are.")
     size_bytes: int
     dead_letters: int
     reads: Literal["changes", "snapshots"] | None = Field(

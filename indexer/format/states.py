@@ -118,6 +118,11 @@ class CatalogState(Record):
         """Chunks that count: those of all live segments less the tombstoned."""
         return sum(segment.n_chunks for segment in self.segments) - sum(self.deleted.values())
 
+    @property
+    def n_tenants(self) -> int | None:
+        """Tenants that have a segment; None where rows are not kept apart."""
+        return len({segment.tenant for segment in self.segments}) if self.spec.tenant else None
+
 
 def encode_rows(state: CatalogState) -> list[dict[str, object]]:
     """Return the table rows of ``state``: its segments by number, then the state row."""
