@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
 from jobs.errors import CommandError
 from jobs.output import Format, Output, StoreOption, confirmed, note, print_json, stdout, table
@@ -12,6 +15,7 @@ from jobs.settings import Settings
 
 if TYPE_CHECKING:
     from indexer.catalog import Catalog, CatalogState
+    from indexer.history import Past
     from indexer.holders import Holder
 
 
@@ -25,21 +29,23 @@ def add_to(app: typer.Typer) -> None:
 def history(
     name: Annotated[str, typer.Argument(help="The collection.")],
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many versions at most.")] = 20,
+    changes: Annotated[bool, typer.Option("--changes", help="Show what the spec was and what it became.")] = False,
     store: StoreOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Show the kept versions, newest first: what made each, up to where in the source, and what it changed.
 
     Under 'by' stands whose process it was, and under 'changed' which parts of the spec, policies among them, became
-    others.
+    others; --changes, and --output json, have the parts themselves.
 
     grebe history advisories --limit 50
     """
     from indexer.history import history as versions_of
 
+    found = versions_of(_catalog(name, store), limit=limit)
     rows = [
-        _version(past.state) | {"by": past.by, "changed": list(past.changed)}
-        for past in versions_of(_catalog(name, store), limit=limit)
+        _version(past.state) | {"by": past.by, "changed": {part: vars(change) for part, change in past.changed.items()}}
+        for past in found
     ]
     if output is Format.JSON:
         print_json({"collection": name, "versions": rows})
@@ -48,6 +54,25 @@ def history(
     columns = [column for column in rows[0] if column not in hidden]
     cells = [[", ".join(row[column]) if column == "changed" else row[column] for column in columns] for row in rows]
     stdout().print(table([column.replace("_", " ") for column in columns], cells))
+    if changes:
+        for line in itertools.chain.from_iterable(map(_changes, found)):
+            stdout().print(line, markup=False, soft_wrap=True)
+
+
+def _changes(past: Past) -> list[str]:
+    """Return what ``past`` changed of the spec as lines: after ``-`` what went, after ``+`` what came."""
+    if not past.changed:
+        return []
+    was, became = (
+        _yaml({part: getattr(change, side) for part, change in past.changed.items()}) for side in ("before", "after")
+    )
+    lines = itertools.islice(difflib.unified_diff(was, became, lineterm="", n=5), 3, None)  # after its headers
+    return ["", f"version {past.state.version}, by {past.by or 'unknown'}:", *lines]
+
+
+def _yaml(parts: dict[str, Any]) -> list[str]:
+    given = {name: value for name, value in parts.items() if value is not None}
+    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=100).splitlines() if given else []
 
 
 def rollback(

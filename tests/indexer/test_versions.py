@@ -13,7 +13,7 @@ from indexer.errors import CatalogError
 from indexer.format.records import FileRecord
 from indexer.format.states import DeletionLog, encode_table
 from indexer.format.store import Store
-from indexer.history import history
+from indexer.history import Change, history
 from indexer.spec import CollectionSpec
 from indexer.versions import list_versions, named_files, read_versions
 from tests.indexer.collection import PACK, SPEC, segment, sync
@@ -119,7 +119,7 @@ def test_history_says_who_made_a_version_and_which_parts_of_the_spec_it_changed(
     monkeypatch.setenv("LOGNAME", "ben")
     apply(store, CollectionSpec.model_validate(governed.model_dump() | {"shards": 3}), rebuild=True)
 
-    told = [(past.state.operation, past.by, past.changed) for past in history(catalog)]
+    told = [(past.state.operation, past.by, tuple(past.changed)) for past in history(catalog)]
 
     assert told == [
         ("apply", "ben@laptop", ("shards",)),
@@ -127,7 +127,11 @@ def test_history_says_who_made_a_version_and_which_parts_of_the_spec_it_changed(
         ("sync", "ana@laptop", ()),
         ("create", "ana@laptop", ("name", "source", "key", "text", "vector", "shards")),
     ]
-    assert [past.changed for past in history(catalog, limit=2)] == [("shards",), ("policies", "sync")]
+    rebuilt, allowed = history(catalog, limit=2)
+    assert rebuilt.changed == {"shards": Change(before=2, after=3)}
+    assert allowed.changed["policies"] == Change(
+        before=[], after=[{"role": "analyst", "rows": "id = 1", "dialect": "databricks", "masks": {}}]
+    )
 
 
 def test_a_user_without_a_name_is_told_by_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from indexer.apply import apply
 from indexer.author import author
 from indexer.catalog import Catalog
 from indexer.format.store import Store
+from indexer.spec import PolicySpec
 from tests.indexer.erasing import erase, holding
 from tests.indexer.parts import TEXTS, delete, publish, upsert
 from tests.jobs.command import Grebe, grebe_on
@@ -58,7 +60,7 @@ def test_history_lists_the_kept_versions_newest_first(grebe: Grebe, catalog: Cat
         "chunks": catalog.read(1).n_chunks,
         "held": None,
         "by": author(),
-        "changed": [],
+        "changed": {},
     }
     table = grebe("history", "texts", "--limit", 2).out.splitlines()
     assert table[0].split() == [
@@ -66,6 +68,33 @@ def test_history_lists_the_kept_versions_newest_first(grebe: Grebe, catalog: Cat
         *("set", "aside", "segments", "chunks", "by", "changed"),
     ]
     assert [int(line.split()[0]) for line in table[1:]] == versions[:2]
+
+
+def test_history_shows_what_became_of_the_spec(grebe: Grebe, catalog: Catalog, tmp_path: Path) -> None:
+    store, newest = Store.at(str(tmp_path / "store")), catalog.latest()
+    for least in (5, 9):
+        policy = PolicySpec(role="reader", rows=f"id < {least}")
+        apply(store, catalog.read().spec.model_copy(update={"policies": (policy,)}))
+
+    shown = grebe("history", "texts", "--limit", 2, "--changes").out
+
+    assert shown.partition("\n\n")[2].splitlines() == [
+        f"version {newest + 2}, by {author()}:",
+        " policies:",
+        " - role: reader",
+        "-  rows: id < 5",
+        "+  rows: id < 9",
+        "   dialect: databricks",
+        "   masks: {}",
+        "",
+        f"version {newest + 1}, by {author()}:",
+        "-policies: []",
+        "+policies:",
+        "+- role: reader",
+        "+  rows: id < 5",
+        "+  dialect: databricks",
+        "+  masks: {}",
+    ]
 
 
 def test_an_erasure_from_the_deletion_to_the_receipt(grebe: Grebe, catalog: Catalog, tmp_path: Path) -> None:
