@@ -29,7 +29,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from connectors import jars, python_daemon
+from connectors import class_archive, jars, python_daemon
 from connectors.errors import JavaMissing, SessionFailed
 from connectors.spark_submit import is_submitted, share_wheel
 
@@ -67,7 +67,7 @@ def spark_session(
     if there is not None:
         share_wheel(there, scratch_dir())
         return there
-    require_java()
+    java = require_java()
     scratch = scratch_dir()
     master = master or "local[*]"
     conf = SparkConf(loadDefaults=False).setMaster(master).setAppName(app_name)
@@ -75,6 +75,8 @@ def spark_session(
     ours = SparkContext._gateway is None and jars.are_ours(extra_conf or {})
     jar_settings = jars.resolved(wanted) if ours else wanted
     conf.setAll(list((_settings(master, shuffle_partitions, scratch, s3=s3) | jar_settings).items()))
+    if ours and master.startswith("local") and class_archive.RECORDS not in (extra_conf or {}).get(JAVA_OPTIONS, ""):
+        conf.set(JAVA_OPTIONS, f"{conf.get(JAVA_OPTIONS)} {class_archive.mapped(java)}")
     for name, value in (extra_conf or {}).items():
         conf.set(name, f"{conf.get(name)} {value}" if name == JAVA_OPTIONS else value)
     if _COMPILED.keys() & (extra_conf or {}).keys():
@@ -124,8 +126,19 @@ def scratch_dir() -> Path:
     return path
 
 
-def require_java() -> int:
-    """Return the major version of the Java that Spark will use; raise :class:`JavaMissing` without a usable one."""
+def ended(session: SparkSession) -> None:
+    """Stop ``session``, whose JVM this process started, and return once that has ended."""
+    gateway = SparkContext._gateway
+    session.stop()
+    SparkContext._gateway = SparkContext._jvm = None
+    if gateway is not None:
+        gateway.shutdown()
+        gateway.proc.stdin.close()
+        gateway.proc.wait()
+
+
+def require_java() -> str:
+    """Return what the Java that Spark will use says of itself; raise :class:`JavaMissing` without a usable one."""
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else "java"
     try:
@@ -136,7 +149,7 @@ def require_java() -> int:
     version = java_major(said)
     if version < MINIMUM_JAVA:
         raise JavaMissing(f"Spark needs Java 17 or 21 and `{java}` is Java {version}: {JAVA_HELP}")
-    return version
+    return said
 
 
 def java_major(text: str) -> int:

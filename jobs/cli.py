@@ -25,6 +25,7 @@ from jobs.commands import (
     identity,
     maintenance,
     policy,
+    prepare,
     search,
     serve,
     sql,
@@ -72,6 +73,7 @@ for room in (
     evaluate,
     tune,
     doctor,
+    prepare,
     demo,
 ):
     room.add_to(app)

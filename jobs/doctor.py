@@ -110,10 +110,10 @@ def faiss(installed: frozenset[str]) -> Finding:
 
 
 def _java(_: Settings) -> Finding:
-    from connectors.session import require_java
+    from connectors.session import java_major, require_java
 
     try:
-        version = require_java()
+        version = java_major(require_java())
     except JavaMissing as error:
         said, _sep, advice = str(error).partition(": ")
         return Finding(check="java", state="failed", found=said, advice=advice)
