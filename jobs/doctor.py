@@ -213,8 +213,9 @@ def _reranker(spec: RerankSpec, _: Settings) -> Finding:
 def _spark(_: Settings) -> Finding:
     from pyspark.sql import SparkSession
 
+    from connectors.class_archive import mapped
     from connectors.jars import packages
-    from connectors.session import spark_session
+    from connectors.session import require_java, spark_session
 
     found_running = SparkSession.getActiveSession() is not None
     with tempfile.TemporaryDirectory(prefix="grebe-doctor-") as folder:
@@ -232,7 +233,10 @@ def _spark(_: Settings) -> Finding:
     if rows != 3:
         return Finding(check="spark and delta", state="failed", found=f"wrote 3 rows, read {rows}", advice="")
     return Finding(
-        check="spark and delta", state="ok", found=f"Spark {version}, {packages()[0]}, up in {seconds:.0f} s"
+        check="spark and delta",
+        state="ok",
+        found=f"Spark {version}, {packages()[0]}, up in {seconds:.0f} s",
+        advice="" if mapped(require_java()) else "`grebe prepare`, once, has it start some seconds sooner",
     )
 
 

@@ -15,7 +15,7 @@ def add_to(app: typer.Typer) -> None:
 def prepare() -> None:
     """Have Java keep the classes that a sync loads, so that every sync on this machine starts some ten seconds sooner.
 
-    Once, after an installation or a new Java: it takes a minute and 200 MB in the user's cache (XDG_CACHE_HOME, or
+    Once, after an installation or a new Java: it takes two minutes and 200 MB in the user's cache (XDG_CACHE_HOME, or
     ~/.cache). Without it, or with one that no longer fits, everything works as before.
 
     grebe prepare
