@@ -40,7 +40,6 @@ class AgentEndpoint:
     def __init__(self, app: FastAPI, service: Service) -> None:
         self._app = app
         self._service = service
-        self._tools = tools()
         server = Server(
             "grebe",
             title="Grebe",
@@ -72,7 +71,7 @@ class AgentEndpoint:
         return router
 
     async def _list(self, _: _Context, __: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=self._tools)
+        return ListToolsResult(tools=[*tools()])
 
     async def _call(self, context: _Context, params: CallToolRequestParams) -> CallToolResult:
         try:

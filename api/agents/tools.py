@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,9 +41,10 @@ class Call:
     body: dict[str, Any] | None = None
 
 
-def tools() -> list[Tool]:
+@functools.cache
+def tools() -> tuple[Tool, ...]:
     """Return the tools, described."""
-    return [
+    return (
         _tool("list_collections", "The collections that there are for this caller, by name."),
         _tool(
             "describe_collection",
@@ -67,7 +69,7 @@ def tools() -> list[Tool]:
             required=["sql"],
         ),
         _tool("get_row", "The row of a key, with its whole texts.", _COLLECTION | _KEY, required=["collection", "key"]),
-    ]
+    )
 
 
 def call_of(tool: str, arguments: dict[str, Any]) -> Call:
@@ -82,7 +84,7 @@ def call_of(tool: str, arguments: dict[str, Any]) -> Call:
     if tool == "sql":
         return Call(path="/v1/sql", method="POST", body=rest)
     collection = arguments["collection"]
-    if not isinstance(collection, str) or "/" in collection:
+    if not isinstance(collection, str) or not collection or "/" in collection:
         raise ValueError(f"{collection!r} is no name of a collection; list_collections has them")
     path = f"/v1/collections/{_part(collection)}"
     match tool:
