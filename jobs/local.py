@@ -18,7 +18,7 @@ from indexer.format.store import Store
 from indexer.hold import sentence
 from indexer.spec import CollectionSpec
 from jobs.errors import CommandError
-from jobs.policies import Effect, effect_of, roles_of
+from jobs.policies import Effect, effect_of, roles_of, troubles_of
 from retrieval.cache import LocalCache
 from retrieval.chunks import Key
 from retrieval.policies import OPERATOR, Caller
@@ -68,7 +68,7 @@ class LocalCollection:
 
     def notes(self, request: SearchRequest | None, caller: Caller) -> Iterator[str]:
         """Return what to tell before ``caller`` is answered: which roles see nothing, and what has to be loaded."""
-        for role, trouble in self._troubles_of(caller).items():
+        for role, trouble in troubles_of(self.spec, self._snapshot.sight_of(caller), caller).items():
             yield f"Role '{role}' sees no row: {trouble}"
         for model in self._models_for(request) if request else ():
             yield f"Loading {model} ..."
@@ -82,14 +82,6 @@ class LocalCollection:
         if spec.rerank and request.stages.rerank:
             models.append(spec.rerank.model)
         return [model for model in models if not model.startswith(("hash:", "words:"))]
-
-    def _troubles_of(self, caller: Caller) -> Mapping[str, str]:
-        """Return, by role, why a policy of ``caller`` lets no row through, or that there is none."""
-        troubles = dict(self._snapshot.sight_of(caller).troubles)
-        named = [policy.role for policy in self._snapshot.spec.policies]
-        for role in sorted(caller.roles.difference(named)) if named else ():
-            troubles[role] = f"no policy is for it; there are some for {', '.join(named)}"
-        return troubles
 
     def effects(
         self,

@@ -106,6 +106,13 @@ def roles_of(spec: CollectionSpec, draft: CollectionSpec | None) -> list[str]:
     return list(dict.fromkeys(policy.role for policy in policies))
 
 
+def troubles_of(spec: CollectionSpec, sight: Sight, caller: Caller) -> dict[str, str]:
+    """Return, by role, why a policy of ``caller`` lets no row through, or that there is none."""
+    named = [policy.role for policy in spec.policies]
+    without = sorted(caller.roles.difference(named)) if named else ()
+    return {**dict.fromkeys(without, f"no policy is for it; there are some for {', '.join(named)}"), **sight.troubles}
+
+
 def _seen(snapshot: Snapshot, spec: CollectionSpec, caller: Caller) -> Seen:
     sight = sight_of(spec, snapshot.filter_schema, caller)
     places = [
@@ -116,21 +123,13 @@ def _seen(snapshot: Snapshot, spec: CollectionSpec, caller: Caller) -> Seen:
         rows=sum(map(len, places)),
         masked=tuple(sorted(sight.masks)),
         tenants=_tenants(snapshot, sight) if spec.tenant else None,
-        troubles=_troubles(spec, sight, caller),
+        troubles=tuple(troubles_of(spec, sight, caller).values()),
         places=places,
     )
 
 
 def _tenants(snapshot: Snapshot, sight: Sight) -> int:
     return len({segment.record.tenant for segment in snapshot.within(sight).segments})
-
-
-def _troubles(spec: CollectionSpec, sight: Sight, caller: Caller) -> tuple[str, ...]:
-    if not spec.policies:
-        return ()
-    named = {policy.role for policy in spec.policies}
-    without = sorted(caller.roles - named) if not caller.roles & named else []
-    return (*(f"no policy is for {role}" for role in without), *sight.troubles.values())
 
 
 def _first_keys(snapshot: Snapshot, places: Sequence[Positions], most: int) -> tuple[str, ...]:
