@@ -55,8 +55,13 @@ def _shortened(_logger: Any, _method: str, line: structlog.typing.EventDict) -> 
     return {**kept, "event": f"{call} {line['status']} {line['latency_ms']:.1f} ms"}
 
 
-LIBRARIES = {"uvicorn": logging.INFO, "fastapi": logging.WARNING, "opentelemetry": logging.WARNING}
-"""Whose words are the server's too, from which level on: the last two say so when traces cannot be sent."""
+LIBRARIES = {
+    "uvicorn": logging.INFO,
+    "fastapi": logging.WARNING,
+    "opentelemetry": logging.WARNING,
+    "mcp": logging.ERROR,
+}
+"""Whose words are the server's too, from which level on: the two in the middle say so when traces cannot be sent."""
 
 
 @contextmanager

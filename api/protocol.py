@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
@@ -29,6 +29,7 @@ class _Unreadable(asyncio.Protocol):
     transport: asyncio.Transport
     server_state: ServerState
     loop: asyncio.AbstractEventLoop
+    cycle: Any  # of the newest request
 
     def send_400_response(self, msg: str) -> None:
         """Answer, and close: where the next request begins is not known."""
@@ -51,8 +52,12 @@ class _Unreadable(asyncio.Protocol):
         """Drop what the client still says, and close when it has said everything, or soon.
 
         A socket that is closed while bytes of it are unread resets the connection, and the client may never see the
-        answer (RFC 9112, section 9.6).
+        answer (RFC 9112, section 9.6). Where requests before it still run, their
+        answers have lost their places, and nothing is waited for.
         """
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()
+            return
         self.connection_lost(ConnectionAbortedError("the rest of the request is not read"))
         self.transport.set_protocol(asyncio.Protocol())
         if self.transport.can_write_eof():

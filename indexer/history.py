@@ -55,9 +55,9 @@ def changes(before: CatalogState | None, after: CatalogState) -> dict[str, Chang
         given = [name for name, field in type(new).model_fields.items() if getattr(new, name) != field.get_default()]
         return {name: Change(before=None, after=value) for name, value in _parts(new).items() if name in given}
     parts = _changes(_parts(before.pending or before.spec), _parts(new))
-    in_force = _changes(_parts(before.spec), _parts(after.spec))
-    # A spec that waits for a rebuild changes no rows; its policies may be in force already.
-    return parts | ({"policies": in_force["policies"]} if "policies" in in_force else {})
+    in_force = _changes(_parts(before.spec), _parts(after.spec)).get("policies")
+    # Those of a spec that waits for a rebuild are in force as far as they fit what is indexed; the rest comes with it.
+    return parts | ({"policies in force": in_force} if in_force and in_force != parts.get("policies") else {})
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Change]:

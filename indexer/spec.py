@@ -36,7 +36,8 @@ FusionKind = Literal["rrf", "minmax"]
 ColumnName = Annotated[str, Field(min_length=1)]
 
 
-def _collection_name(name: str) -> str:
+def collection_name(name: str) -> str:
+    """Return ``name`` if a collection may be called so; raises ValueError."""
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
         raise ValueError("use a lower-case letter, then up to 62 letters, digits, '_' or '-'")
     return name
@@ -257,7 +258,7 @@ class CollectionSpec(Part):
     ``columns`` are filterable and returnable, and so are the key's columns.
     """
 
-    name: Annotated[str, AfterValidator(_collection_name)]
+    name: Annotated[str, AfterValidator(collection_name)]
     source: SourceSpec
     key: Annotated[ColumnNames, AfterValidator(_some)]
     text: TextSpec

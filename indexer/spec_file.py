@@ -42,7 +42,7 @@ def parse_spec(text: str, *, origin: str = "spec") -> CollectionSpec:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise SpecError(f"{origin}:{mark.line + 1 if mark else 1}: not YAML: {problem}") from error
-    except (ValueError, RecursionError) as error:  # an impossible date; nesting without end
+    except (ValueError, LookupError, RecursionError) as error:  # an impossible date; `!!int`; nesting without end
         raise SpecError(f"{origin}:1: cannot be read as YAML: {error}") from error
     if not isinstance(values, Mapping):
         raise SpecError(f"{origin}:1: expected a mapping with 'name', 'source', 'key', 'text' and 'vector'")

@@ -38,7 +38,9 @@ def prepare() -> Path:
                 sync(store, "rows", lambda spec: open_source(spark, spec), cache=Path(folder), options=SyncOptions())
         finally:
             ended(spark)
-    return archive_of(java)
+    archive = archive_of(java)
+    assert archive is not None, "it was recorded"
+    return archive
 
 
 def _spec(table: str) -> CollectionSpec:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from typing import Any
 from urllib.parse import unquote
@@ -22,10 +23,11 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from api.agents.tools import INSTRUCTIONS, Call, call_of, tools
+from api.bodies import read_json_bytes
 from api.direct import DirectRoute
 from api.documented import problems_of_callers
-from api.encoding import encode
 from api.operation import operation_of
+from api.problems import BAD_REQUEST, NOT_JSON_TYPE, TOO_LARGE
 from api.service import Service
 
 _CARRIED = frozenset({b"host", b"authorization", b"x-forwarded-for", b"traceparent", b"tracestate", b"user-agent"})
@@ -48,6 +50,7 @@ class AgentEndpoint:
             on_list_tools=self._list,
             on_call_tool=self._call,
         )
+        server.middleware.clear()  # its spans are named after what a client says
         self._manager = StreamableHTTPSessionManager(
             server, json_response=True, stateless=True, max_request_body_size=service.settings.max_body_bytes
         )
@@ -62,11 +65,13 @@ class AgentEndpoint:
         """Return the route. None answers GET: there is no session, so the server has nothing to say unasked."""
         router = APIRouter(prefix="/v1", tags=["agents"], route_class=DirectRoute)
 
-        @router.post("/mcp", responses=problems_of_callers(), openapi_extra=_A_MESSAGE, summary="Answer an agent")
+        problems = problems_of_callers(BAD_REQUEST, TOO_LARGE, NOT_JSON_TYPE)
+
+        @router.post("/mcp", responses=problems, openapi_extra=_A_MESSAGE, summary="Answer an agent")
         async def mcp(request: Request) -> Response:
             """One message of the Model Context Protocol (streamable HTTP), answered as JSON."""
             await self._service.caller(request)
-            return _Spoken(self._manager)
+            return _Spoken(self._manager, await read_json_bytes(request, self._service.settings.max_body_bytes))
 
         return router
 
@@ -77,34 +82,59 @@ class AgentEndpoint:
         try:
             call = call_of(params.name, params.arguments or {})
         except ValueError as error:
-            return CallToolResult(content=[TextContent(text=str(error))], is_error=True)
+            return CallToolResult(content=[_text(str(error))], is_error=True)
         request = context.request
         assert request is not None, "the transport is HTTP"
         operation = operation_of(request)
         operation.facts["tool"] = params.name
         operation.concluded = True  # the call itself goes into the audit log
-        status, content = await asked(self._app, request.scope, call, operation.request_id)
+        answer = await asked(self._app, request.scope, call, operation.request_id)
+        said = [_text(answer.content.decode())]
+        if answer.retry_after:
+            said.append(_text(f"Try again in {answer.retry_after} seconds."))
         return CallToolResult(
-            content=[TextContent(text=content.decode())],
-            structured_content=orjson.loads(content),
-            is_error=status >= 400,
+            content=[*said], structured_content=orjson.loads(answer.content), is_error=answer.status >= 400
         )
 
 
-class _Spoken(Response):
-    """What ``manager`` makes of the request."""
+def _text(said: str) -> TextContent:
+    return TextContent(text=said.encode("utf-8", "backslashreplace").decode())  # a client may say half a character
 
-    def __init__(self, manager: StreamableHTTPSessionManager) -> None:
+
+class _Spoken(Response):
+    """What ``manager`` makes of the request, whose body is ``said``: its own reading of one knows no problems."""
+
+    def __init__(self, manager: StreamableHTTPSessionManager, said: bytes) -> None:
         super().__init__()
-        self._manager = manager
+        self._manager, self._said = manager, said
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._manager.handle_request(scope, receive, send)
+        others = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        read = {**scope, "headers": [*others, (b"content-type", b"application/json")]}
+        await self._manager.handle_request(read, _once(self._said), send)
 
 
-async def asked(app: FastAPI, scope: Scope, call: Call, request_id: str) -> tuple[int, bytes]:
-    """Return the status and body of ``call`` to ``app``, made by whoever sent the request of ``scope``."""
-    body = b"" if call.body is None else encode(call.body)
+@dataclass(slots=True)
+class Answer:
+    """What a call was answered: its status, its body and, if it came too soon, in how many seconds to try again."""
+
+    status: int = 0
+    content: bytes = b""
+    retry_after: str = ""
+
+
+def _once(body: bytes) -> Receive:
+    """Return what an application receives of a request with this body."""
+    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return parts.pop() if parts else {"type": "http.disconnect"}
+
+    return receive
+
+
+async def asked(app: FastAPI, scope: Scope, call: Call, request_id: str) -> Answer:
+    """Return the answer of ``app`` to ``call``, made by whoever sent the request of ``scope``."""
     path = call.path.encode("ascii")
     headers = [(name, value) for name, value in scope["headers"] if name in _CARRIED]
     headers += [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode("ascii"))]
@@ -116,18 +146,14 @@ async def asked(app: FastAPI, scope: Scope, call: Call, request_id: str) -> tupl
         "query_string": b"",
         "headers": headers,
     }
-    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-    status, content = 0, b""
-
-    async def receive() -> Message:
-        return parts.pop() if parts else {"type": "http.disconnect"}
+    answer = Answer()
 
     async def send(message: Message) -> None:
-        nonlocal status, content
         if message["type"] == "http.response.start":
-            status = message["status"]
+            answer.status = message["status"]
+            answer.retry_after = dict(message["headers"]).get(b"retry-after", b"").decode("ascii")
         else:
-            content += message.get("body", b"")
+            answer.content += message.get("body", b"")
 
-    await app(inner, receive, send)
-    return status, content
+    await app(inner, _once(call.body), send)
+    return answer

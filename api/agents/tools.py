@@ -14,6 +14,9 @@ from pydantic import TypeAdapter
 
 from api.models.requests import Body, KeyValue, SearchBody, SqlBody
 from api.problems import did_you_mean
+from indexer.spec import collection_name
+
+MAX_KEY_CHARS = 16_384
 
 INSTRUCTIONS = """Grebe searches tables: their rows have texts, and columns to filter by.
 - list_collections: which there are. describe_collection: a collection's texts, key and columns.
@@ -34,11 +37,11 @@ _READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """A call of the HTTP API: ``path`` is percent-encoded, and ``body``, if there is one, goes as JSON."""
+    """A call of the HTTP API: ``path`` is percent-encoded, and ``body``, if there is one, is JSON."""
 
     path: str
     method: str = "GET"
-    body: dict[str, Any] | None = None
+    body: bytes = b""
 
 
 @functools.cache
@@ -78,21 +81,17 @@ def call_of(tool: str, arguments: dict[str, Any]) -> Call:
     if tool not in schemas:
         raise ValueError(f"there is no tool '{tool}'; there are {', '.join(schemas)}")
     _require(tool, arguments, schemas[tool])
-    rest = {name: value for name, value in arguments.items() if name != "collection"}
     if tool == "list_collections":
         return Call(path="/v1/collections")
     if tool == "sql":
-        return Call(path="/v1/sql", method="POST", body=rest)
-    collection = arguments["collection"]
-    if not isinstance(collection, str) or not collection or "/" in collection:
-        raise ValueError(f"{collection!r} is no name of a collection; list_collections has them")
-    path = f"/v1/collections/{_part(collection)}"
+        return Call(path="/v1/sql", method="POST", body=_json(arguments))
+    path = f"/v1/collections/{_collection(arguments['collection'])}"
     match tool:
         case "search":
-            return Call(path=f"{path}/search", method="POST", body=rest)
+            rest = {name: value for name, value in arguments.items() if name != "collection"}
+            return Call(path=f"{path}/search", method="POST", body=_json(rest))
         case "get_row":
-            key = arguments["key"]
-            return Call(path=f"{path}/rows/{','.join(map(_part, key if isinstance(key, list) else [key]))}")
+            return Call(path=f"{path}/rows/{_key(arguments['key'])}")
     return Call(path=path)
 
 
@@ -132,6 +131,26 @@ def _require(tool: str, arguments: dict[str, Any], schema: dict[str, Any]) -> No
             raise ValueError(f"{tool} needs '{name}': {known[name].get('description', name)}")
 
 
-def _part(value: Any) -> str:
-    """Return ``value`` as a part of a path."""
-    return quote(value if isinstance(value, str) else json.dumps(value), safe="")
+def _collection(name: Any) -> str:
+    try:
+        return collection_name(name if isinstance(name, str) else "")
+    except ValueError:
+        raise ValueError(f"{ascii(name)[:80]} is no name of a collection; list_collections has them") from None
+
+
+def _key(key: Any) -> str:
+    """Return ``key`` as a path has it; raises ValueError for one that no row has."""
+    values = key if isinstance(key, list) else [key]
+    parts = [value if isinstance(value, str) else _json(value).decode() for value in values]
+    path = ",".join(quote(part, safe="", errors="surrogatepass") for part in parts)
+    if len(path) > MAX_KEY_CHARS:
+        raise ValueError(f"the key has {len(path):,} characters in a URL, and at most {MAX_KEY_CHARS:,} are looked up")
+    return path
+
+
+def _json(value: Any) -> bytes:
+    """Return ``value`` as it came: neither rounded nor made into what it is not, as an answer may be."""
+    try:
+        return json.dumps(value).encode("ascii")
+    except RecursionError:
+        raise ValueError("the arguments are nested too deeply") from None

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -75,6 +76,19 @@ def test_the_answer_to_an_unreadable_request_outlives_what_comes_after_it(addres
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "bad-request"
     assert time.monotonic() - started < LINGER_S + 1
+
+
+def test_requests_under_way_do_not_write_after_an_answer_that_ends_the_connection(address: tuple[str, int]) -> None:
+    good = b"GET /v1/collections HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(good * 2 + b"what is this\r\n\r\n")
+        with suppress(ConnectionResetError):
+            read(connection)
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(good.replace(b"localhost", b"localhost\r\nConnection: close"))
+        read(connection)
+
+    assert [line for line in LOG.lines() if line["level"] == "error"] == []
 
 
 def test_a_client_that_says_no_more_is_not_waited_for(address: tuple[str, int]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -30,8 +32,10 @@ def test_an_archive_is_mapped_once_it_is_whole_by_the_java_that_wrote_it() -> No
         file = written(option)
         assert mapped(JAVA) == ""
 
-    assert mapped(JAVA) == f'"-XX:SharedArchiveFile={archive_of(JAVA)}"'
-    assert archive_of(JAVA).read_bytes() == b"classes"
+    archive = archive_of(JAVA)
+    assert archive is not None
+    assert mapped(JAVA) == f'"-XX:SharedArchiveFile={archive}"'
+    assert archive.read_bytes() == b"classes"
     assert not file.exists()
     assert mapped('openjdk version "21.0.1"') == ""
 
@@ -55,6 +59,53 @@ def test_what_is_written_by_a_sync_that_fails_is_no_archive(caches: Path) -> Non
 
 def fail_after(_: Path) -> None:
     raise SessionFailed("Spark went")
+
+
+def test_an_archive_that_was_cut_off_is_none_and_the_next_takes_its_place(caches: Path) -> None:
+    with recorded(JAVA) as option:
+        written(option)
+    (archive,) = caches.rglob("*.jsa")
+    archive.write_bytes(b"class")
+    assert mapped(JAVA) == ""
+
+    with recorded(JAVA) as option:
+        written(option)
+
+    assert mapped(JAVA) != ""
+    assert [*caches.rglob("*.*")] == [archive]
+
+
+def test_what_was_left_behind_long_ago_is_removed(caches: Path) -> None:
+    folder = caches / "grebe" / "classes"
+    folder.mkdir(parents=True)
+    for name, modified in (("1.part", 0.0), ("2.part", time.time())):
+        (folder / name).touch()
+        os.utime(folder / name, (modified, modified))
+
+    with recorded(JAVA) as option:
+        written(option)
+
+    assert [file.name for file in folder.glob("*.part")] == ["2.part"]
+
+
+@pytest.mark.parametrize("name", ["a:b", 'a"b', "a'b"])
+def test_a_place_that_java_takes_no_archive_from_is_told(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+
+    with pytest.raises(SessionFailed, match="must do without ':' and quotes"), recorded(JAVA):
+        pass
+
+    assert mapped(JAVA) == ""
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+
+    with pytest.raises(SessionFailed, match="cannot be written: Not a directory; set XDG_CACHE_HOME"), recorded(JAVA):
+        pass
 
 
 def test_without_a_place_for_caches_there_is_no_archive(monkeypatch: pytest.MonkeyPatch) -> None:

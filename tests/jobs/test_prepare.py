@@ -23,7 +23,7 @@ def test_what_was_prepared_is_mapped_and_a_damaged_archive_does_no_harm(tmp_path
     prepared = loaded(tmp_path)
     archive.chmod(0o644)
     os.truncate(archive, archive.stat().st_size // 2)
-    damaged = loaded(tmp_path)
+    damaged = loaded(tmp_path)  # Java would die of it
 
     assert prepared > 10_000
     assert damaged == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +23,7 @@ from api.audit.reading import records
 from api.identity.administration import create_key, grant
 from api.identity.control import ControlTable
 from indexer.apply import apply
-from tests.api.conftest import LogLines, Serve, client_of, settings_for
+from tests.api.conftest import LogLines, Serve, client_of, settings_for, until
 from tests.api.library import Library, book
 
 POLICIES = [{"role": "short", "rows": "pages < :most", "masks": {"body": "redact"}}, {"role": "everything"}]
@@ -129,6 +131,8 @@ def test_a_row_and_what_a_collection_is_made_of(scene: Scene) -> None:
         ("describe_collection", {"collection": "books/rows/1"}, "'books/rows/1' is no name of a collection"),
         ("sql", {"sql": "DROP TABLE books"}, "SELECT"),
         ("get_row", {"collection": "books", "key": 99}, "row-not-found"),
+        ("search", {"collection": "", "query": "x"}, "'' is no name of a collection"),
+        ("get_row", {"collection": "books", "key": "x" * 20_000}, "the key has 20,000 characters in a URL"),
         ("rank", {}, "there is no tool 'rank'; there are list_collections, describe_collection, search, sql, get_row"),
     ],
 )
@@ -173,6 +177,69 @@ def test_there_is_nothing_to_get_or_delete_where_no_session_is(scene: Scene) -> 
     assert [scene.http.request(method, "/v1/mcp", headers=headers).status_code for method in ("GET", "DELETE")] == [
         405
     ] * 2
+
+
+def test_numbers_arrive_as_they_were_sent(scene: Scene) -> None:
+    sent = """{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "search", "arguments":
+        {"collection": "books", "filter": "pages < :most", "params": {"most": MOST}, "k": 100}}}"""
+    headers = {"Authorization": f"Bearer {scene.keys['everything']}", "Content-Type": "application/json"}
+
+    large, endless = (
+        scene.http.post("/v1/mcp", content=sent.replace("MOST", most), headers=headers).json()["result"]
+        for most in ("18446744073709551616", "1e400")
+    )
+
+    assert len(large["structuredContent"]["results"]) == 20
+    assert (endless["isError"], endless["structuredContent"]["detail"]) == (
+        True,
+        "params: 'most' is not a finite number",
+    )
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    ("sent", "kind", "status", "code"),
+    [
+        (b"{", "text/plain", 415, "unsupported-media-type"),
+        (b"{" + b" " * (1 << 21), "application/json", 413, "too-large"),
+    ],
+)
+def test_what_is_no_message_is_a_problem(
+    scene: Scene, era: str, sent: bytes, kind: str, status: int, code: str
+) -> None:
+    headers = {"Authorization": f"Bearer {scene.keys['short']}", "Content-Type": kind}
+    headers |= {"MCP-Protocol-Version": era} if era != "legacy" else {}
+
+    answer = scene.http.post("/v1/mcp", content=sent, headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_a_client_that_hangs_up_is_no_failure_of_the_server(scene: Scene) -> None:
+    head = (
+        "POST /v1/mcp HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: hung-up\r\n"
+        f"Authorization: Bearer {scene.keys['short']}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 500\r\n\r\n{"
+    )
+    with socket.create_connection((scene.http.base_url.host, scene.http.base_url.port), timeout=60) as connection:
+        connection.sendall(head.encode())
+
+    until(lambda: "hung-up" in [line.get("request_id") for line in scene.log.lines()])
+    (line,) = [line for line in scene.log.lines() if line.get("request_id") == "hung-up"]
+    assert (line["level"], line["status"]) == ("info", 400)
+
+
+def test_a_call_beyond_the_quota_says_when_to_try_again(serve: Serve, library: Library) -> None:
+    library.commit(1, [book(1)])
+    call = {"name": "list_collections", "arguments": {}}
+    with serve(quota="1/hour") as client:
+        _, refused = (
+            client.post("/v1/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}).json()
+            for _ in range(2)
+        )
+
+    assert refused["result"]["isError"]
+    assert re.fullmatch(r"Try again in \d+ seconds\.", refused["result"]["content"][1]["text"])
 
 
 def test_a_message_that_is_too_large_is_refused(serve: Serve) -> None:
