@@ -134,6 +134,23 @@ def test_history_says_who_made_a_version_and_which_parts_of_the_spec_it_changed(
     )
 
 
+def test_history_tells_policies_that_wait_for_a_rebuild_from_those_in_force(store: Store) -> None:
+    catalog = Catalog.create(store, SPEC)
+    sync(catalog, catalog.read(), 1)
+    before, after = ({"role": "analyst", "rows": f"id = {number}"} for number in (1, 2))
+    masked = after | {"masks": {"extra": "redact"}}
+    apply(store, CollectionSpec.model_validate(SPEC.model_dump() | {"policies": [before]}))
+    wanted = {"columns": [*SPEC.columns, "extra"], "policies": [masked]}
+    apply(store, CollectionSpec.model_validate(SPEC.model_dump() | wanted), rebuild=True)
+
+    waiting, _ = history(catalog, limit=2)
+
+    told = {part: change.after for part, change in waiting.changed.items()}
+    rest = {"dialect": "databricks"}
+    assert told["policies"] == [masked | rest]
+    assert told["policies in force"] == [after | rest | {"masks": {}}]
+
+
 def test_a_user_without_a_name_is_told_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found: 1234")
