@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import orjson
 from fastapi import APIRouter, FastAPI, Request
@@ -27,7 +27,7 @@ from api.bodies import read_json_bytes
 from api.direct import DirectRoute
 from api.documented import problems_of_callers
 from api.operation import operation_of
-from api.problems import BAD_REQUEST, NOT_JSON_TYPE, TOO_LARGE
+from api.problems import BAD_REQUEST, COLLECTION_NOT_FOUND, FORBIDDEN, NOT_JSON_TYPE, TOO_LARGE, Problem
 from api.service import Service
 
 _CARRIED = frozenset({b"host", b"authorization", b"x-forwarded-for", b"traceparent", b"tracestate", b"user-agent"})
@@ -65,15 +65,22 @@ class AgentEndpoint:
         """Return the route. None answers GET: there is no session, so the server has nothing to say unasked."""
         router = APIRouter(prefix="/v1", tags=["agents"], route_class=DirectRoute)
 
-        problems = problems_of_callers(BAD_REQUEST, TOO_LARGE, NOT_JSON_TYPE)
+        problems = problems_of_callers(BAD_REQUEST, FORBIDDEN, TOO_LARGE, NOT_JSON_TYPE)
 
         @router.post("/mcp", responses=problems, openapi_extra=_A_MESSAGE, summary="Answer an agent")
         async def mcp(request: Request) -> Response:
             """One message of the Model Context Protocol (streamable HTTP), answered as JSON."""
             await self._service.caller(request)
+            self._require_own_page(request)
             return _Spoken(self._manager, await read_json_bytes(request, self._service.settings.max_body_bytes))
 
         return router
+
+    def _require_own_page(self, request: Request) -> None:
+        """Raise the 403 of a page of another site, which the protocol wants told apart from an agent."""
+        origin, hosts = request.headers.get("origin"), self._service.settings.answered_hosts
+        if origin and hosts is not None and urlsplit(origin).hostname not in hosts:
+            raise Problem(FORBIDDEN, f"a page of {origin} is not answered here; see allowed_hosts", denied=True)
 
     async def _list(self, _: _Context, __: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=[*tools()])
@@ -90,6 +97,8 @@ class AgentEndpoint:
         operation.concluded = True  # the call itself goes into the audit log
         answer = await asked(self._app, request.scope, call, operation.request_id)
         said = [_text(answer.content.decode())]
+        if answer.status == COLLECTION_NOT_FOUND.status and COLLECTION_NOT_FOUND.code.encode() in answer.content:
+            said.append(_text("list_collections has their names."))
         if answer.retry_after:
             said.append(_text(f"Try again in {answer.retry_after} seconds."))
         return CallToolResult(

@@ -141,6 +141,8 @@ def _collection(name: Any) -> str:
 def _key(key: Any) -> str:
     """Return ``key`` as a path has it; raises ValueError for one that no row has."""
     values = key if isinstance(key, list) else [key]
+    if isinstance(key, dict) or not values:
+        raise ValueError("a key is a value or, where it is of several columns, a list of values in their order")
     parts = [value if isinstance(value, str) else _json(value).decode() for value in values]
     path = ",".join(quote(part, safe="", errors="surrogatepass") for part in parts)
     if len(path) > MAX_KEY_CHARS:

@@ -166,7 +166,7 @@ def parse_key(text: str, fields: Iterable[pa.Field]) -> tuple[object, ...]:
     parts = text.split(",")
     if len(parts) != len(expected):
         names = ", ".join(field.name for field in expected)
-        joined = "; they are joined by commas" if len(expected) > 1 else ""
+        joined = "; in a URL they are joined by commas, in JSON they are a list" if len(expected) > 1 else ""
         raise ValueError(f"the key has {len(expected)} components ({names}), not {len(parts)}{joined}")
     return tuple(_parse_one(part, field) for part, field in zip(parts, expected, strict=True))
 

@@ -183,7 +183,7 @@ class Checker:
         near = difflib.get_close_matches(name.casefold(), self.schema.by_folded, n=3, cutoff=0.6)
         known = [self.schema.by_folded[match][0] for match in near] or list(self.schema.by_name)[:10]
         hint = ("did you mean " if near else "columns are ") + ", ".join(known)
-        hint += "; what is filtered by stands under `columns` in the collection's spec"
+        hint += "; texts are searched for, and what the spec's `columns` names is filtered by"
         raise self.error(identifier, "filter_unknown_column", f"there is no column {name!r}", hint)
 
     def parameter(self, node: exp.Placeholder) -> Parameter:

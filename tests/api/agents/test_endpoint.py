@@ -127,10 +127,12 @@ def test_a_row_and_what_a_collection_is_made_of(scene: Scene) -> None:
         ("search", {"collection": "books", "qery": "x"}, "search has no argument 'qery'; did you mean 'query'?"),
         ("search", {"collection": "books", "filter": "pagse > 3"}, "pagse"),
         ("search", {"collection": "books", "query": "x", "k": 0}, "greater than or equal to 1"),
-        ("search", {"collection": "nowhere", "query": "x"}, "collection-not-found"),
+        ("search", {"collection": "nowhere", "query": "x"}, "list_collections has their names."),
         ("describe_collection", {"collection": "books/rows/1"}, "'books/rows/1' is no name of a collection"),
         ("sql", {"sql": "DROP TABLE books"}, "SELECT"),
         ("get_row", {"collection": "books", "key": 99}, "row-not-found"),
+        ("get_row", {"collection": "books", "key": {"id": 1}}, "a key is a value or, where it is of several"),
+        ("get_row", {"collection": "pairs", "key": "plain,2"}, "in JSON they are a list"),
         ("search", {"collection": "", "query": "x"}, "'' is no name of a collection"),
         ("get_row", {"collection": "books", "key": "x" * 20_000}, "the key has 20,000 characters in a URL"),
         ("rank", {}, "there is no tool 'rank'; there are list_collections, describe_collection, search, sql, get_row"),
@@ -169,6 +171,14 @@ def test_a_call_is_logged_and_audited_as_the_call_that_it_is(scene: Scene) -> No
     audited = [record["http_request"]["url"]["path"] for record in ours]
     assert audited.count("/v1/collections/books/search") == 2
     assert audited.count("/v1/mcp") == len([t for t in told if t["route"] == "/v1/mcp" and not t["tool"]])
+
+
+@pytest.mark.parametrize(("origin", "status"), [("http://evil.example", 403), ("http://localhost:3000", 200)])
+def test_a_page_of_another_site_is_not_answered(scene: Scene, origin: str, status: int) -> None:
+    headers = {"Authorization": f"Bearer {scene.keys['short']}", "Origin": origin}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+
+    assert scene.http.post("/v1/mcp", json=message, headers=headers).status_code == status
 
 
 def test_there_is_nothing_to_get_or_delete_where_no_session_is(scene: Scene) -> None:
@@ -257,6 +267,4 @@ def test_agents_are_answered_only_where_they_are_to_be(serve: Serve) -> None:
 
 
 def text_of(result: CallToolResult) -> str:
-    (part,) = result.content
-    assert isinstance(part, TextContent)
-    return part.text
+    return "\n".join(part.text for part in result.content if isinstance(part, TextContent))

@@ -56,7 +56,7 @@ def test_what_is_not_on_the_list_is_refused_at_its_place(text: str, place: str, 
 WRONG = [
     ("nmae = 'a'", "filter_unknown_column", "nmae", "there is no column 'nmae'", "did you mean name"),
     ("zzz = 'a'", "filter_unknown_column", "zzz", "there is no column 'zzz'", "columns are id, name"),
-    ("zzz = 1", "filter_unknown_column", "zzz", "there is no column 'zzz'", "stands under `columns`"),
+    ("zzz = 1", "filter_unknown_column", "zzz", "there is no column 'zzz'", "texts are searched for"),
     ("name = 5", "filter_type", "name = 5", "name is a STRING and 5 is a BIGINT", "write '5' in quotes"),
     ("id = 'high'", "filter_type", "id = 'high'", "id is a BIGINT and 'high' is a STRING", "without quotes"),
     ("id IN (1, 'a')", "filter_type", "id IN (1, 'a')", "id is a BIGINT and 'a' is a STRING", "without quotes"),
