@@ -58,7 +58,7 @@ CHANGE_POINTS = [
     "after:put_file:1",
     "before:put_file:2",
 ]
-QUICK = [("load", "after:put_file:2"), ("changes", "after:commit:1"), ("changes", "random")]
+QUICK = [("load", "after:put_file:2"), ("changes", "random")]
 SOAK = (
     [("load", point) for point in LOAD_POINTS]
     + [("changes", point) for point in CHANGE_POINTS]

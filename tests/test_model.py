@@ -107,7 +107,7 @@ SLOW = settings(
 )
 
 
-@settings(SLOW, max_examples=4)
+@settings(SLOW, max_examples=3)
 @given(plan=st.lists(steps, min_size=4, max_size=8))
 def test_after_each_sync_the_searchable_rows_are_the_tables(spark: SparkSession, plan: list[Step]) -> None:
     check(spark, plan)

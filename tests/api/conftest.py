@@ -20,7 +20,7 @@ from api.settings import ServeSettings
 from tests.api.library import Library, book
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 
 
 class LogLines(io.BytesIO):

@@ -88,7 +88,7 @@ def statement(draw: st.DrawFn) -> tuple[str, str]:
     return ours, text + (f" ORDER BY {', '.join(full)}" if full else "") + window
 
 
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(derandomize=True, deadline=None, max_examples=150)
 @given(statement())
 def test_a_statement_gives_what_sqlite_gives(
     shelf: Shelf, database: sqlite3.Connection, texts: tuple[str, str]
