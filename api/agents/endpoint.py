@@ -120,7 +120,7 @@ class _Spoken(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         others = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
         read = {**scope, "headers": [*others, (b"content-type", b"application/json")]}
-        await self._manager.handle_request(read, _once(self._said), send)
+        await self._manager.handle_request(read, _read_again(self._said, receive), send)
 
 
 @dataclass(slots=True)
@@ -132,14 +132,18 @@ class Answer:
     retry_after: str = ""
 
 
-def _once(body: bytes) -> Receive:
-    """Return what an application receives of a request with this body."""
+def _read_again(body: bytes, then: Receive) -> Receive:
+    """Return what an application receives of a request with this ``body``, and then of its client."""
     parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
-        return parts.pop() if parts else {"type": "http.disconnect"}
+        return parts.pop() if parts else await then()
 
     return receive
+
+
+async def _gone() -> Message:
+    return {"type": "http.disconnect"}
 
 
 async def asked(app: FastAPI, scope: Scope, call: Call, request_id: str) -> Answer:
@@ -164,5 +168,5 @@ async def asked(app: FastAPI, scope: Scope, call: Call, request_id: str) -> Answ
         else:
             answer.content += message.get("body", b"")
 
-    await app(inner, _once(call.body), send)
+    await app(inner, _read_again(call.body, _gone), send)
     return answer

@@ -30,6 +30,12 @@ POLICIES = [{"role": "short", "rows": "pages < :most", "masks": {"body": "redact
 ERAS = ["legacy", "2026-07-28"]
 """A client of the protocol's first years, which shakes hands, and one of today's."""
 
+ABOUT: dict[str, Any] = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+}
+
 
 @dataclass
 class Scene:
@@ -223,6 +229,16 @@ def test_what_is_no_message_is_a_problem(
     answer = scene.http.post("/v1/mcp", content=sent, headers=headers)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_what_is_not_there_to_listen_to_is_answered(scene: Scene) -> None:
+    headers = {"Authorization": f"Bearer {scene.keys['short']}", "Accept": "application/json, text/event-stream"}
+    headers |= {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": {"_meta": ABOUT}}
+
+    answer = scene.http.post("/v1/mcp", json=message, headers=headers)
+
+    assert "error" in answer.json()
 
 
 def test_a_client_that_hangs_up_is_no_failure_of_the_server(scene: Scene) -> None:
