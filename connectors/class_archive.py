@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pyspark.find_spark_home import _find_spark_home
 
+from connectors.caches import user_cache
 from connectors.errors import SessionFailed
 
 RECORDS = "-XX:ArchiveClassesAtExit="
@@ -69,9 +70,8 @@ def archive_of(java: str) -> Path | None:
 
 
 def _place(java: str) -> Path:
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(f"{java}\n{_find_spark_home()}".encode()).hexdigest()
-    return (caches / "grebe" / "classes" / digest[:16]).absolute()
+    return (user_cache() / "classes" / digest[:16]).absolute()
 
 
 def _is_takeable(place: Path) -> bool:

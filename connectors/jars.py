@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlparse
 import pyspark
 from pyspark.find_spark_home import _find_spark_home
 
+from connectors.caches import user_cache
 from connectors.errors import SessionFailed
 
 SCALA = "2.13"
@@ -91,9 +92,8 @@ def remember(wanted: Mapping[str, str], files: str) -> None:
 
 def _memory(wanted: Mapping[str, str]) -> Path:
     """Return the file for what these coordinates were resolved to."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(json.dumps(dict(wanted), sort_keys=True).encode()).hexdigest()
-    return caches / "grebe" / "jars" / f"{digest[:16]}.txt"
+    return user_cache() / "jars" / f"{digest[:16]}.txt"
 
 
 def _are_those(files: Sequence[str], wanted: Mapping[str, str]) -> bool:

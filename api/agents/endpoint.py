@@ -96,14 +96,12 @@ class AgentEndpoint:
         operation.facts["tool"] = params.name
         operation.concluded = True  # the call itself goes into the audit log
         answer = await asked(self._app, request.scope, call, operation.request_id)
-        said = [_text(answer.content.decode())]
-        if answer.status == COLLECTION_NOT_FOUND.status and COLLECTION_NOT_FOUND.code.encode() in answer.content:
+        said, content = [_text(answer.content.decode())], orjson.loads(answer.content)
+        if content.get("code") == COLLECTION_NOT_FOUND.code:
             said.append(_text("list_collections has their names."))
         if answer.retry_after:
             said.append(_text(f"Try again in {answer.retry_after} seconds."))
-        return CallToolResult(
-            content=[*said], structured_content=orjson.loads(answer.content), is_error=answer.status >= 400
-        )
+        return CallToolResult(content=[*said], structured_content=content, is_error=answer.status >= 400)
 
 
 def _text(said: str) -> TextContent:

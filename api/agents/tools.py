@@ -7,16 +7,17 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from mcp_types import Tool, ToolAnnotations
 from pydantic import TypeAdapter
 
 from api.models.requests import Body, KeyValue, SearchBody, SqlBody
 from api.problems import did_you_mean
+from indexer.format.keys import format_key
 from indexer.spec import collection_name
 
 MAX_KEY_CHARS = 16_384
+TOO_DEEP = "the arguments are nested too deeply"
 
 INSTRUCTIONS = """Grebe searches tables: their rows have texts, and columns to filter by.
 - list_collections: which there are. describe_collection: a collection's texts, key and columns.
@@ -143,8 +144,10 @@ def _key(key: Any) -> str:
     values = key if isinstance(key, list) else [key]
     if isinstance(key, dict) or not values:
         raise ValueError("a key is a value or, where it is of several columns, a list of values in their order")
-    parts = [value if isinstance(value, str) else _json(value).decode() for value in values]
-    path = ",".join(quote(part, safe="", errors="surrogatepass") for part in parts)
+    try:
+        path = format_key(values)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
     if len(path) > MAX_KEY_CHARS:
         raise ValueError(f"the key has {len(path):,} characters in a URL, and at most {MAX_KEY_CHARS:,} are looked up")
     return path
@@ -155,4 +158,4 @@ def _json(value: Any) -> bytes:
     try:
         return json.dumps(value).encode("ascii")
     except RecursionError:
-        raise ValueError("the arguments are nested too deeply") from None
+        raise ValueError(TOO_DEEP) from None
