@@ -126,12 +126,27 @@ class Metrics:
             "Questions that a router asked of a second node, because the first took long.",
             registry=self.registry,
         )
+        self.question_seconds = Histogram(
+            "grebe_node_question_seconds",
+            "Time in which a node answers a router's question, by kind.",
+            ["kind"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         self._lines: dict[tuple[str | int, ...], Any] = {}
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
         self._line(self.requests, method, route, status).inc()
         self._line(self.seconds, route).observe(seconds)
+
+    def node_answered(self, part: int, seconds: float) -> None:
+        """Count one answer that a router has from a node of ``part``."""
+        self._line(self.node_seconds, part).observe(seconds)
+
+    def answered_question(self, kind: str, seconds: float) -> None:
+        """Count one answer that a node gives a router."""
+        self._line(self.question_seconds, kind).observe(seconds)
 
     def unreadable(self) -> None:
         """Count one request that was no HTTP, and so had neither method nor route."""

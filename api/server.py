@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.cluster.wire import MOST_FRAME_BYTES
 from api.descriptors import take_all_descriptors
 from api.errors import ControlError, SettingsError
 from api.hosts import is_loopback
@@ -87,6 +88,10 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=http_protocol(app.state.service.log, app.state.service.metrics),
+                ws="websockets-sansio" if settings.cluster.role == "node" else "none",
+                ws_max_size=MOST_FRAME_BYTES,
+                ws_per_message_deflate=False,
+                ws_ping_interval=None,  # routers look whether nodes are there
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -113,15 +113,11 @@ def keys_at(
     parts: Sequence[Chunks], spec: CollectionSpec, places: Sequence[int], positions: Sequence[int]
 ) -> list[Key]:
     """Return the key of each chunk's row, whichever of ``parts`` it is in."""
-    if len(set(places)) == 1:
-        return keys_of(parts[places[0]], spec, positions)
-    keys: list[Key] = [()] * len(places)
-    for place in set(places):
-        mine = [index for index, other in enumerate(places) if other == place]
-        found = keys_of(parts[place], spec, [positions[index] for index in mine])
-        for index, key in zip(mine, found, strict=True):
-            keys[index] = key
-    return keys
+    columns = []
+    for name in spec.key:
+        readers = {place: parts[place].reader(COLUMN_PREFIX + name) for place in set(places)}
+        columns.append([readers[place](position) for place, position in zip(places, positions, strict=True)])
+    return list(zip(*columns, strict=True))
 
 
 def _reader(column: pa.ChunkedArray) -> Callable[[int], Any]:

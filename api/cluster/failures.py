@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from api.errors import PoolFull
 from retrieval.errors import (
@@ -12,13 +12,11 @@ from retrieval.errors import (
     FilterError,
     NodeDiffers,
     NodeFailed,
-    NodeUnavailable,
     RequestError,
     RetrievalError,
     SnapshotClosed,
 )
 
-STATUS = {"filter": 422, "request": 422, "differs": 409, "busy": 503, "deadline": 504, "failed": 500}
 FAILED = "a node failed; its log has the details"
 
 
@@ -58,6 +56,8 @@ class Failure(BaseModel):
                 return cls(kind="busy")
             case DeadlineExceeded() | TimeoutError():
                 return cls(kind="deadline")
+            case NodeFailed():
+                return cls(kind="failed", message=str(error))
             case _:
                 return cls(kind="failed", message=FAILED)
 
@@ -78,13 +78,3 @@ class Failure(BaseModel):
                 return DeadlineExceeded("a node's answer was not ready by the deadline")
             case "failed":
                 return NodeFailed(self.message)
-
-
-def error_in(data: bytes, status: int) -> RetrievalError | PoolFull:
-    """Return the error of an answer that is no answer."""
-    try:
-        return Failure.model_validate_json(data).error()
-    except ValidationError:
-        if status in (502, 503, 504):  # what is in front of it says that it is not there
-            return NodeUnavailable(f"a node's place answers with status {status}")
-        return NodeFailed(f"a node answered with status {status}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
 from contextlib import suppress
@@ -20,13 +20,14 @@ from typing import Any, TypeVar
 import aiohttp
 from pydantic import ValidationError
 
-from api.cluster.addresses import DEADLINE_HEADER, DEFAULT_DEADLINE_MS, PREFIX
-from api.cluster.failures import error_in
+from api.cluster.channel import Channel
 from api.cluster.settings import ClusterSettings
 from api.cluster.versions import HeldVersion, HeldVersions, Served
+from api.cluster.wire import PREFIX
 from api.errors import PoolFull
 from api.logs import Logger
 from api.metrics import Metrics
+from api.settings import MAX_DEADLINE_MS
 from retrieval.distributed.messages import Asker, Part, Question, decode_answer, encode_question
 from retrieval.distributed.routed import Answers
 from retrieval.errors import DeadlineExceeded, NodeDiffers, NodeFailed, NodeUnavailable
@@ -43,6 +44,15 @@ MOST_CONNECTIONS_PER_NODE = 256
 STOP_SECONDS = 5.0
 
 
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop as uvicorn's is."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
 class Replica:
     """One node of a part, as the router knows it: its address, what it has open, and whether it answered last."""
 
@@ -53,6 +63,15 @@ class Replica:
         self.is_up = False
         self.was_up = False
         self.trouble = "it has not answered yet"
+        self._channels: dict[bool, Channel] = {}
+
+    def connect(self, session: aiohttp.ClientSession) -> None:
+        """Ask it by ``session`` from now on. Statements, whose answers may be large, have a connection of their own."""
+        self._channels = {is_statement: Channel(session, self.url) for is_statement in (False, True)}
+
+    def channel(self, kind: str) -> Channel:
+        """Return where to ask it questions of ``kind``."""
+        return self._channels[kind == "select"]
 
     def version(self, collection: str, version: int) -> HeldVersion | None:
         """Return the version if the node has it open."""
@@ -73,7 +92,7 @@ class HttpNodes:
         self._interval = poll_interval_seconds
         self._log = log
         self._metrics = metrics
-        self._loop = asyncio.new_event_loop()
+        self._loop = _event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nodes", daemon=True)
         self._session: aiohttp.ClientSession | None = None
 
@@ -114,16 +133,16 @@ class HttpNodes:
 
     def ask(self, asker: Asker, questions: Mapping[int, Part], *, deadline: float | None) -> _Asked:
         """Begin to ask each part its question; see :class:`retrieval.distributed.routed.Nodes`."""
-        end = time.monotonic() + DEFAULT_DEADLINE_MS / 1000 if deadline is None else deadline
+        end = time.monotonic() + MAX_DEADLINE_MS / 1000 if deadline is None else deadline
         written: dict[int, bytes] = {}
         for question in questions.values():  # usually one and the same for all
             if id(question) not in written:
                 written[id(question)] = encode_question(Question(asker=asker, part=question))
-        asked = {
-            part: self._submit(self._ask(part, asker, written[id(question)], end))
+        asking = [
+            self._ask(part, asker, _Written(question.kind, written[id(question)]), end)
             for part, question in questions.items()
-        }
-        return _Asked(asked, end)
+        ]
+        return _Asked(tuple(questions), self._submit(_all(asking)), end)
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -135,6 +154,9 @@ class HttpNodes:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             trust_env=False,
         )
+        for part in self.replicas:
+            for replica in part:
+                replica.connect(self._session)
 
     async def _disconnect(self) -> None:
         assert self._session is not None
@@ -168,6 +190,8 @@ class HttpNodes:
         asked = self._session.post(f"{url}{PREFIX}/versions", data=served, headers={"Content-Type": "application/json"})
         async with asked as response:
             data = await response.read()
+            if response.status == 503:
+                raise NodeUnavailable("it is ending")
             if response.status != 200:
                 raise NodeFailed(f"it answers with status {response.status}: is its secret this router's?")
             return data
@@ -203,18 +227,18 @@ class HttpNodes:
             key=lambda each: (not each.is_up, each.version(asker.collection, asker.version) is None),
         )
 
-    async def _ask(self, part: int, asker: Asker, data: bytes, end: float) -> bytes:
+    async def _ask(self, part: int, asker: Asker, question: _Written, end: float) -> bytes:
         """Return the answer of one of a part's nodes, trying again for a while where none of them gives one."""
         give_up = min(end, time.monotonic() + RETRY_SECONDS)
         while True:
             try:
-                return await self._ask_round(self._order(part, asker), data, end)
+                return await self._ask_round(self._order(part, asker), question, end)
             except NodeUnavailable as error:
                 if time.monotonic() + RETRY_EVERY_SECONDS > give_up:
                     raise NodeUnavailable(f"part {part} of {self.parts}: {error}") from error
             await asyncio.sleep(RETRY_EVERY_SECONDS)
 
-    async def _ask_round(self, order: list[Replica], data: bytes, end: float) -> bytes:
+    async def _ask_round(self, order: list[Replica], question: _Written, end: float) -> bytes:
         """Ask the first node, and each next one where those before fail or take long; return the first answer."""
         waiting = list(order)
         running: set[asyncio.Task[bytes]] = set()
@@ -222,7 +246,7 @@ class HttpNodes:
         try:
             while True:
                 if waiting and not running:
-                    running.add(asyncio.create_task(self._ask_one(waiting.pop(0), data, end)))
+                    running.add(asyncio.create_task(self._ask_one(waiting.pop(0), question, end)))
                 hedge = self._settings.hedge_ms / 1000 if waiting else None
                 left = max(0.0, end - time.monotonic())
                 done, running = await asyncio.wait(
@@ -241,7 +265,7 @@ class HttpNodes:
                     raise DeadlineExceeded("the nodes' answers were not ready by the deadline")
                 if not done and waiting:
                     self._metrics.hedged.inc()
-                    running.add(asyncio.create_task(self._ask_one(waiting.pop(0), data, end)))
+                    running.add(asyncio.create_task(self._ask_one(waiting.pop(0), question, end)))
                 elif not running and not waiting:
                     raise failed
         finally:
@@ -251,38 +275,46 @@ class HttpNodes:
                 with suppress(asyncio.CancelledError, Exception):
                     await task
 
-    async def _ask_one(self, replica: Replica, data: bytes, end: float) -> bytes:
-        assert self._session is not None
+    async def _ask_one(self, replica: Replica, question: _Written, end: float) -> bytes:
         milliseconds = max(1, int((end - time.monotonic()) * 1000))
-        headers = {"Content-Type": "application/json", DEADLINE_HEADER: str(milliseconds)}
         began = time.perf_counter()
-        try:
-            async with self._session.post(f"{replica.url}{PREFIX}/ask", data=data, headers=headers) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise NodeUnavailable("none of its nodes can be reached") from error
-        self._metrics.node_seconds.labels(replica.part).observe(time.perf_counter() - began)
-        if response.status != 200:
-            raise error_in(answer, response.status)
+        answer = await replica.channel(question.kind).ask(question.data, milliseconds)
+        self._metrics.node_answered(replica.part, time.perf_counter() - began)
         return answer
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """Questions on their way; ``end`` is time.monotonic()'s."""
+class _Written:
+    """A question as it goes over the network."""
 
-    _asked: Mapping[int, Future[bytes]]
+    kind: str
+    data: bytes
+
+
+async def _all(asking: Sequence[Coroutine[Any, Any, bytes]]) -> list[bytes]:
+    """Return all answers; raises the first error at once, and nothing is waited for any longer."""
+    tasks = [asyncio.create_task(each) for each in asking]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Questions on their way to ``parts``; ``end`` is time.monotonic()'s."""
+
+    parts: tuple[int, ...]
+    _asked: Future[list[bytes]]
     _end: float
 
     def answers(self) -> Answers:
         """Return the answers once all are there; see :class:`retrieval.distributed.routed.Asked`."""
         try:
-            return {
-                part: decode_answer(asked.result(max(0.0, self._end - time.monotonic())))
-                for part, asked in self._asked.items()
-            }
+            said = self._asked.result(max(0.0, self._end - time.monotonic()))
         except NotInTime:
             raise DeadlineExceeded("the nodes' answers were not ready by the deadline") from None
         finally:
-            for asked in self._asked.values():
-                asked.cancel()
+            self._asked.cancel()
+        return {part: decode_answer(data) for part, data in zip(self.parts, said, strict=True)}

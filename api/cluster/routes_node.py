@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import Response
+from starlette.requests import HTTPConnection
 
-from api.answers import json_response
 from api.bodies import read_json_bytes
-from api.cluster.addresses import DEADLINE_HEADER, DEFAULT_DEADLINE_MS, PREFIX
-from api.cluster.failures import STATUS, Failure
+from api.cluster.failures import Failure
 from api.cluster.versions import HeldVersion, HeldVersions, Served
+from api.cluster.wire import ANSWERED, FAILED, PREFIX, QUESTIONS, frame, parts_of
 from api.direct import DirectRoute
 from api.problems import INVALID, UNAUTHENTICATED, Problem
 from api.service import Service, service_of
+from api.settings import MAX_DEADLINE_MS
 from retrieval.distributed.messages import Question, Select, decode_question, encode_answer
 from retrieval.distributed.node import answer_question
-from retrieval.errors import NodeDiffers
+from retrieval.errors import NodeDiffers, NodeFailed
 from retrieval.snapshot import Snapshot
 
-ARROW = "application/vnd.apache.arrow.stream"
-QUESTION_BYTES_PER_BODY_BYTE = 4
-"""A question holds a caller's body, written anew, and what the router adds."""
-
 VERSIONS_BYTES = 8 << 20
-_DIGITS = re.compile("[0-9]{1,9}")
 
 router = APIRouter(prefix=PREFIX, route_class=DirectRoute, include_in_schema=False)
 
@@ -36,7 +33,11 @@ router = APIRouter(prefix=PREFIX, route_class=DirectRoute, include_in_schema=Fal
 @router.post("/versions")
 async def versions(request: Request) -> Response:
     """Every version of every collection that can be asked about; those that the router has are kept, or opened anew."""
-    service = _for_routers(request)
+    service = service_of(request)
+    if not _is_router(service, request):
+        raise Problem(UNAUTHENTICATED, "this is a node, which answers routers alone", denied=True)
+    if service.draining:  # routers ask others from now on
+        return Response(status_code=503)
     body = await read_json_bytes(request, VERSIONS_BYTES)
     try:
         served = Served.model_validate_json(body)
@@ -59,25 +60,56 @@ async def versions(request: Request) -> Response:
     return Response(answer.model_dump_json().encode(), media_type="application/json")
 
 
-@router.post("/ask")
-async def ask(request: Request) -> Response:
-    """One question about one version."""
-    service = _for_routers(request)
-    body = await read_json_bytes(request, QUESTION_BYTES_PER_BODY_BYTE * service.settings.max_body_bytes)
+@router.websocket(QUESTIONS)
+async def questions(websocket: WebSocket) -> None:
+    """Frames with a question each, which is about one version; the answers go back as they get ready."""
+    service: Service = websocket.app.state.service
+    if not _is_router(service, websocket):
+        await websocket.send_denial_response(Response(status_code=UNAUTHENTICATED.status))
+        return
+    await websocket.accept()
+    answering: set[asyncio.Task[None]] = set()
     try:
-        question = decode_question(body)
-    except ValueError as error:
-        raise Problem(INVALID, f"this is no question: {str(error).partition(chr(10))[0]}") from error
-    seconds = _seconds_left(request)
+        while True:
+            number, milliseconds, message = parts_of(await websocket.receive_bytes())
+            task = asyncio.create_task(_answer(service, websocket, number, milliseconds / 1000, message))
+            answering.add(task)
+            task.add_done_callback(answering.discard)
+    except WebSocketDisconnect:
+        pass
+    except (KeyError, ValueError):  # a text, or no frame
+        await websocket.close(1003)
+    finally:
+        for task in answering:
+            task.cancel()
+
+
+async def _answer(service: Service, websocket: WebSocket, number: int, seconds: float, message: bytes) -> None:
+    """Answer one question; whatever goes wrong, the router is told: it may ask another node."""
+    began = time.perf_counter()
+    kind = "unreadable"
     try:
+        question = _read(message)
+        kind = question.part.kind
+        seconds = min(seconds, MAX_DEADLINE_MS / 1000)
         pool = service.pool_of("sql" if isinstance(question.part, Select) else "search")
         answer = await pool.run(_work(service, question, time.monotonic() + seconds), timeout_seconds=seconds)
-    except Exception as error:  # whatever it is, the router is told: it may ask another node
+        said = frame(number, ANSWERED, answer)
+    except Exception as error:
         failure = Failure.of(error)
         if failure.kind == "failed":
-            service.log.error("question failed", collection=question.asker.collection, exc_info=error)
-        return json_response(failure.model_dump(), STATUS[failure.kind])
-    return Response(answer, media_type=ARROW)
+            service.log.error("question failed", kind=kind, exc_info=error)
+        said = frame(number, FAILED, failure.model_dump_json().encode())
+    service.metrics.answered_question(kind, time.perf_counter() - began)
+    with suppress(WebSocketDisconnect):  # nobody waits for it
+        await websocket.send_bytes(said)
+
+
+def _read(message: bytes) -> Question:
+    try:
+        return decode_question(message)
+    except ValueError as error:
+        raise NodeFailed(f"this is no question that a node knows: {str(error).partition(chr(10))[0]}") from error
 
 
 def _work(service: Service, question: Question, deadline: float) -> Callable[[], bytes]:
@@ -97,16 +129,7 @@ def _work(service: Service, question: Question, deadline: float) -> Callable[[],
     return work
 
 
-def _for_routers(request: Request) -> Service:
-    """Return the service; raises the 401 of who does not know the secret."""
-    service = service_of(request)
-    sent = request.headers.get("authorization", "").encode("latin-1")
-    expected = f"Bearer {service.settings.cluster.credential}".encode("ascii")
-    if not hmac.compare_digest(sent, expected):
-        raise Problem(UNAUTHENTICATED, "this is a node, which answers routers alone", denied=True)
-    return service
-
-
-def _seconds_left(request: Request) -> float:
-    sent = request.headers.get(DEADLINE_HEADER, "")
-    return min(int(sent) if _DIGITS.fullmatch(sent) else DEFAULT_DEADLINE_MS, DEFAULT_DEADLINE_MS) / 1000
+def _is_router(service: Service, asking: HTTPConnection) -> bool:
+    """Whether who asks knows the secret."""
+    sent = asking.headers.get("authorization", "").encode("latin-1")
+    return hmac.compare_digest(sent, f"Bearer {service.settings.cluster.credential}".encode("ascii"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from indexer.format.keys import parse_key
 from retrieval import bitmap
-from retrieval.chunks import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, keys_at
+from retrieval.chunks import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, Chunks, keys_at
 from retrieval.distributed.groups import SENT, sent_groups
 from retrieval.distributed.messages import Answer, Asker, Fetch, Find, Like, Question, Row, Select, StatementText, Terms
 from retrieval.errors import NodeDiffers, NodeFailed
@@ -18,7 +19,7 @@ from retrieval.filter import CompiledFilter
 from retrieval.legs import Legs
 from retrieval.likeness import LikedRow, find_liked, liked_at
 from retrieval.policies import Sight
-from retrieval.ranking import Positions, Ranked, row_ids
+from retrieval.ranking import Positions, Ranked, rows_of
 from retrieval.rows import find_row
 from retrieval.search import counts_of, filter_for, in_key_order
 from retrieval.snapshot import Snapshot
@@ -30,6 +31,10 @@ from retrieval.sql.here import StatementHere
 from retrieval.sql.plan import SqlPlan, plan_of
 from retrieval.sql.rowwise import RowPlan
 from retrieval.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from retrieval.bitmap import Mask
+    from retrieval.scores import Floats
 
 LEGS = ("vector", "keyword", "order")
 """What the numbers in the column ``_leg`` of an answer stand for; the last is the order of keys."""
@@ -139,15 +144,15 @@ class _Node:
         spec, segments = self.snapshot.spec, self.snapshot.segments
         places = [place for ranked in legs.values() for place in ranked.places]
         positions = [position for ranked in legs.values() for position in ranked.positions]
-        rows = [row_ids(ranked, segments) for ranked in legs.values()]
+        rows = rows_of(np.array(places, dtype=np.int64), np.array(positions, dtype=np.int64), segments)
         columns = {
             "_leg": pa.array(np.repeat([LEGS.index(leg) for leg in legs], list(map(len, legs.values()))), pa.int8()),
             "_score": pa.array([score for ranked in legs.values() for score in ranked.scores], pa.float64()),
-            "_row": pa.array(np.concatenate(rows), pa.int64()),
+            "_row": pa.array(rows),
             "_place": pa.array(places, pa.int32()),
             "_position": pa.array(positions, pa.int32()),
         }
-        keys = keys_at(segments, spec, places, positions) if places else []
+        keys = keys_at(segments, spec, places, positions)
         schema = self.snapshot.arrow_schema
         for at, name in enumerate(spec.key):
             kind = schema.field(name).type if name in schema.names else pa.null()
@@ -182,31 +187,26 @@ class _Node:
             brought.update(set(snapshot.spec.text.fields) - self.sight.hidden_text)
         fields = [field for field in snapshot.spec.text.fields if field in brought]
         wanted = _schema(snapshot, part.columns, fields)
-        tables, order = [], []
-        vectors = np.zeros((len(positions), snapshot.dim or 1), np.float32) if part.vectors else None
-        comparable = np.zeros(len(positions), np.bool_)
-        for place in np.unique(places).tolist():
-            mine = np.flatnonzero(places == place)
-            segment = snapshot.segments[place]
-            have = [name for name in wanted.names if name in segment.table.column_names]
-            tables.append(_fitted(segment.table.select(have).take(pa.array(positions[mine])), wanted))
-            order.append(mine)
-            if vectors is not None:
-                vectors[mine] = segment.vectors[positions[mine]]
-                comparable[mine] = bitmap.contains(segment.comparable(self.sight.hidden_text), positions[mine])
-        table = pa.concat_tables(tables) if tables else wanted.empty_table()
-        if len(order) > 1:
-            table = table.take(pa.array(np.argsort(np.concatenate(order), kind="stable")))
+        table = _taken(snapshot.segments, places, positions, wanted)
         table = table.append_column(ASKED, pa.array(asked, pa.int32())).append_column(BEST, pa.array(best))
-        if vectors is not None:
+        if part.vectors:
+            vectors, comparable = self._vectors(places, positions)
             flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             table = table.append_column(VECTOR, flat).append_column("_embedded", pa.array(comparable))
         return table.combine_chunks()
 
+    def _vectors(self, places: Positions, positions: Positions) -> tuple[Floats, Mask]:
+        """Return the chunks' vectors, ``(n, dim)``, and which of them the caller may compare."""
+        vectors = np.zeros((len(positions), self.snapshot.dim or 1), np.float32)
+        comparable = np.zeros(len(positions), np.bool_)
+        for place in np.unique(places).tolist():
+            mine, segment = places == place, self.snapshot.segments[place]
+            vectors[mine] = segment.vectors[positions[mine]]
+            comparable[mine] = bitmap.contains(segment.comparable(self.sight.hidden_text), positions[mine])
+        return vectors, comparable
 
-def _expanded(
-    snapshot: Snapshot, part: Fetch
-) -> tuple[Positions, Positions, Positions, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+
+def _expanded(snapshot: Snapshot, part: Fetch) -> tuple[Positions, Positions, Positions, Mask]:
     """Return places, positions, which chunk asked for each is of, and whether it is that one.
 
     Raises NodeFailed where there is no such chunk.
@@ -234,12 +234,30 @@ def _schema(snapshot: Snapshot, columns: Sequence[str], fields: Sequence[str]) -
     return pa.schema([*stored, *of_text.values(), *own])
 
 
+def _taken(segments: Sequence[Chunks], places: Positions, positions: Positions, schema: pa.Schema) -> pa.Table:
+    """Return the columns of ``schema`` of chunks, in this order, whichever of ``segments`` each is in."""
+    if not len(places):
+        return schema.empty_table()
+    order = places.argsort(kind="stable")
+    of, first = np.unique(places[order], return_index=True)
+    tables = []
+    for place, mine in zip(of.tolist(), np.split(order, first[1:]), strict=True):
+        table = segments[place].table
+        have = table.schema.names
+        table = table.select([name for name in schema.names if name in have]).take(pa.array(positions[mine]))
+        tables.append(_fitted(table, schema))
+    if len(tables) == 1:
+        return tables[0]  # in the order that was asked for
+    return pa.concat_tables(tables).take(pa.array(order.argsort()))
+
+
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return ``table`` with the columns of ``schema``; one that was added after it was written is null."""
+    if table.schema.equals(schema):
+        return table
+    have = table.schema.names
     columns = [
-        table.column(field.name).cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), field.type)
+        table.column(field.name).cast(field.type) if field.name in have else pa.nulls(len(table), field.type)
         for field in schema
     ]
     return pa.table(columns, schema=schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
@@ -9,14 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 
 from api import opening as opening_module
 from api.cluster import routes_node
+from api.cluster.failures import Failure
+from api.cluster.wire import FAILED, frame, parts_of
 from api.logs import open_log
 from api.opening import HereOpener
 from api.server import serving
+from api.service import Service
 from retrieval.share import Share
 from retrieval.version import OpenVersion
 from tests.api.cluster.conftest import PARTS, SECRET, ZONES, Cluster
@@ -270,11 +275,60 @@ def test_a_node_answers_routers_alone(cluster: Cluster) -> None:
     assert httpx.post(f"{node}/node/v1/versions", json=served).status_code == 401
     wrong = {"Authorization": "Bearer wrong"}
     assert httpx.post(f"{node}/node/v1/versions", json=served, headers=wrong).status_code == 401
-    assert httpx.post(f"{node}/node/v1/ask", json={}).status_code == 401
     assert httpx.get(f"{node}/v1/collections").status_code == 404
     assert httpx.post(f"{node}{PATH}", json={"k": 1}).status_code == 404
-    asked = httpx.post(f"{node}/node/v1/ask", json={}, headers={"Authorization": f"Bearer {SECRET}"})
-    assert (asked.status_code, asked.json()["code"]) == (422, "invalid-request")
+
+
+@pytest.mark.parametrize("key", [SECRET, "wrong", None])
+def test_a_node_takes_questions_of_routers_alone(cluster: Cluster, key: str | None) -> None:
+    async def ask() -> tuple[int, bytes] | int:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            try:
+                socket = await session.ws_connect(f"{cluster.url('a', 0)}/node/v1/questions")
+            except aiohttp.WSServerHandshakeError as error:
+                return error.status
+            await socket.send_bytes(frame(7, 1000, b"{}"))
+            number, word, message = parts_of(await socket.receive_bytes())
+            await socket.send_str("no frame")
+            assert (number, (await socket.receive()).type, socket.close_code) == (7, aiohttp.WSMsgType.CLOSE, 1003)
+            return word, message
+
+    found = asyncio.run(ask())
+    if key != SECRET:
+        assert found == 401
+        return
+    assert isinstance(found, tuple)
+    assert found[0] == FAILED
+    assert "no question that a node knows" in Failure.model_validate_json(found[1]).message
+
+
+def test_a_node_that_ends_is_asked_no_more(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Service] = []
+    starting = Service.start
+
+    def start(service: Service) -> None:
+        started.append(service)
+        starting(service)
+
+    monkeypatch.setattr(Service, "start", start)
+    cluster.stop("a", 0)
+    cluster.start("a", 0)
+    with cluster.router() as router:
+        started[0].draining = True
+        until(lambda: any(line.get("reason") == "it is ending" for line in cluster.logs["router"].lines()))
+        before = answered(cluster, "a")
+        for _ in range(5):
+            assert router.post(PATH, json=QUESTIONS[0]).status_code == 200
+        assert answered(cluster, "a") == before
+
+
+def answered(cluster: Cluster, zone: str) -> float:
+    """Return how many questions the zone's node of part 0 has answered."""
+    text = httpx.get(f"{cluster.url(zone, 0)}/metrics").text
+    return sum(
+        float(count) for count in re.findall(r"^grebe_node_question_seconds_count\{.*\} (.*)$", text, re.MULTILINE)
+    )
 
 
 def test_a_router_that_takes_a_node_for_another_says_so(cluster: Cluster, tmp_path: Path) -> None:

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from api.cluster.failures import FAILED, STATUS, Failure, error_in
+from api.cluster.failures import FAILED, Failure
 from api.errors import PoolFull
 from retrieval.errors import (
     DeadlineExceeded,
     FilterError,
     NodeDiffers,
     NodeFailed,
-    NodeUnavailable,
     RequestError,
     SnapshotClosed,
 )
@@ -25,12 +24,13 @@ SQL = FilterError("no such thing", code="filter_failed", text="a = 1 AN b", star
         NodeDiffers("version 3 is not open on this node"),
         PoolFull(),
         DeadlineExceeded("late"),
+        NodeFailed("this is no question that a node knows"),
     ],
     ids=lambda error: type(error).__name__,
 )
 def test_an_error_of_a_node_is_the_same_at_the_router(error: Exception) -> None:
     failure = Failure.of(error)
-    found = error_in(failure.model_dump_json().encode(), STATUS[failure.kind])
+    found = Failure.model_validate_json(failure.model_dump_json()).error()
     assert type(found) is type(error)
     known = {name: value for name, value in vars(found).items() if value}
     assert known == {name: value for name, value in vars(error).items() if value}
@@ -45,12 +45,3 @@ def test_what_went_wrong_inside_a_node_stays_there() -> None:
     failure = Failure.of(RuntimeError("/secret/path"))
     assert (failure.kind, failure.message) == ("failed", FAILED)
     assert isinstance(failure.error(), NodeFailed)
-
-
-@pytest.mark.parametrize("status", [502, 503, 504])
-def test_a_gateway_that_reaches_no_node_is_a_node_that_is_away(status: int) -> None:
-    assert isinstance(error_in(b"no healthy upstream", status), NodeUnavailable)
-
-
-def test_an_answer_that_nobody_knows_is_a_failure() -> None:
-    assert isinstance(error_in(b"<html>", 404), NodeFailed)
