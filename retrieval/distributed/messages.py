@@ -80,7 +80,8 @@ class Find(Message):
 
     ``vector`` is ``(dim,)`` float32 in bytes. ``pool`` rows are wanted surely. ``left_out`` is the number of a row that
     is not to be found (:func:`retrieval.ranking.rows_of`). ``frequencies`` of ``n_documents`` are the words' in all
-    nodes. In place of ``filter`` there may be a ``statement`` in whose WHERE it stands.
+    nodes. In place of ``filter`` there may be a ``statement`` in whose WHERE it stands. With ``shown`` each row comes
+    with these columns and its passage, as by :class:`Fetch`.
     """
 
     kind: Literal["find"] = "find"
@@ -96,6 +97,7 @@ class Find(Message):
     left_out: int | None = None
     n_documents: int | None = None
     frequencies: list[list[int]] = []
+    shown: list[str] | None = None
 
     @property
     def statistics(self) -> TermStatistics | None:

@@ -88,8 +88,8 @@ class _Node:
         passing = snapshot.passing(self._filter(part), self.sight)
         chunks, passed = counts_of(snapshot, self.sight, passing, filtered=part.filter is not None)
         if part.mode is None:
-            table = self._ranked({"order": in_key_order(snapshot, passing, part.pool, part.after)})
-            return Answer(chunks=chunks, passing=passed), table
+            first = in_key_order(snapshot, passing, part.pool, part.after)
+            return Answer(chunks=chunks, passing=passed), self._ranked({"order": first}, part.shown)
         vector = None if part.vector is None else np.frombuffer(part.vector, dtype=np.float32)
         legs = Legs(
             snapshot=snapshot,
@@ -102,7 +102,7 @@ class _Node:
             liked=None if part.left_out is None else LikedRow(part.left_out, np.zeros(0, np.float32)),
             statistics=part.statistics,
         )
-        table = self._ranked(legs.run(part.mode, vector))
+        table = self._ranked(legs.run(part.mode, vector), part.shown)
         how = Answer(chunks=chunks, passing=passed, segments=tuple(legs.segments), keyword=legs.keyword)
         return how, table
 
@@ -139,12 +139,11 @@ class _Node:
         table = self.fetch(Fetch(places=places.tolist(), positions=positions.tolist(), columns=names, passages=False))
         return table.append_column("_place", pa.array(places)).append_column("_position", pa.array(positions))
 
-    def _ranked(self, legs: Mapping[str, Ranked]) -> pa.Table:
-        """Return the legs as one table of rows: leg, score, the row's number, where it is, and its key."""
-        spec, segments = self.snapshot.spec, self.snapshot.segments
+    def _ranked(self, legs: Mapping[str, Ranked], shown: list[str] | None) -> pa.Table:
+        """Return the legs as one table of rows: leg, score, the row's number, where it is, its key or all shown."""
         places = [place for ranked in legs.values() for place in ranked.places]
         positions = [position for ranked in legs.values() for position in ranked.positions]
-        rows = rows_of(np.array(places, dtype=np.int64), np.array(positions, dtype=np.int64), segments)
+        rows = rows_of(np.array(places, np.int64), np.array(positions, np.int64), self.snapshot.segments)
         columns = {
             "_leg": pa.array(np.repeat([LEGS.index(leg) for leg in legs], list(map(len, legs.values()))), pa.int8()),
             "_score": pa.array([score for ranked in legs.values() for score in ranked.scores], pa.float64()),
@@ -152,12 +151,20 @@ class _Node:
             "_place": pa.array(places, pa.int32()),
             "_position": pa.array(positions, pa.int32()),
         }
-        keys = keys_at(segments, spec, places, positions)
-        schema = self.snapshot.arrow_schema
-        for at, name in enumerate(spec.key):
-            kind = schema.field(name).type if name in schema.names else pa.null()
-            columns[COLUMN_PREFIX + name] = pa.array([key[at] for key in keys], kind)
-        return pa.table(columns)
+        if shown is None:
+            return pa.table(columns | self._keys(places, positions))
+        found = self.fetch(Fetch(places=places, positions=positions, columns=shown))
+        return pa.table(columns | dict(zip(found.column_names, found.columns, strict=True)))
+
+    def _keys(self, places: Sequence[int], positions: Sequence[int]) -> dict[str, pa.Array]:
+        """Return the key columns of these chunks."""
+        spec, schema = self.snapshot.spec, self.snapshot.arrow_schema
+        keys = keys_at(self.snapshot.segments, spec, places, positions)
+        kinds = [schema.field(name).type if name in schema.names else pa.null() for name in spec.key]
+        return {
+            COLUMN_PREFIX + name: pa.array([key[at] for key in keys], kind)
+            for at, (name, kind) in enumerate(zip(spec.key, kinds, strict=True))
+        }
 
     def like(self, part: Like) -> tuple[Answer, pa.Table]:
         found = find_liked(self.snapshot, part.key, self.sight)

@@ -36,7 +36,7 @@ from retrieval.ranking import Candidates, Ranked, merged, rank_by_key
 from retrieval.refine.refiner import refiner_of
 from retrieval.refine.rerank import Reranker
 from retrieval.refine.stages import NO_STAGES, Stages
-from retrieval.request import SearchRequest
+from retrieval.request import Mode, SearchRequest
 from retrieval.response import Hits, Plan, SearchResponse
 from retrieval.rows import Row as FoundRow
 from retrieval.rows import row_at
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 ROW_BITS = 44
 """A row of a version as one number: the node's place among those asked, then its number there."""
+READ_AHEAD = 256
+"""Up to so many rows all nodes together read, though few of them are shown, rather than that these are asked for in a
+round of their own: a row takes a node some 30 us, a question ten times as long."""
 
 
 def search_nodes(
@@ -72,14 +75,31 @@ def search_nodes(
     has_stages = request.stages is not NO_STAGES and request.stages.names
     refiner = refiner_of(version, request, sight, reranker) if has_stages and mode is not None else None
     run = SearchRun(version, request, asker, sight)
-    ranked, explanations = run.best(embedder, watch)
+    shown = None if refiner is not None else _shown_at_once(version, request, mode, include)
+    ranked, explanations = run.best(embedder, watch, shown)
     ranked, explanations, has_more = paged(request, ranked, explanations)
-    ranked, parts = run.fetched(ranked, include, NO_STAGES if refiner is None else request.stages)
+    parts: Sequence[Chunks] = run.found
+    if shown is None:
+        ranked, parts = run.fetched(ranked, include, NO_STAGES if refiner is None else request.stages)
     watch.lap("fetch")
     if refiner is not None:
         ranked, explanations = refiner.refine(parts, ranked, explanations, watch)
     hits = Hits(parts, version.spec, ranked, include, sight, explanations)
     return response_of(version, sight, hits, run.plan(), watch, has_more=has_more)
+
+
+def _shown_at_once(
+    version: RoutedVersion, request: SearchRequest, mode: Mode | None, include: Sequence[str]
+) -> list[str] | None:
+    """Return the columns that nodes send along with what they find; None where that would be too much, or too little.
+
+    Of a hybrid search nodes send hundreds of rows, and for a whole text field several chunks are read.
+    """
+    stored = version.spec.stored_columns
+    names = {*include, *version.spec.key}
+    if mode == "hybrid" or not names <= set(stored) or request.pool * len(version.parts) > READ_AHEAD:
+        return None
+    return [name for name in stored if name in names]
 
 
 def get_row_of_nodes(
@@ -128,15 +148,20 @@ class SearchRun:
         self._answers: list[Answer] = []
         self.found: list[Lines] = []
 
-    def best(self, embedder: QueryEmbedder | None, watch: Stopwatch) -> tuple[Ranked, list[Explanation] | None]:
-        """Return the best rows of all nodes, as places among what they ``found`` and lines there."""
+    def best(
+        self, embedder: QueryEmbedder | None, watch: Stopwatch, shown: list[str] | None = None
+    ) -> tuple[Ranked, list[Explanation] | None]:
+        """Return the best rows of all nodes, as places among what they ``found`` and lines there.
+
+        With ``shown`` those come with these columns and their passages.
+        """
         mode, request = self._mode, self._request
         terms = self._ask_terms() if mode in ("hybrid", "keyword") else None  # while the text is embedded
         liked = self._find_liked() if request.like is not None else None
         by_meaning = mode in ("hybrid", "vector")
         vector = vector_of(self._version, request, embedder, liked.row if liked else None) if by_meaning else None
         watch.lap("embed")
-        self._find(vector, liked, terms)
+        self._find(vector, liked, terms, shown)
         watch.lap("nodes")
         ranked, explanations = self._ranked()
         watch.lap("fuse")
@@ -156,7 +181,7 @@ class SearchRun:
         message = f"version {self._version.version} has no row of that key"
         raise RequestError(message, field="like", code="row_not_found")
 
-    def _find(self, vector: Floats | None, liked: _Liked | None, terms: Asked | None) -> None:
+    def _find(self, vector: Floats | None, liked: _Liked | None, terms: Asked | None, shown: list[str] | None) -> None:
         """Have every node find its best rows."""
         request = self._request
         statistics = None if terms is None else _together(terms.answers())
@@ -172,6 +197,7 @@ class SearchRun:
             after=request.after,
             n_documents=None if statistics is None else statistics.n_documents,
             frequencies=[] if statistics is None else [list(each) for each in statistics.frequencies],
+            shown=shown,
         )
         questions = dict.fromkeys(self._version.parts, question)
         if liked is not None:

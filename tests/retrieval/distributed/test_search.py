@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from retrieval.distributed.search import get_row_of_nodes, search_nodes
+from retrieval.distributed.messages import Asker, Part
+from retrieval.distributed.routed import Asked
+from retrieval.distributed.search import READ_AHEAD, get_row_of_nodes, search_nodes
 from retrieval.errors import DeadlineExceeded, FilterError, NodeDiffers, RequestError
 from retrieval.policies import ANYONE, Caller
 from retrieval.refine.stages import Decay, Diversify, Stages
@@ -16,11 +19,13 @@ from retrieval.response import Hit
 from retrieval.rows import get_row
 from retrieval.search import search
 from tests.retrieval import library as library_module
-from tests.retrieval.distributed.conftest import SHARDS, Spread, docs_of, spread_of
+from tests.retrieval.distributed.conftest import PARTS, SHARDS, Spread, docs_of, spread_of
 from tests.retrieval.library import Doc, Library, spec_of, unit
 
 EVERY = 1000
 QUERY = unit(1.0, -0.5, 0.25, 2.0)
+DECAY = Decay(column="size", origin=50, scale=10)
+DIVERSIFY = Diversify(diversity=0.6)
 
 
 def both(spread: Spread, **asked: Any) -> tuple[list[Hit], list[Hit]]:
@@ -116,16 +121,43 @@ def test_a_row_is_read_whole_from_whichever_node_has_it(spread: Spread) -> None:
         get_row_of_nodes(spread.routed, "three", ANYONE, deadline=None)
 
 
-DECAY = Decay(column="size", origin=50, scale=10)
-DIVERSIFY = Diversify(diversity=0.6)
-
-
 @pytest.mark.parametrize(
     "stages", [Stages(decay=DECAY), Stages(diversify=DIVERSIFY), Stages(decay=DECAY, diversify=DIVERSIFY)]
 )
 def test_stages_after_the_legs_are_those_of_one_machine(spread: Spread, stages: Stages) -> None:
     one, several = both(spread, vector=QUERY, k=12, stages=stages, explain=True)
     assert several == one
+
+
+@pytest.mark.parametrize(
+    ("asked", "kinds"),
+    [
+        ({"vector": QUERY}, ["find"]),
+        ({"like": [17]}, ["like", "find"]),
+        ({"query": "solar", "mode": "keyword"}, ["terms", "find"]),
+        ({"filter": "size < 50", "k": READ_AHEAD // PARTS}, ["find"]),
+        ({"filter": "size < 50", "k": READ_AHEAD // PARTS + 1}, ["find", "fetch"]),
+        ({"vector": QUERY, "include": ("size", "body")}, ["find", "fetch"]),
+        ({"vector": QUERY, "stages": Stages(diversify=DIVERSIFY)}, ["find", "fetch"]),
+        ({"vector": QUERY, "query": "solar"}, ["terms", "find", "fetch"]),
+    ],
+)
+def test_rows_come_along_where_few_are_wanted(
+    spread: Spread, asked: dict[str, Any], kinds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes, rounds = spread.routed.nodes, []
+
+    def ask(asker: Asker, questions: Mapping[int, Part], *, deadline: float | None) -> Asked:
+        rounds.append({question.kind for question in questions.values()})
+        return asking(asker, questions, deadline=deadline)
+
+    asking = nodes.ask
+    monkeypatch.setattr(nodes, "ask", ask)
+    one, several = both(spread, **asked)
+    assert [hit.key for hit in several] == [hit.key for hit in one]
+    assert [hit.fields for hit in several] == [hit.fields for hit in one]
+    assert [hit.text for hit in several] == [hit.text for hit in one]
+    assert rounds == [{kind} for kind in kinds]
 
 
 def policies(*rows: str, masks: dict[str, str] | None = None) -> list[dict[str, Any]]:
@@ -138,14 +170,15 @@ def test_every_node_shows_what_the_caller_may_see_and_no_more(tmp_path: Path, cl
     caller = Caller(roles=frozenset({"role0"}), claims=claims, hash_key=b"key")
     with spread_of(filled(Library(tmp_path, spec))) as spread:
         for asked in ({"vector": QUERY}, {"query": "solar wind", "mode": "keyword"}, {}):
-            request = SearchRequest(k=EVERY, include=("size", "colour", "title"), **asked)
-            one = search(spread.whole, request, caller=caller)
-            several = search_nodes(spread.routed, request, caller=caller)
-            assert sorted(map(bare, several.results), key=str) == sorted(map(bare, one.results), key=str)
-            assert several.masked == one.masked
-            assert several.plan.chunks == one.plan.chunks
-            assert several.closed_policies == one.closed_policies
-            assert {hit.fields["colour"] for hit in several.results} == set(claims.values())
+            for k, include in ((EVERY, ("size", "colour", "title")), (READ_AHEAD // PARTS, ("size", "colour"))):
+                request = SearchRequest(k=k, include=include, **asked)
+                one = search(spread.whole, request, caller=caller)
+                several = search_nodes(spread.routed, request, caller=caller)
+                assert sorted(map(bare, several.results), key=str) == sorted(map(bare, one.results), key=str)
+                assert several.masked == one.masked
+                assert several.plan.chunks == one.plan.chunks
+                assert several.closed_policies == one.closed_policies
+                assert {hit.fields["colour"] for hit in several.results} == set(claims.values())
 
 
 def test_a_masked_column_cannot_be_filtered_by(tmp_path: Path) -> None:
