@@ -36,8 +36,11 @@ MODULES = sorted(
 )
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+RAG_APPS = blocks("python", (ROOT / "docs" / "rag.md").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -76,7 +79,10 @@ def test_the_settings_of_the_server_are_listed_with_their_defaults() -> None:
 
 
 def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
-    """Every block of the walk, in order: the table, the spec, apply, sync, search, then curl against a server."""
+    """Every block of the walk, in order: the table, the spec, apply, sync, search, then curl against a server.
+
+    And what docs/rag.md asks of the same collection.
+    """
     (make_table,) = blocks("python")
     spec, policies = blocks("yaml")
     first, asking, governing = blocks("shell")
@@ -85,6 +91,7 @@ def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
     shell(f"python books.py\n{first}", tmp_path)
     with served(tmp_path) as url:
         answers = shell(asking.replace("http://127.0.0.1:8080", url), tmp_path)
+        by_hand, by_langchain = (shell(f"GREBE_URL={url} python <<'EOF'\n{app}EOF\n", tmp_path) for app in RAG_APPS)
         (tmp_path / "books.yaml").write_text(spec + policies, encoding="utf-8")
         in_force = governing.replace("http://127.0.0.1:8080", url).replace("curl", "sleep 2; curl")
         governed = json.loads(shell(in_force, tmp_path).splitlines()[-1])
@@ -93,6 +100,8 @@ def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
     assert counted["rows"] == [[3, 2019]]
     assert (status["state"], status["rows"]) == ("open", 3)
     assert row["key"] == 2
+    assert "[1] The great crested grebe (2011)\n" in by_hand
+    assert by_langchain.startswith("2 The great crested grebe")
     assert [(hit["key"], hit["fields"]["year"]) for hit in governed["results"]] == [(2, None), (1, None)]
     assert governed["masked"] == ["year"]
 
