@@ -13,6 +13,7 @@ from api.metrics import Metrics
 from api.problems import BAD_REQUEST, MEDIA_TYPE, Problem
 
 if TYPE_CHECKING:
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
     from uvicorn.server import ServerState
 
 LINGER_S = 2.0
@@ -70,3 +71,21 @@ def http_protocol(
 ) -> type[asyncio.Protocol]:
     """Return uvicorn's HTTP protocol ``base`` (the one that it would pick) with a problem for unreadable requests."""
     return cast("type[asyncio.Protocol]", type("HTTPProtocol", (_Unreadable, base), {"log": log, "metrics": metrics}))
+
+
+def websocket_protocol() -> type[WebSocketsSansIOProtocol]:
+    """Return uvicorn's WebSocket protocol, with an end for handshakes that are refused before they are requests.
+
+    uvicorn leaves those open and unanswered, and cannot be ended in order while there are any.
+    """
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    class WebSocketProtocol(WebSocketsSansIOProtocol):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                self.transport.write(b"".join(self.conn.data_to_send()))
+                self.close_sent = True
+                self.transport.close()
+
+    return WebSocketProtocol

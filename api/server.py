@@ -20,7 +20,7 @@ from api.descriptors import take_all_descriptors
 from api.errors import ControlError, SettingsError
 from api.hosts import is_loopback
 from api.logs import Logger, standard_logs
-from api.protocol import http_protocol
+from api.protocol import http_protocol, websocket_protocol
 from api.service import Service
 from api.settings import ServeSettings
 
@@ -88,10 +88,9 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=http_protocol(app.state.service.log, app.state.service.metrics),
-                ws="websockets-sansio" if settings.cluster.role == "node" else "none",
+                ws=websocket_protocol() if settings.cluster.role == "node" else "none",
                 ws_max_size=MOST_FRAME_BYTES,
                 ws_per_message_deflate=False,
-                ws_ping_interval=None,  # routers look whether nodes are there
                 log_config=None,
                 access_log=False,
                 server_header=False,

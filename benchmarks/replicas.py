@@ -114,6 +114,12 @@ class Replica:
             self.kill()
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def ready(self) -> bool:
         """Whether it says that requests may come."""
         try:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
+from contextlib import suppress
+from typing import Any
 
 import aiohttp
 from pydantic import ValidationError
@@ -31,11 +34,11 @@ class Channel:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._address = f"{url}{PREFIX}{QUESTIONS}"
-        self._opening = asyncio.Lock()
         self._connection: _Connection | None = None
+        self._opening: asyncio.Task[_Connection] | None = None
 
-    async def ask(self, question: bytes, milliseconds: int) -> bytes:
-        """Return the answer to ``question``, for which the node takes ``milliseconds`` at most.
+    async def ask(self, question: bytes, end: float) -> bytes:
+        """Return the answer to ``question``, for which the node takes until ``end`` (time.monotonic()) at most.
 
         Raises :class:`retrieval.errors.NodeUnavailable` where there is no connection or it ends, and what the node's
         search raised. Who does not wait any longer cancels it.
@@ -43,15 +46,23 @@ class Channel:
         if len(question) > MOST_QUESTION_BYTES:
             raise NodeFailed(f"a question of {len(question):,} bytes is larger than a node takes")
         connection = self._connection
-        if connection is None or connection.ended:
-            connection = await self._opened()
-        return await connection.ask(question, milliseconds)
+        if connection is not None and not connection.ended:
+            with suppress(_ConnectionEnded):  # which says nothing of the node yet: it may have begun anew
+                return await connection.ask(question, end)
+        return await (await self._opened()).ask(question, end)
 
     async def _opened(self) -> _Connection:
-        async with self._opening:
-            if self._connection is None or self._connection.ended:
-                self._connection = _Connection(await self._handshake())
+        """Return an open connection; whoever waits for one waits for the same attempt, and none of them ends it."""
+        if self._connection is not None and not self._connection.ended:
             return self._connection
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(_retrieve)
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> _Connection:
+        self._connection = _Connection(await self._handshake())
+        return self._connection
 
     async def _handshake(self) -> aiohttp.ClientWebSocketResponse:
         try:
@@ -73,6 +84,10 @@ class Channel:
             raise NodeUnavailable("none of its nodes can be reached") from error
 
 
+class _ConnectionEnded(NodeUnavailable):
+    """The connection ended before the answer came."""
+
+
 class _Connection:
     """One WebSocket, for as long as it lasts."""
 
@@ -83,16 +98,18 @@ class _Connection:
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._reading = asyncio.create_task(self._read())
 
-    async def ask(self, question: bytes, milliseconds: int) -> bytes:
-        """Return the answer; see :meth:`Channel.ask`."""
+    async def ask(self, question: bytes, end: float) -> bytes:
+        """Return the answer; see :meth:`Channel.ask`. Raises _ConnectionEnded where none will come."""
         number = next(self._numbers) % NUMBERS
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_retrieve)
         self._waiting[number] = answer
+        milliseconds = max(1, int((end - time.monotonic()) * 1000))
         try:
             await self._socket.send_bytes(frame(number, milliseconds, question))
             return await answer
         except (aiohttp.ClientError, OSError) as error:
-            raise NodeUnavailable("its connection broke") from error
+            raise _ConnectionEnded("its connection broke") from error
         finally:
             self._waiting.pop(number, None)
 
@@ -102,13 +119,13 @@ class _Connection:
                 if message.type is not aiohttp.WSMsgType.BINARY:
                     break
                 self._hear(message.data)
-        except ValueError:  # what answers there is no node
+        except (aiohttp.ClientError, OSError, ValueError):  # it broke, or what answers there is no node
             pass
         finally:
             self.ended = True
             for answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(NodeUnavailable("its connection ended"))
+                    answer.set_exception(_ConnectionEnded("its connection ended"))
             await self._socket.close()
 
     def _hear(self, data: bytes) -> None:
@@ -120,6 +137,12 @@ class _Connection:
             answer.set_exception(_error_of(message))
         else:
             answer.set_result(message)
+
+
+def _retrieve(done: asyncio.Future[Any]) -> None:
+    """Take note of an error that perhaps nobody waits for, so that it is not told as one that was forgotten."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _error_of(message: bytes) -> Exception:

@@ -276,9 +276,8 @@ class HttpNodes:
                     await task
 
     async def _ask_one(self, replica: Replica, question: _Written, end: float) -> bytes:
-        milliseconds = max(1, int((end - time.monotonic()) * 1000))
         began = time.perf_counter()
-        answer = await replica.channel(question.kind).ask(question.data, milliseconds)
+        answer = await replica.channel(question.kind).ask(question.data, end)
         self._metrics.node_answered(replica.part, time.perf_counter() - began)
         return answer
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import Response
 from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketDisconnected
 
 from api.bodies import read_json_bytes
 from api.cluster.failures import Failure
@@ -26,6 +27,10 @@ from retrieval.errors import NodeDiffers, NodeFailed
 from retrieval.snapshot import Snapshot
 
 VERSIONS_BYTES = 8 << 20
+SEND_SECONDS = 1.0
+"""So long after its deadline an answer may begin to be sent: that the deadline has passed is an answer too."""
+GONE = (WebSocketDisconnect, WebSocketDisconnected)
+"""What sending raises where the router is gone: Starlette has two."""
 
 router = APIRouter(prefix=PREFIX, route_class=DirectRoute, include_in_schema=False)
 
@@ -36,8 +41,6 @@ async def versions(request: Request) -> Response:
     service = service_of(request)
     if not _is_router(service, request):
         raise Problem(UNAUTHENTICATED, "this is a node, which answers routers alone", denied=True)
-    if service.draining:  # routers ask others from now on
-        return Response(status_code=503)
     body = await read_json_bytes(request, VERSIONS_BYTES)
     try:
         served = Served.model_validate_json(body)
@@ -50,6 +53,8 @@ async def versions(request: Request) -> Response:
                 watcher.versions.past(version)
             else:  # it may be on its way
                 watcher.versions.keep(version)
+    if service.draining:  # routers ask others from now on
+        return Response(status_code=503)
     held = service.settings.cluster.held
     assert held is not None
     open_here = {
@@ -65,7 +70,7 @@ async def questions(websocket: WebSocket) -> None:
     """Frames with a question each, which is about one version; the answers go back as they get ready."""
     service: Service = websocket.app.state.service
     if not _is_router(service, websocket):
-        await websocket.send_denial_response(Response(status_code=UNAUTHENTICATED.status))
+        await websocket.close()  # a 403: there is nothing to accept yet
         return
     await websocket.accept()
     answering: set[asyncio.Task[None]] = set()
@@ -78,7 +83,8 @@ async def questions(websocket: WebSocket) -> None:
     except WebSocketDisconnect:
         pass
     except (KeyError, ValueError):  # a text, or no frame
-        await websocket.close(1003)
+        with suppress(*GONE):
+            await websocket.close(1003)
     finally:
         for task in answering:
             task.cancel()
@@ -88,10 +94,10 @@ async def _answer(service: Service, websocket: WebSocket, number: int, seconds: 
     """Answer one question; whatever goes wrong, the router is told: it may ask another node."""
     began = time.perf_counter()
     kind = "unreadable"
+    seconds = min(seconds, MAX_DEADLINE_MS / 1000)
     try:
         question = _read(message)
         kind = question.part.kind
-        seconds = min(seconds, MAX_DEADLINE_MS / 1000)
         pool = service.pool_of("sql" if isinstance(question.part, Select) else "search")
         answer = await pool.run(_work(service, question, time.monotonic() + seconds), timeout_seconds=seconds)
         said = frame(number, ANSWERED, answer)
@@ -100,9 +106,11 @@ async def _answer(service: Service, websocket: WebSocket, number: int, seconds: 
         if failure.kind == "failed":
             service.log.error("question failed", kind=kind, exc_info=error)
         said = frame(number, FAILED, failure.model_dump_json().encode())
-    service.metrics.answered_question(kind, time.perf_counter() - began)
-    with suppress(WebSocketDisconnect):  # nobody waits for it
-        await websocket.send_bytes(said)
+    took = time.perf_counter() - began
+    service.metrics.answered_question(kind, took)
+    with suppress(*GONE, TimeoutError):  # nobody waits for it any longer
+        async with asyncio.timeout(max(0.0, seconds - took) + SEND_SECONDS):
+            await websocket.send_bytes(said)
 
 
 def _read(message: bytes) -> Question:

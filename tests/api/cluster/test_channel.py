@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ def node(answer: Callable[[web.WebSocketResponse, bytes], Awaitable[None]]) -> H
 
 
 async def hello(channel: Channel) -> bytes:
-    return await channel.ask(b"hello", 100)
+    return await channel.ask(b"hello", time.monotonic() + 9)
 
 
 def test_answers_find_their_questions_whatever_their_order() -> None:
@@ -57,14 +58,14 @@ def test_answers_find_their_questions_whatever_their_order() -> None:
 
     async def answer(socket: web.WebSocketResponse, data: bytes) -> None:
         number, milliseconds, message = parts_of(data)
-        assert milliseconds == 100
+        assert 8000 < milliseconds <= 9000
         held.append((number, message))
         if len(held) == 3:
             for number, message in reversed(held):
                 await socket.send_bytes(frame(number, ANSWERED, message.upper()))
 
     async def three(channel: Channel) -> list[bytes]:
-        return await asyncio.gather(*(channel.ask(word, 100) for word in (b"one", b"two", b"three")))
+        return await asyncio.gather(*(channel.ask(word, time.monotonic() + 9) for word in (b"one", b"two", b"three")))
 
     assert asking(node(answer), three) == [[b"ONE", b"TWO", b"THREE"]]
 
@@ -82,19 +83,51 @@ def test_what_a_node_raised_is_raised_here() -> None:
     assert "another release" in str(second)
 
 
-def test_questions_of_a_connection_that_ends_are_not_waited_for_and_the_next_opens_another() -> None:
-    connections: list[web.WebSocketResponse] = []
+def test_questions_of_a_connection_that_ends_are_asked_once_more_on_another() -> None:
+    """A new one that ends as well says that the node is not there."""
+    ends = [True, False, True, True]
 
     async def answer(socket: web.WebSocketResponse, data: bytes) -> None:
-        if not connections:
-            connections.append(socket)
+        if ends.pop(0):
             await socket.close()
         else:
             await socket.send_bytes(frame(parts_of(data)[0], ANSWERED, b"yes"))
 
-    first, second = asking(node(answer), hello, hello)
+    first, second, third = asking(node(answer), hello, hello, hello)
     assert isinstance(first, NodeUnavailable)
     assert second == b"yes"
+    assert isinstance(third, NodeUnavailable)
+    assert not ends
+
+
+def test_who_waits_for_a_connection_waits_for_the_same_attempt_and_ends_it_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channel_module, "OPEN_SECONDS", 1.0)
+    attempts: list[float] = []
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        attempts.append(time.monotonic())
+        await asyncio.sleep(0.4 if len(attempts) == 1 else 5)
+        return await node(answer)(request)
+
+    async def answer(socket: web.WebSocketResponse, data: bytes) -> None:
+        await socket.send_bytes(frame(parts_of(data)[0], ANSWERED, b"yes"))
+        await socket.close()
+
+    async def impatient(channel: Channel) -> None:
+        await asyncio.wait_for(hello(channel), 0.1)
+
+    async def eight(channel: Channel) -> list[Any]:
+        return await asyncio.gather(*(hello(channel) for _ in range(8)), return_exceptions=True)
+
+    began = time.monotonic()
+    first, second, lost = asking(slow, impatient, hello, eight)
+    assert isinstance(first, TimeoutError)
+    assert second == b"yes"  # of the attempt that the first did not wait for
+    assert [type(each) for each in lost] == [NodeUnavailable] * 8
+    assert len(attempts) == 2
+    assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("said", [b"short", "a text"])
@@ -128,7 +161,7 @@ def test_who_does_not_wait_any_longer_holds_nobody_up() -> None:
 @pytest.mark.parametrize(
     ("status", "expected", "told"),
     [
-        (401, NodeFailed, "secret"),
+        (403, NodeFailed, "secret"),
         (404, NodeFailed, "WebSockets"),
         (502, NodeUnavailable, "502"),
         (503, NodeUnavailable, "503"),
@@ -172,7 +205,7 @@ def test_a_node_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_question_that_no_node_takes_is_not_sent() -> None:
     async def large(channel: Channel) -> bytes:
-        return await channel.ask(bytes(MOST_QUESTION_BYTES + 1), 100)
+        return await channel.ask(bytes(MOST_QUESTION_BYTES + 1), time.monotonic() + 9)
 
     async def answer(socket: web.WebSocketResponse, data: bytes) -> None:
         raise AssertionError
