@@ -11,7 +11,7 @@ from typing import Any, Self
 from api.answers import hit_answer, source_answer
 from api.descriptors import take_all_descriptors
 from api.freshness import age_seconds, known_complete_at
-from api.identity.control import ControlTable
+from api.identity.control import Action, ControlTable
 from api.selecting import plan_answer
 from indexer.catalog import Catalog
 from indexer.format.store import Store
@@ -32,6 +32,15 @@ def caller_as(store: Store, roles: Sequence[str], claims: Mapping[str, object]) 
     """Return a caller with ``roles`` and ``claims`` whose masked values are hashed as the server hashes them."""
     control = ControlTable(store).read()
     return Caller(roles=frozenset(roles), claims=claims, hash_key=control.hash_bytes if control else None)
+
+
+def granted_roles(store: Store, name: str) -> list[str]:
+    """Return the roles that may read rows of the collection ``name``, so far as policies let them, by name."""
+    control = ControlTable(store).read()
+    if control is None:
+        return []
+    reading: tuple[Action, ...] = ("search", "sql", "read")
+    return [role for role in sorted(control.roles) if any(control.gives([role], each, name) for each in reading)]
 
 
 class LocalCollection:
@@ -89,13 +98,17 @@ class LocalCollection:
         claims: Mapping[str, object],
         draft: CollectionSpec | None,
         *,
+        granted: Sequence[str] = (),
         keys: int,
     ) -> list[Effect]:
-        """Return what each role that has a policy sees, or what one caller with ``roles`` does: see :func:`effect_of`.
+        """Return what each role sees that has a policy, or what one caller with ``roles`` does: see :func:`effect_of`.
 
-        Raises :class:`jobs.errors.CommandError` where the policies of ``draft`` do not fit what is indexed.
+        Where there are policies, so is each role that is ``granted`` actions and has none: it sees nothing. Raises
+        :class:`jobs.errors.CommandError` where the policies of ``draft`` do not fit what is indexed.
         """
-        callers = [roles] if roles else [[role] for role in roles_of(self.spec, draft)]
+        named = roles_of(self.spec, draft)
+        every = dict.fromkeys([*named, *granted]) if named else ()
+        callers = [roles] if roles else [[role] for role in every]
         try:
             return [
                 effect_of(

@@ -39,6 +39,8 @@ def policy(
 ) -> None:
     """Show what each role sees of the newest version: rows, masked columns, tenants; or why it sees none.
 
+    Those are the roles that have a policy, or a grant (`grebe roles grant`) and no policy.
+
     With --file the same under the policies of a draft, with the rows that each role would see more and fewer. Nothing
     is changed; every row is looked at, and no text.
 
@@ -47,14 +49,15 @@ def policy(
     grebe policy advisories --role support --role audit --claim team=blue
     """
     from indexer.format.store import Store
-    from jobs.local import LocalCollection
+    from jobs.local import LocalCollection, granted_roles
     from jobs.policies import COLUMNS, DRAFT_COLUMNS
 
     settings = Settings.read(store=store)
     claims = parameters(claim or [], "--claim")
     then = None if draft is None else _draft(draft, name)
-    with LocalCollection(Store.at(settings.store), name, settings.cache) as collection:
-        effects = collection.effects(role, claims, then, keys=keys)
+    store_at = Store.at(settings.store)
+    with LocalCollection(store_at, name, settings.cache) as collection:
+        effects = collection.effects(role, claims, then, granted=granted_roles(store_at, name), keys=keys)
     if output is Format.JSON:
         print_json({"collection": name, "roles": [effect.as_json() for effect in effects]})
         return

@@ -55,6 +55,20 @@ def test_each_role_is_told_what_it_sees_or_why_nothing(library: Library, grebe: 
     assert [line.split()[:3] for line in shown[1:]] == [["clerk", "2", "9"], ["reader", "4", "9"], ["owner", "9", "9"]]
 
 
+def test_roles_that_may_read_rows_and_have_no_policy_are_told_that_they_see_none(
+    library: Library, grebe: Grebe
+) -> None:
+    for role, actions in (("guest", ["search"]), ("reader", ["sql"]), ("boss", ["admin"]), ("watch", ["monitor"])):
+        assert grebe("roles", "grant", role, "*", *actions).code == 0
+    assert grebe("roles", "grant", "other", "others", "search").code == 0
+
+    found = grebe("policy", "books", "-o", "json").json["roles"]
+
+    assert [each["role"] for each in found] == ["clerk", "reader", "owner", "boss", "guest"]
+    assert [each["now"]["rows"] for each in found[3:]] == [0, 0]
+    assert found[-1]["now"]["troubles"] == ["no policy is for it; there are some for clerk, reader, owner"]
+
+
 def test_roles_together_are_one_caller(library: Library, grebe: Grebe) -> None:
     asked = ("policy", "books", "-r", "clerk", "-r", "reader", "-c", "shelf=a/b, c", "-o", "json")
 
