@@ -56,36 +56,53 @@ export class SqlView {
   }
 
   async _run() {
-    this._under.abort();
-    this._under = new AbortController();
     const fields = readFields(this._form);
     this._shown = this._desk.visit({ tab: "sql", fields });
-    const body = sqlBody(fields);
-    const sent = request("v1/sql", body);
     this._editor.mark(null);
+    await this._attempt(sqlBody(fields), async (ask, body) => this._answered(await ask(body), body));
+  }
+
+  /**
+   * Show the next page too. The first is asked for once more, so that all of them are of one version.
+   * @param {Record<string, any>} body
+   * @param {any} shown the answer with all rows so far
+   */
+  async _readOn(body, shown) {
+    await this._attempt(body, async (ask) => {
+      const first = shown.next_cursor ? { answer: shown } : await ask({ ...body, cursor: "start" });
+      const { rows, next_cursor: cursor } = first.answer;
+      const next = cursor ? await ask({ ...body, cursor }) : { ...first, answer: { ...first.answer, rows: [] } };
+      this._answered({ ...next, answer: { ...next.answer, rows: [...rows, ...next.answer.rows] } }, body);
+    });
+  }
+
+  /** Do what asks for a statement; what came before is no longer waited for, and a problem is shown. */
+  async _attempt(body, work) {
+    this._under.abort();
+    const under = new AbortController();
+    this._under = under;
     this._said.textContent = "Running …";
     this._found.setAttribute("aria-busy", "true");
     try {
-      this._answered(await call(sent, this._under.signal));
+      await work((asked) => call(request("v1/sql", asked), under.signal), body);
     } catch (error) {
       if (error.name === "AbortError") return;
       this._said.textContent = "";
       this._editor.mark(spotIn(error, "sql", body.sql));
-      this._found.replaceChildren(problemView(error, { sql: body.sql }), requestView(sent));
+      this._found.replaceChildren(problemView(error, { sql: body.sql }), requestView(request("v1/sql", body)));
     }
     this._found.setAttribute("aria-busy", "false");
   }
 
-  _answered(called) {
+  _answered(called, body) {
     const { answer } = called;
     const rows = `${count(answer.rows.length)} ${answer.rows.length === 1 ? "row" : "rows"}`;
     this._said.textContent = `${rows} in ${milliseconds(answer.took_ms.total)}`;
     const download = el("button", { type: "button", class: "quiet", click: () => save(answer) }, "Download as CSV");
+    const readOn = el("button", { type: "button", class: "quiet", click: () => this._readOn(body, answer) }, "Read on");
     this._found.replaceChildren(
       runView(called),
-      answer.truncated
-        ? el("p", { class: "note" }, "There are more rows: a statement without LIMIT gets the first ones.")
-        : "",
+      answer.truncated ? el("p", { class: "note" }, "There are more rows than these first ones. ", readOn) : "",
       answer.masked.length ? el("p", { class: "note" }, `Masked for you: ${answer.masked.join(", ")}.`) : "",
       chartView(answer, this._found.clientWidth) ?? "",
       tableView(answer),

@@ -182,6 +182,25 @@ def test_dates_are_a_line_long_answers_come_in_pages_and_are_said_to_be_cut(page
     expect(page.locator("table.rows tbody tr")).to_have_count(400)
 
 
+def test_a_statement_is_read_on_to_its_last_row_all_of_one_version(page: Page, served: Served) -> None:
+    cursors: list[str | None] = []
+    page.on("request", lambda sent: cursors.append(json.loads(sent.post_data or "{}").get("cursor")))
+    page.goto(place(served, "sql", sql="SELECT id FROM diary"))
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#sql-said")).to_have_text(re.compile("^1,000 rows in"))
+    cursors.clear()
+    page.get_by_role("button", name="Read on").click()
+    expect(page.locator("#sql-said")).to_have_text(re.compile("^1,050 rows in"))
+    expect(page.get_by_role("button", name="Read on")).to_have_count(0)
+    assert cursors[0] == "start"
+    assert len(cursors) == 2
+    assert len(cursors[1] or "") > 50
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as CSV").click()
+    ids = download.value.path().read_text().split()[1:]
+    assert sorted(map(int, ids)) == list(range(1050))
+
+
 def test_a_statement_that_cannot_run_is_marked_at_its_place(page: Page, served: Served) -> None:
     page.goto(place(served, "sql", sql="SELECT shelf,\n  nope\nFROM books"))
     page.get_by_role("button", name="Run").click()
