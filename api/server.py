@@ -22,7 +22,7 @@ from api.hosts import is_loopback
 from api.logs import Logger, standard_logs
 from api.protocol import http_protocol, websocket_protocol
 from api.service import Service
-from api.settings import ServeSettings
+from api.settings import MAX_DEADLINE_MS, ServeSettings
 
 BACKLOG = 1024
 KEEP_ALIVE_SECONDS = 75
@@ -91,6 +91,7 @@ class _Server(uvicorn.Server):
                 ws=websocket_protocol() if settings.cluster.role == "node" else "none",
                 ws_max_size=MOST_FRAME_BYTES,
                 ws_per_message_deflate=False,
+                ws_ping_timeout=MAX_DEADLINE_MS / 1000,  # a ping waits behind the answers that are being sent
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -105,10 +105,14 @@ class _Connection:
         answer.add_done_callback(_retrieve)
         self._waiting[number] = answer
         milliseconds = max(1, int((end - time.monotonic()) * 1000))
+        # aiohttp has all that wait for a full connection wait for one future: who is cancelled there would cancel all.
+        sending = asyncio.ensure_future(self._socket.send_bytes(frame(number, milliseconds, question)))
+        sending.add_done_callback(_retrieve)
         try:
-            await self._socket.send_bytes(frame(number, milliseconds, question))
+            await asyncio.shield(sending)
             return await answer
         except (aiohttp.ClientError, OSError) as error:
+            self.ended = True
             raise _ConnectionEnded("its connection broke") from error
         finally:
             self._waiting.pop(number, None)

@@ -11,7 +11,6 @@ from contextlib import suppress
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import Response
 from starlette.requests import HTTPConnection
-from starlette.websockets import WebSocketDisconnected
 
 from api.bodies import read_json_bytes
 from api.cluster.failures import Failure
@@ -29,8 +28,8 @@ from retrieval.snapshot import Snapshot
 VERSIONS_BYTES = 8 << 20
 SEND_SECONDS = 1.0
 """So long after its deadline an answer may begin to be sent: that the deadline has passed is an answer too."""
-GONE = (WebSocketDisconnect, WebSocketDisconnected)
-"""What sending raises where the router is gone: Starlette has two."""
+GONE = (WebSocketDisconnect, RuntimeError)
+"""What sending raises where the router is gone: Starlette has its own two, uvicorn another one."""
 
 router = APIRouter(prefix=PREFIX, route_class=DirectRoute, include_in_schema=False)
 

@@ -41,6 +41,8 @@ LEGS = ("vector", "keyword", "order")
 VECTOR, ASKED, BEST = "_vector", "_asked", "_best"
 """Columns of a fetched table: the chunk's vector; which of the chunks asked for it is of; whether it is that chunk."""
 EMPTY = pa.table({})
+AHEAD_BYTES = 1 << 16
+"""What a node sends of rows before it knows that they are shown; of larger ones the router asks for those that are."""
 
 
 def answer_question(snapshot: Snapshot, question: Question, *, deadline: float | None) -> tuple[Answer, pa.Table]:
@@ -140,7 +142,10 @@ class _Node:
         return table.append_column("_place", pa.array(places)).append_column("_position", pa.array(positions))
 
     def _ranked(self, legs: Mapping[str, Ranked], shown: list[str] | None) -> pa.Table:
-        """Return the legs as one table of rows: leg, score, the row's number, where it is, its key or all shown."""
+        """Return the legs as one table of rows: leg, score, the row's number, where it is, its key.
+
+        With all that is ``shown`` of them, if it is not too much to be sent for perhaps nothing.
+        """
         places = [place for ranked in legs.values() for place in ranked.places]
         positions = [position for ranked in legs.values() for position in ranked.positions]
         rows = rows_of(np.array(places, np.int64), np.array(positions, np.int64), self.snapshot.segments)
@@ -151,10 +156,11 @@ class _Node:
             "_place": pa.array(places, pa.int32()),
             "_position": pa.array(positions, pa.int32()),
         }
-        if shown is None:
-            return pa.table(columns | self._keys(places, positions))
-        found = self.fetch(Fetch(places=places, positions=positions, columns=shown))
-        return pa.table(columns | dict(zip(found.column_names, found.columns, strict=True)))
+        if shown is not None:
+            found = self.fetch(Fetch(places=places, positions=positions, columns=shown))
+            if found.nbytes <= AHEAD_BYTES:
+                return pa.table(columns | dict(zip(found.column_names, found.columns, strict=True)))
+        return pa.table(columns | self._keys(places, positions))
 
     def _keys(self, places: Sequence[int], positions: Sequence[int]) -> dict[str, pa.Array]:
         """Return the key columns of these chunks."""

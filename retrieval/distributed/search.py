@@ -21,7 +21,7 @@ from indexer.format.keys import parse_key
 from retrieval.chunks import Chunks, keys_at
 from retrieval.distributed.lines import Lines, fetch, fetched_chunks
 from retrieval.distributed.messages import Answer, Asker, Find, Like, Row, StatementText, Terms
-from retrieval.distributed.node import LEGS, VECTOR
+from retrieval.distributed.node import BEST, LEGS, VECTOR
 from retrieval.distributed.routed import Answers, Asked, RoutedVersion
 from retrieval.errors import RequestError
 from retrieval.explanation import Explanation
@@ -79,7 +79,7 @@ def search_nodes(
     ranked, explanations = run.best(embedder, watch, shown)
     ranked, explanations, has_more = paged(request, ranked, explanations)
     parts: Sequence[Chunks] = run.found
-    if shown is None:
+    if not run.came_whole:
         ranked, parts = run.fetched(ranked, include, NO_STAGES if refiner is None else request.stages)
     watch.lap("fetch")
     if refiner is not None:
@@ -153,7 +153,7 @@ class SearchRun:
     ) -> tuple[Ranked, list[Explanation] | None]:
         """Return the best rows of all nodes, as places among what they ``found`` and lines there.
 
-        With ``shown`` those come with these columns and their passages.
+        With ``shown`` those come with these columns and their passages, but from nodes where they are large.
         """
         mode, request = self._mode, self._request
         terms = self._ask_terms() if mode in ("hybrid", "keyword") else None  # while the text is embedded
@@ -166,6 +166,11 @@ class SearchRun:
         ranked, explanations = self._ranked()
         watch.lap("fuse")
         return ranked, explanations
+
+    @property
+    def came_whole(self) -> bool:
+        """Whether all that was ``found`` came with what is shown of it."""
+        return all(BEST in part.table.schema.names for part in self.found)
 
     def _ask_terms(self) -> Asked:
         """Begin to ask how frequent the words are."""

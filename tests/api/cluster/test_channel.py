@@ -100,6 +100,45 @@ def test_questions_of_a_connection_that_ends_are_asked_once_more_on_another() ->
     assert not ends
 
 
+def test_who_gives_up_while_the_connection_is_full_takes_nobody_along() -> None:
+    """aiohttp has all senders of a full connection wait for one future."""
+
+    async def stuck(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(max_msg_size=0)
+        await socket.prepare(request)
+        assert request.transport is not None
+        request.transport.pause_reading()
+        await asyncio.sleep(1)
+        request.transport.resume_reading()
+        async for message in socket:
+            await socket.send_bytes(frame(parts_of(message.data)[0], ANSWERED, b"yes"))
+        return socket
+
+    async def impatient(channel: Channel) -> None:
+        await asyncio.wait_for(channel.ask(bytes(1 << 22), time.monotonic() + 9), 0.3)
+
+    async def twelve(channel: Channel) -> list[Any]:
+        large = (channel.ask(bytes(1 << 22), time.monotonic() + 9) for _ in range(6))
+        return await asyncio.gather(*(impatient(channel) for _ in range(6)), *large, return_exceptions=True)
+
+    (found,) = asking(stuck, twelve)
+    assert [type(each) for each in found[:6]] == [TimeoutError] * 6
+    assert found[6:] == [b"yes"] * 6
+
+
+def test_a_question_that_cannot_be_sent_is_asked_once_more_on_another() -> None:
+    async def answer(socket: web.WebSocketResponse, data: bytes) -> None:
+        await socket.send_bytes(frame(parts_of(data)[0], ANSWERED, b"yes"))
+
+    async def after_an_abort(channel: Channel) -> list[bytes]:
+        await hello(channel)
+        connection = vars(channel)["_connection"]
+        vars(connection)["_socket"]._writer._closing = True  # as where it is about to end
+        return await asyncio.gather(*(hello(channel) for _ in range(3)))
+
+    assert asking(node(answer), after_an_abort) == [[b"yes"] * 3]
+
+
 def test_who_waits_for_a_connection_waits_for_the_same_attempt_and_ends_it_for_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from retrieval.distributed import node as node_module
 from retrieval.distributed.messages import Asker, Part
 from retrieval.distributed.routed import Asked
 from retrieval.distributed.search import READ_AHEAD, get_row_of_nodes, search_nodes
@@ -145,6 +146,23 @@ def test_stages_after_the_legs_are_those_of_one_machine(spread: Spread, stages: 
 def test_rows_come_along_where_few_are_wanted(
     spread: Spread, asked: dict[str, Any], kinds: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert_rounds(spread, asked, [{kind} for kind in kinds], monkeypatch)
+
+
+@pytest.mark.parametrize("filter_", [None, "id < 2"])
+def test_rows_that_are_large_are_asked_for_once_they_are_shown(
+    spread: Spread, filter_: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the two rows one node has none, which it sends all the same."""
+    monkeypatch.setattr(node_module, "AHEAD_BYTES", 0)
+    for k in (1, 7):
+        assert_rounds(spread, {"filter": filter_, "k": k}, [{"find"}, {"fetch"}], monkeypatch)
+
+
+def assert_rounds(
+    spread: Spread, asked: dict[str, Any], expected: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Assert that the nodes find what one machine does, asked in these rounds."""
     nodes, rounds = spread.routed.nodes, []
 
     def ask(asker: Asker, questions: Mapping[int, Part], *, deadline: float | None) -> Asked:
@@ -152,12 +170,13 @@ def test_rows_come_along_where_few_are_wanted(
         return asking(asker, questions, deadline=deadline)
 
     asking = nodes.ask
-    monkeypatch.setattr(nodes, "ask", ask)
-    one, several = both(spread, **asked)
+    with monkeypatch.context() as patched:
+        patched.setattr(nodes, "ask", ask)
+        one, several = both(spread, **asked)
     assert [hit.key for hit in several] == [hit.key for hit in one]
     assert [hit.fields for hit in several] == [hit.fields for hit in one]
     assert [hit.text for hit in several] == [hit.text for hit in one]
-    assert rounds == [{kind} for kind in kinds]
+    assert rounds == expected
 
 
 def policies(*rows: str, masks: dict[str, str] | None = None) -> list[dict[str, Any]]:
