@@ -42,6 +42,7 @@ RETRY_SECONDS = 1.0
 """So long is it tried again where no node of a part answers: one may be starting anew."""
 MOST_CONNECTIONS_PER_NODE = 256
 STOP_SECONDS = 5.0
+ENDING = "it is ending"
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:
@@ -191,7 +192,7 @@ class HttpNodes:
         async with asked as response:
             data = await response.read()
             if response.status == 503:
-                raise NodeUnavailable("it is ending")
+                raise NodeUnavailable(ENDING)
             if response.status != 200:
                 raise NodeFailed(f"it answers with status {response.status}: is its secret this router's?")
             return data
@@ -209,16 +210,22 @@ class HttpNodes:
 
     def _note(self, replica: Replica, trouble: str | None, *, is_wrong: bool = False) -> None:
         """Note whether a node answered; changes are logged."""
+        where = {"part": replica.part, "node": replica.url}
         if trouble is None and not replica.is_up:
-            self._log.info("node found", part=replica.part, node=replica.url)
+            self._log.info("node found", **where)
         elif trouble is not None and (replica.is_up or trouble != replica.trouble):
-            if is_wrong or replica.was_up:
-                self._log.error("node lost", part=replica.part, node=replica.url, reason=trouble)
+            if ENDING in (trouble, replica.trouble):  # on purpose
+                self._log.info("node ends", **where, reason=trouble)
+            elif is_wrong or replica.was_up:
+                self._log.error("node lost", **where, reason=trouble)
             else:  # usual where all begin together
-                self._log.warning("node not there yet", part=replica.part, node=replica.url, reason=trouble)
+                self._log.warning("node not there yet", **where, reason=trouble)
+        was_up = replica.is_up
         replica.is_up, replica.trouble = trouble is None, trouble or ""
         replica.was_up = replica.was_up or replica.is_up
         self._metrics.node_up.labels(replica.part, replica.url).set(float(replica.is_up))
+        if was_up and replica.part in self.absent():
+            self._log.error("part lost", part=replica.part, reason="no node of it answers, so searches get 503")
 
     def _order(self, part: int, asker: Asker) -> list[Replica]:
         """Return the nodes of a part, best first: those that answered last and have the version, then the nearest."""

@@ -86,6 +86,9 @@ def list_records(
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="How far back: 30m, 12h, 90d.")] = None,
     collection: Annotated[str | None, typer.Option("--collection", help="Of this collection alone.")] = None,
     actor: Annotated[str | None, typer.Option("--actor", help="Of this caller alone, as the log names it.")] = None,
+    request: Annotated[
+        str | None, typer.Option("--request", metavar="ID", help="Of the request with this X-Request-ID alone.")
+    ] = None,
     row: Annotated[
         str | None,
         typer.Option(
@@ -113,6 +116,7 @@ def list_records(
 
     grebe audit list --since 24h --actor key:0123456789ab
     grebe audit list --collection advisories --row CVE-2024-3094
+    grebe audit list --request 215a892ce0b14d5f8f4ab9b4e0b12034 --output json
     """
     from api.audit.reading import Wanted, records, requests_of
     from indexer.format.store import Store
@@ -121,7 +125,8 @@ def list_records(
     since_ms = int((datetime.now(UTC) - back).timestamp() * 1000) if back else None
     keys, hashes = () if row is None else keys_given(row), _hashes(asked, signing_key)
     log = Store.at(Settings.read(store=store).store)
-    wanted = Wanted(since_ms=since_ms, collection=collection, actor=actor)
+    of_one = frozenset({request}) if request else None
+    wanted = Wanted(since_ms=since_ms, collection=collection, actor=actor, requests=of_one)
     if keys or hashes:
         meant = requests_of(records(log, _there(folder), wanted), keys=keys, hashes=hashes)
         wanted = replace(wanted, requests=meant)

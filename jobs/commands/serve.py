@@ -61,7 +61,8 @@ def serve(
         if not collections:
             place = Store.at(settings.store).url
             say(f"There is no collection in {place} yet; what `grebe apply` and `grebe sync` make there is served.")
-        say(f"Serving on {url}")
+        held = settings.cluster.held
+        say(f"Serving on {url}" if held is None else f"Serving on {url}, part {held.part} of {held.parts}")
 
     run_server(
         settings,

@@ -100,7 +100,7 @@ def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
     assert counted["rows"] == [[3, 2019]]
     assert (status["state"], status["rows"]) == ("open", 3)
     assert row["key"] == 2
-    assert "[1] The great crested grebe (2011)\n" in by_hand
+    assert "[1] (2011)\nThe great crested grebe\n" in by_hand
     assert by_langchain.startswith("2 The great crested grebe")
     assert [(hit["key"], hit["fields"]["year"]) for hit in governed["results"]] == [(2, None), (1, None)]
     assert governed["masked"] == ["year"]

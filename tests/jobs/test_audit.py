@@ -130,6 +130,19 @@ def test_records_are_listed_newest_first(grebe: Grebe, store: Store, tmp_path: P
     assert grebe("audit", "list", "--since", "x").code == 2
 
 
+def test_an_answer_is_found_by_the_id_of_its_request(grebe: Grebe, store: Store, tmp_path: Path) -> None:
+    write(tmp_path / "audit", store, "books", "papers")
+    newest = grebe("audit", "list", "-o", "json").json["records"][0]
+    uid = newest["metadata"]["uid"].partition("/")[0]
+
+    found = grebe("audit", "list", "--request", uid, "-o", "json").json["records"]
+
+    assert found[0] == newest
+    assert [record["metadata"]["uid"] for record in found] == [f"{uid}/outcome", f"{uid}/intent"]
+    assert "There is no such record" in grebe("audit", "list", "--request", "another").err
+    assert grebe("audit", "list", "--request", uid, "--row", "CVE-7", "-o", "json").json == {"records": []}
+
+
 @pytest.mark.parametrize("key", ["1", "CVE-1", '["part", 1]'])
 def test_who_was_given_a_row_is_found_by_its_key(grebe: Grebe, store: Store, tmp_path: Path, key: str) -> None:
     write(tmp_path / "a", store, "books", "films", "books")

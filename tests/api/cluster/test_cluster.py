@@ -127,7 +127,7 @@ def test_without_any_node_of_a_part_there_is_no_answer_rather_than_half_of_one(c
         assert answer.headers["retry-after"] == "1"
         cluster.start("a", 1)
         until(lambda: router.post(PATH, json=QUESTIONS[0]).status_code == 200)
-    assert any(line["event"] == "node lost" for line in cluster.logs["router"].lines())
+    assert {"node lost", "part lost"} <= {line["event"] for line in cluster.logs["router"].lines()}
 
 
 def test_no_request_fails_while_nodes_restart_and_versions_come(cluster: Cluster, library: Library) -> None:
@@ -330,7 +330,7 @@ def test_a_node_that_ends_is_asked_no_more(cluster: Cluster, monkeypatch: pytest
     cluster.start("a", 0)
     with cluster.router() as router:
         started[0].draining = True
-        until(lambda: any(line.get("reason") == "it is ending" for line in cluster.logs["router"].lines()))
+        until(lambda: any(line["event"] == "node ends" for line in cluster.logs["router"].lines()))
         before = answered(cluster, "a")
         for _ in range(5):
             assert router.post(PATH, json=QUESTIONS[0]).status_code == 200
