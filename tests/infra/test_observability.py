@@ -89,7 +89,8 @@ def exposed(library: Library, serve: Serve) -> Labels:
     rare = Metrics()
     rare.open_failures.labels("books").inc()
     rare.node_up.labels(0, "http://node").set(1)  # of routers
-    rare.node_seconds.labels(0).observe(0.1)
+    rare.node_answered(0, 0.1)
+    rare.answered_question("find", 0.1)  # of nodes
     return {**labels_of(rare.text().decode()), **found} | OF_PROMETHEUS
 
 
