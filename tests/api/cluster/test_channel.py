@@ -58,7 +58,7 @@ def test_answers_find_their_questions_whatever_their_order() -> None:
 
     async def answer(socket: web.WebSocketResponse, data: bytes) -> None:
         number, milliseconds, message = parts_of(data)
-        assert 8000 < milliseconds <= 9000
+        assert 2000 < milliseconds <= 9000
         held.append((number, message))
         if len(held) == 3:
             for number, message in reversed(held):
@@ -142,7 +142,7 @@ def test_a_question_that_cannot_be_sent_is_asked_once_more_on_another() -> None:
 def test_who_waits_for_a_connection_waits_for_the_same_attempt_and_ends_it_for_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(channel_module, "OPEN_SECONDS", 1.0)
+    monkeypatch.setattr(channel_module, "OPEN_SECONDS", 2.0)
     attempts: list[float] = []
 
     async def slow(request: web.Request) -> web.StreamResponse:
@@ -166,7 +166,7 @@ def test_who_waits_for_a_connection_waits_for_the_same_attempt_and_ends_it_for_n
     assert second == b"yes"  # of the attempt that the first did not wait for
     assert [type(each) for each in lost] == [NodeUnavailable] * 8
     assert len(attempts) == 2
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10  # and not eight times two
 
 
 @pytest.mark.parametrize("said", [b"short", "a text"])
