@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from api.answers import status_answer
 from api.audit.log import AuditLog
@@ -224,8 +225,8 @@ class Service:
         return reasons + opening
 
 
-def service_of(request: Request) -> Service:
-    """Return the service that ``request`` came to."""
+def service_of(request: HTTPConnection) -> Service:
+    """Return the service that ``request``, or a WebSocket, came to."""
     service: Service = request.app.state.service
     return service
 

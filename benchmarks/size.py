@@ -44,8 +44,8 @@ SPEC = parse_spec(
 MB = 1e6
 
 
-def publish_rows(store: str, rows: int, cache: Path) -> tuple[int, list[str]]:
-    """Make the collection; return the bytes of its raw data and some of its texts."""
+def publish_rows(store: str, rows: int, cache: Path) -> tuple[int, list[str], list[list[float]]]:
+    """Make the collection; return the bytes of its raw data, and some of its texts and vectors to ask with."""
     random = np.random.default_rng(SEED)
     known = sentences(TEXTS)
     body = [
@@ -66,7 +66,7 @@ def publish_rows(store: str, rows: int, cache: Path) -> tuple[int, list[str]]:
     )
     publish(Catalog.create(Store.at(store), SPEC), changes, 1, cache)
     raw = sum(map(len, body)) + vectors.nbytes + rows * (8 + 8 + 7)
-    return raw, body[:QUESTIONS]
+    return raw, body[:QUESTIONS], vectors[:: max(1, rows // QUESTIONS)][:QUESTIONS].round(4).tolist()
 
 
 def sizes(folder: Path) -> Counter[str]:
@@ -85,9 +85,8 @@ def memory(replica: Replica) -> dict[str, int]:
     return {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.startswith("Rss")}
 
 
-def questions(rows: int, texts: list[str]) -> dict[str, list[dict[str, Any]]]:
+def questions(rows: int, texts: list[str], vectors: list[list[float]]) -> dict[str, list[dict[str, Any]]]:
     """Return questions of each kind."""
-    vectors = topical(rows, DIM)[:: max(1, rows // QUESTIONS)][:QUESTIONS].round(4).tolist()
     words = [" ".join(text.split()[:8]) for text in texts]
     return {
         "vector": [{"vector": vector} for vector in vectors],
@@ -118,7 +117,7 @@ def measure(arguments: argparse.Namespace) -> Report:
         before = memory(empty)
         empty.close()
         began = time.perf_counter()
-        raw, texts = publish_rows(str(folder / "store"), rows, folder / "sync")
+        raw, texts, vectors = publish_rows(str(folder / "store"), rows, folder / "sync")
         built = time.perf_counter() - began
 
         def told(name: str, size: float, goal: Goal | None = None) -> None:
@@ -134,22 +133,24 @@ def measure(arguments: argparse.Namespace) -> Report:
         server.start()
         opened = until(lambda: server.ready, "a server ready")
         url, rates = f"http://127.0.0.1:{server.port}", {}
-        for kind, asked in questions(rows, texts).items():
+        for kind, asked in questions(rows, texts, vectors).items():
             bodies = [json.dumps(question | {"k": 10}).encode() for question in asked]
             with clients(url, bodies, CLIENTS, f"/v1/collections/{NAME}/search") as answers:
                 time.sleep(seconds)
             rates[kind] = answers
         told("on a server's disk", sizes(folder / "server" / "cache").total())
         used = {kind: size - before[kind] for kind, size in memory(server).items()}
-        report.add(
-            "memory of its own: MB", used["RssAnon"] / MB, "", "", value=used["RssAnon"] / MB, goal=Goal(most=500)
-        )
+        own = used["RssAnon"] / MB
+        report.add("memory of its own", own, "", "", value=own, goal=Goal(most=500))
         told("memory of files", used["RssFile"])
         for kind, answers in rates.items():
-            report.add(
-                f"{kind}: answers/s, p50, p99 in ms", answers.rate, answers.quantile_ms(0.5), answers.quantile_ms(0.99)
-            )
-    report.notes = [f"Built in {built:.0f} s; a server with an empty cache had it open after {opened:.0f} s."]
+            cells = (answers.rate, answers.quantile_ms(0.5), answers.quantile_ms(0.99))
+            report.add(f"{kind}: answers/s, p50, p99 in ms", *cells)
+        failed = sum(len(answers.failed) for answers in rates.values())
+        report.add("questions that failed", failed, "", "", value=failed, goal=Goal(most=0))
+    report.notes = [
+        f"Rows made and built in {built:.0f} s; a server with an empty cache had them open after {opened:.0f} s."
+    ]
     return report
 
 

@@ -40,7 +40,6 @@ CONNECT_SECONDS = 1.0
 RETRY_EVERY_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 """So long is it tried again where no node of a part answers: one may be starting anew."""
-MOST_CONNECTIONS_PER_NODE = 256
 STOP_SECONDS = 5.0
 ENDING = "it is ending"
 
@@ -151,7 +150,7 @@ class HttpNodes:
     async def _connect(self) -> None:
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {self._settings.credential}"},
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=MOST_CONNECTIONS_PER_NODE),
+            connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             trust_env=False,
         )

@@ -67,7 +67,7 @@ async def versions(request: Request) -> Response:
 @router.websocket(QUESTIONS)
 async def questions(websocket: WebSocket) -> None:
     """Frames with a question each, which is about one version; the answers go back as they get ready."""
-    service: Service = websocket.app.state.service
+    service = service_of(websocket)
     if not _is_router(service, websocket):
         await websocket.close()  # a 403: there is nothing to accept yet
         return
