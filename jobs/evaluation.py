@@ -70,7 +70,7 @@ def evaluate(wanted: EvaluationSet, cache: Path, progress: Report) -> dict[str, 
             for number, (query, text) in enumerate(queries.items()):
                 answer = collection.search(SearchRequest(query=text, mode=mode, k=DEPTH, include=()))
                 rankings[query] = [str(hit["key"]) for hit in answer["results"]]
-                progress(f"{mode} queries", number + 1, len(queries))
+                progress(mode, number + 1, len(queries))
             measured[mode] = quality(wanted.judgements, rankings)
     return {"set": wanted.name, "modes": measured}
 

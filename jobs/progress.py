@@ -18,6 +18,9 @@ from jobs.output import speaking_on, stderr
 LINE_SECONDS = 30.0
 """How often, at most, a stage is written about where there is no terminal."""
 
+OF_CHUNKS = ("embedding", "building")
+"""The stages of a sync that count chunks, of which a long row has several; the others count rows."""
+
 
 class Report(Protocol):
     """Takes the news of a long step: ``done`` of ``total`` in ``stage``; ``total`` None while it is unknown."""
@@ -36,19 +39,18 @@ class Shown(Report, Protocol):
 class _RateColumn(ProgressColumn):
     """Rows, or whatever is counted, per second since the step began."""
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
     def render(self, task: Task) -> Text:
         """Return the text of this column for ``task``."""
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} {self._unit}/s", style="cyan")
+        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s", style="cyan")
 
 
 @contextmanager
 def bars(console: Console | None = None, *, unit: str = "rows") -> Iterator[Shown]:
-    """Show one bar per stage while the block runs, counting ``unit``; off a terminal, a line every half a minute."""
+    """Show one bar per stage while the block runs, counting ``unit``; off a terminal, a line every half a minute.
+
+    Stages named in :data:`OF_CHUNKS` count chunks all the same.
+    """
     screen = console or stderr()
     if not screen.is_terminal:
         yield _Lines(lambda line: screen.print(line, soft_wrap=True, markup=False), unit)
@@ -57,25 +59,30 @@ def bars(console: Console | None = None, *, unit: str = "rows") -> Iterator[Show
         SpinnerColumn(),
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=30),
-        TextColumn(f"{{task.completed:,.0f}} of {{task.fields[shown]}} {unit}"),
-        _RateColumn(unit),
+        TextColumn("{task.completed:,.0f} of {task.fields[shown]} {task.fields[unit]}"),
+        _RateColumn(),
         TimeLeftColumn(compact=True, elapsed_when_finished=True),
     )
     with speaking_on(screen), Progress(*columns, console=screen, transient=True) as shown:
-        yield _Bars(shown)
+        yield _Bars(shown, unit)
+
+
+def _unit(stage: str, usual: str) -> str:
+    """Return what ``stage`` counts, behind whatever prefix its name has."""
+    return "chunks" if stage.endswith(OF_CHUNKS) else usual
 
 
 class _Bars:
     """One bar per stage."""
 
-    def __init__(self, shown: Progress) -> None:
-        self._shown, self._lock = shown, threading.Lock()
+    def __init__(self, shown: Progress, unit: str) -> None:
+        self._shown, self._unit, self._lock = shown, unit, threading.Lock()
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         with self._lock:
             if stage not in self._tasks:
-                self._tasks[stage] = self._shown.add_task(stage, total=total, shown="?")
+                self._tasks[stage] = self._shown.add_task(stage, total=total, shown="?", unit=_unit(stage, self._unit))
             words = "?" if total is None else f"{total:,}"
             self._shown.update(self._tasks[stage], completed=done, total=total, shown=words)
 
@@ -104,7 +111,8 @@ class _Lines:
             self._last[stage] = now
             rate = (done - before) / (now - start)
             of = "" if total is None else f" of {total:,}"
-            self._write(f"{stage}: {done:,}{of} {self._unit}, {rate:,.0f} {self._unit}/s")
+            unit = _unit(stage, self._unit)
+            self._write(f"{stage}: {done:,}{of} {unit}, {rate:,.0f} {unit}/s")
 
     def over(self, prefix: str) -> None:
         """Nothing is shown that could be taken away."""

@@ -40,7 +40,7 @@ def evaluate(
 
     settings = Settings.read()
     wanted = load_set(data or settings.data, name)
-    with bars() as progress:
+    with bars(unit="queries") as progress:
         result = measure(wanted, settings.cache, progress)
     if output is Format.JSON:
         print_json(result)

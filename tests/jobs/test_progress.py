@@ -43,6 +43,15 @@ def test_a_terminal_gets_bars() -> None:
     assert "5 of 10 rows" in written.getvalue()
 
 
+def test_stages_of_chunks_say_so() -> None:
+    written = io.StringIO()
+    with bars(Console(file=written, force_terminal=True, width=120)) as report:
+        report("docs: embedding", 5, 10)
+        report("docs: loaded", 5, 10)
+    assert "5 of 10 chunks" in written.getvalue()
+    assert "5 of 10 rows" in written.getvalue()
+
+
 def test_what_is_said_beside_bars_goes_through_their_console_and_they_go_when_their_work_is_over() -> None:
     written = io.StringIO()
     screen = Console(file=written, force_terminal=True, width=120)
