@@ -35,6 +35,7 @@ from indexer.ann.device import find_gpu, first_line
 from indexer.format.store import Store
 from retrieval.cache import LocalCache
 from retrieval.gpu import GpuSearch
+from retrieval.helpers import Helpers
 from retrieval.snapshot import Snapshot
 from retrieval.version import OpenVersion
 
@@ -56,6 +57,7 @@ class Service:
         self.quotas = Quotas(settings.quota)
         threads, queue = settings.search.threads, settings.search.queue
         self.pool = WorkPool(threads=threads, queue=queue)
+        self.helpers = Helpers(threads)
         self.statements = WorkPool(threads=max(1, threads // 2), queue=queue, name="statement")
         self.nodes = self._nodes()
         self.collections = Collections(
@@ -97,6 +99,7 @@ class Service:
         if self.nodes is not None:  # nobody waits any more for what is asked of them
             self.nodes.stop()
         self.pool.close()
+        self.helpers.close()
         self.statements.close()
         self.collections.stop()
         self.identity.stop()
@@ -167,7 +170,7 @@ class Service:
 
     def _warm(self, snapshot: OpenVersion) -> None:
         if isinstance(snapshot, Snapshot):
-            snapshot.gpu = self.gpu
+            snapshot.gpu, snapshot.helpers = self.gpu, self.helpers
         if self.settings.cluster.role == "node":  # routers embed and rerank
             return
         if snapshot.spec.vector.model is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from retrieval.keyword_leg import KeywordSearch
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 EFFORTS: tuple[Effort, ...] = ("exact", "exhausted", "approximate")
 """From sure to least sure."""
+
+WORTH_HELP = 20_000
+"""Among fewer passing chunks words are found sooner than a helper begins."""
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -47,13 +51,16 @@ class Legs:
     def run(self, mode: Mode, vector: Floats | None) -> dict[str, Ranked]:
         """Return what each leg of ``mode`` finds; without a ``vector`` that of vectors finds nothing."""
         depth = depth_of(mode, self.pool)
+        helpers = self.snapshot.helpers
         legs: dict[str, Ranked] = {}
-        if mode in ("hybrid", "vector"):
-            legs["vector"] = NOTHING if vector is None else self._vector_leg(vector, depth)
-            self.watch.lap("vector")
-        if mode in ("hybrid", "keyword"):
-            legs["keyword"] = self._keyword_leg(depth)
-            self.watch.lap("keyword")
+        worth = mode == "hybrid" and vector is not None and self.passing.count > WORTH_HELP
+        with helpers.working(), helpers.beside(partial(self._keyword_leg, depth), worth=worth) as words:
+            if mode in ("hybrid", "vector"):
+                legs["vector"] = NOTHING if vector is None else self._vector_leg(vector, depth)
+                self.watch.lap("vector")
+            if mode in ("hybrid", "keyword"):
+                legs["keyword"] = words()
+                self.watch.lap("keyword")
         return legs
 
     def _vector_leg(self, vector: Floats, depth: int) -> Ranked:
@@ -65,6 +72,7 @@ class Legs:
             self.snapshot.caches,
             sure=self.pool + more,
             gpu=self.snapshot.gpu,
+            helpers=self.snapshot.helpers,
             deadline=self.deadline,
         )
         return self._ranked(found, depth)

@@ -24,6 +24,7 @@ from retrieval.cache import LocalCache
 from retrieval.chunks import COLUMN_PREFIX
 from retrieval.filter import CompiledFilter
 from retrieval.gpu import GpuSearch
+from retrieval.helpers import ALONE, Helpers
 from retrieval.keyword_leg import KeywordLeg
 from retrieval.keyword_legs import KeywordLegs
 from retrieval.lru import ByteLru
@@ -41,7 +42,10 @@ PARTS_BYTES = 16 << 20
 
 
 class Snapshot(OpenVersion):
-    """A version whose segments are open here. Made by :func:`open_snapshot`; ``gpu`` proposes candidates if given."""
+    """A version whose segments are open here. Made by :func:`open_snapshot`.
+
+    ``gpu`` proposes candidates if given, ``helpers`` are who may help with a search.
+    """
 
     def __init__(
         self, state: CatalogState, views: tuple[SegmentView, ...], legs: KeywordLegs, caches: SearchCaches
@@ -52,6 +56,7 @@ class Snapshot(OpenVersion):
         self.legs = legs
         self.caches = caches
         self.gpu: GpuSearch | None = None
+        self.helpers: Helpers = ALONE
         self._adopted: pa.Schema | None = None
         self._keywords: KeywordLeg | None = None
         self._is_part = False
@@ -79,7 +84,8 @@ class Snapshot(OpenVersion):
         if part is None or (part.spec, part._adopted) != (self.spec, self.arrow_schema):
             places = np.flatnonzero(reached.mask(self._tenants)) if self.views else ()
             part = Snapshot(self.state, tuple(self.views[place] for place in places), self.legs, self.caches)
-            part.spec, part.gpu, part._adopted, part._is_part = self.spec, self.gpu, self.arrow_schema, True
+            part.spec, part._adopted, part._is_part = self.spec, self.arrow_schema, True
+            part.gpu, part.helpers = self.gpu, self.helpers
             self._parts.put(reached.cache_key, part, size_bytes=1024 + 64 * len(places))
         return part
 

@@ -17,6 +17,7 @@ from indexer.format.vectors import within
 from retrieval import bitmap
 from retrieval.deadline import check_deadline
 from retrieval.gpu import Asked, GpuSearch
+from retrieval.helpers import ALONE, Helpers
 from retrieval.lru import ByteLru
 from retrieval.passing import Passing, SearchCaches
 from retrieval.ranking import Candidates, best_rows, top
@@ -33,6 +34,9 @@ WORTH_PROBING = 4
 
 TAIL_FACTOR = 4
 """Candidates for each row beyond those that are to be found surely."""
+
+WORTH_HELP = 400_000
+"""Scanning this many numbers takes as long as it takes a helper to begin, some 0.1 ms."""
 
 AROUND = 48
 """So many chunks near the query tell whether a filter leaves its neighbourhood."""
@@ -66,26 +70,30 @@ def search_vectors(
     *,
     sure: int | None = None,
     gpu: GpuSearch | None = None,
+    helpers: Helpers = ALONE,
     deadline: float | None = None,
 ) -> tuple[list[Candidates], list[SegmentSearch]]:
     """Return candidates among which the best ``k`` distinct rows are, and how each segment was searched.
 
     ``query`` is contiguous ``(dim,) float32``. The best ``sure`` rows, ``k`` if it is not given, are found as surely as
-    the spec asks; for the others fewer candidates are looked at. Raises :class:`retrieval.errors.DeadlineExceeded`.
+    the spec asks; for the others fewer candidates are looked at. ``helpers`` search segments at the same time, if there
+    are several large ones. Raises :class:`retrieval.errors.DeadlineExceeded`.
     """
-    candidates: list[Candidates] = []
-    searches: list[SegmentSearch] = []
-    asked = [_ask(gpu, selection.vector_plan, query, k) for selection in passing.selections] if gpu else []
-    for place, selection in enumerate(passing.selections):
+    selections = passing.selections
+    asked = [_ask(gpu, selection.vector_plan, query, k) for selection in selections] if gpu else []
+
+    def searched(place: int) -> tuple[Candidates, SegmentSearch] | None:
         check_deadline(deadline, "during the vector search", "give it more time or filter more")
-        plan = selection.vector_plan
+        plan = selections[place].vector_plan
         if plan.kind == "none":
-            continue
+            return None
         proposed = waiting.wait(deadline) if asked and (waiting := asked[place]) else None
-        found, search = search_segment(plan, query, k, caches.blocks, place, proposed, sure=sure)
-        candidates.append(found)
-        searches.append(search)
-    return candidates, searches
+        return search_segment(plan, query, k, caches.blocks, place, proposed, sure=sure)
+
+    large = sum(selection.count * len(query) > WORTH_HELP for selection in selections)
+    each = helpers.each if large > 1 and not asked else ALONE.each
+    found = [result for result in each(searched, len(selections)) if result is not None]
+    return [candidates for candidates, _ in found], [search for _, search in found]
 
 
 def search_segment(

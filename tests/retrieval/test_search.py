@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.embedding import load_embedder
+from retrieval import legs, vector_leg
 from retrieval.errors import DeadlineExceeded, FilterError, RequestError
 from retrieval.explanation import Explanation
+from retrieval.helpers import ALONE, Helpers
 from retrieval.request import Fusion, SearchRequest
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
@@ -337,3 +340,31 @@ def test_what_a_request_does_not_say_of_fusion_the_collection_does(
     legs = hit.explanation.legs
     assert (legs["vector"].weight, legs["keyword"].weight) == expected[1:]
     assert (legs["vector"].normalised < 0.1) == (expected[0] == "rrf")
+
+
+def test_helpers_change_no_answer(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(legs, "WORTH_HELP", 0)
+    monkeypatch.setattr(vector_leg, "WORTH_HELP", 0)
+    random = np.random.default_rng(5)
+    requests = [
+        SearchRequest(query=word, vector=unit(*random.normal(size=DIM)), mode=mode, k=20, filter=where, explain=True)
+        for word in WORDS
+        for mode in ("hybrid", "vector")
+        for where in (None, "size < 50")
+    ]
+
+    def answers() -> list[Any]:
+        with ThreadPoolExecutor(2) as callers:
+            found = list(callers.map(lambda request: search(shelf.snapshot, request), requests))
+        return [(list(each.results), each.plan) for each in found]
+
+    alone = answers()
+    helpers = Helpers(4)
+    monkeypatch.setattr(shelf.snapshot, "helpers", helpers)
+    try:
+        assert answers() == alone
+        with pytest.raises(DeadlineExceeded):
+            search(shelf.snapshot, SearchRequest(query=WORDS[0], vector=unit(1.0), deadline=time.monotonic() - 1))
+    finally:
+        monkeypatch.setattr(shelf.snapshot, "helpers", ALONE)
+        helpers.close()
