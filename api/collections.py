@@ -14,6 +14,7 @@ from api.watcher import Watcher, root_is_there
 from indexer.catalog import Catalog
 from indexer.errors import StoreError
 from indexer.format.store import Store
+from indexer.spec import CollectionSpec
 from retrieval.version import OpenVersion
 
 DISCOVERY_SECONDS = 1.0
@@ -35,6 +36,8 @@ class Collections:
         opener: Opener,
         *,
         poll_interval_seconds: float,
+        trust_seconds: float,
+        ready: Callable[[CollectionSpec, CollectionSpec], bool],
         opened: Callable[[OpenVersion], object],
         log: Logger,
         metrics: Metrics,
@@ -42,6 +45,8 @@ class Collections:
         self._store = store
         self._opener = opener
         self._interval = poll_interval_seconds
+        self._trust_seconds = trust_seconds
+        self._ready = ready
         self._opened = opened
         self._log = log
         self._metrics = metrics
@@ -116,6 +121,8 @@ class Collections:
                 name,
                 self._opener,
                 poll_interval_seconds=self._interval,
+                trust_seconds=self._trust_seconds,
+                ready=self._ready,
                 opened=self._opened,
                 log=self._log,
                 metrics=self._metrics,

@@ -94,6 +94,11 @@ class Metrics:
         self.queue_depth = Gauge(
             "grebe_search_queue_depth", "Searches and statements waiting for a thread.", registry=self.registry
         )
+        self.models_failing = Gauge(
+            "grebe_models_failing",
+            "Models of collections that could not be loaded when they were last tried.",
+            registry=self.registry,
+        )
         self.open_failures = Counter(
             "grebe_collection_open_failures",
             "Times a version could not be opened.",

@@ -97,6 +97,19 @@ class OpenVersions:
                         self.served = None
                     open_version.close()
 
+    @property
+    def newest_spec(self) -> CollectionSpec | None:
+        """The spec whose policies are in force."""
+        return self._newest[1] if self._newest is not None else None
+
+    def distrust(self) -> bool:
+        """Close what is open, because the policies in force are not known; return whether anything was."""
+        with self._changing:
+            versions, self._lingering, self.served = self.all, [], None
+        for version in versions:
+            version.close()
+        return bool(versions)
+
     def is_known(self, version: int) -> bool:
         """Say whether the policies of ``version``, or of a newer one, are in force."""
         return self._newest is not None and self._newest[0] >= version

@@ -33,6 +33,7 @@ from api.settings import ServeSettings
 from api.watcher import Watcher
 from indexer.ann.device import find_gpu, first_line
 from indexer.format.store import Store
+from indexer.spec import CollectionSpec
 from retrieval.cache import LocalCache
 from retrieval.gpu import GpuSearch
 from retrieval.helpers import Helpers
@@ -64,6 +65,8 @@ class Service:
             store,
             self._opener(),
             poll_interval_seconds=settings.poll_interval_ms / 1000,
+            trust_seconds=settings.identity.trust_seconds,
+            ready=self._has_model,
             opened=self._warm,
             log=self.log,
             metrics=self.metrics,
@@ -73,6 +76,7 @@ class Service:
         self.draining = False
         self.metrics.describe(self.statuses)
         self.metrics.queue_depth.set_function(lambda: self.pool.depth + self.statements.depth)
+        self.metrics.models_failing.set_function(lambda: self.embedders.failing + self.rerankers.failing)
         self.metrics.audit_failing.set_function(lambda: float(self.auditor.trouble is not None))
         self.metrics.audit_unshipped.set_function(lambda: self.audit.unshipped if self.audit else 0)
 
@@ -167,6 +171,16 @@ class Service:
         if self.nodes is not None:
             return RoutedOpener(self.nodes)
         return HereOpener(_cache(self.settings), self.settings.cluster.held)
+
+    def _has_model(self, before: CollectionSpec, spec: CollectionSpec) -> bool:
+        """Say whether the model that embeds queries is loaded, if ``spec`` has another one than ``before``.
+
+        Raises :class:`indexer.errors.EmbeddingError`.
+        """
+        if self.settings.cluster.role == "node" or spec.vector == before.vector or spec.vector.model is None:
+            return True
+        loading = self.embedders.warm(spec.vector)
+        return loading.done() and loading.result() is not None
 
     def _warm(self, snapshot: OpenVersion) -> None:
         if isinstance(snapshot, Snapshot):

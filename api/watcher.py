@@ -3,6 +3,7 @@
 Its thread polls the catalog, opens a new version beside the one that is served, and then puts it in place by setting
 one reference. A request reads that reference once and keeps what it got, so no request ever sees half a swap or fails
 for one. A version that cannot be opened leaves the old one in place, is reported, and is tried again ever more slowly.
+One whose policies cannot even be read does so for a while only: who may see what is not known then.
 """
 
 from __future__ import annotations
@@ -21,8 +22,17 @@ from api.metrics import Metrics
 from api.open_versions import OpenVersions
 from api.opening import Opener
 from indexer.catalog import Catalog, Heartbeat, SyncFailure
-from indexer.errors import CatalogError, CollectionNotFound, CorruptFile, ObjectNotFound, StoreError
+from indexer.errors import (
+    CatalogError,
+    CollectionNotFound,
+    CorruptFile,
+    ModelError,
+    NewerCatalog,
+    ObjectNotFound,
+    StoreError,
+)
 from indexer.format.store import Store
+from indexer.spec import CollectionSpec
 from retrieval.version import OpenVersion
 
 FIRST_RETRY_SECONDS = 0.5
@@ -37,7 +47,9 @@ _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (ObjectNotFound, "a file is missing"),
     (StoreError, "the store could not be read"),
     (CollectionNotFound, "the store is not there"),
+    (NewerCatalog, "a newer release of Grebe wrote the catalog, so this server has to be upgraded"),
     (CatalogError, "the catalog could not be read"),
+    (ModelError, "its model cannot be loaded"),
     (OSError, "this machine's disk or network failed"),
 )
 
@@ -81,7 +93,10 @@ class View:
 class Watcher:
     """Watches the collection ``name`` of ``store``; ``view`` is its newest state.
 
-    ``opened`` is called with each version before it is put in place, on the watcher's thread.
+    ``ready`` is asked before a version with this spec is opened in the place of another one, and again until it says
+    yes; ``opened`` is called with each version before it is put in place. Both are called on the watcher's thread, and
+    what they raise is a version that cannot be opened. What is open is served for ``trust_seconds`` while the policies
+    of a newer version cannot be read.
     """
 
     def __init__(
@@ -91,6 +106,8 @@ class Watcher:
         opener: Opener,
         *,
         poll_interval_seconds: float,
+        trust_seconds: float,
+        ready: Callable[[CollectionSpec, CollectionSpec], bool],
         opened: Callable[[OpenVersion], object],
         log: Logger,
         metrics: Metrics,
@@ -102,8 +119,11 @@ class Watcher:
         self._known = View()
         self._store = store
         self._opener = opener
+        self._ready = ready
         self._opened = opened
         self._interval = poll_interval_seconds
+        self._trust_seconds = trust_seconds
+        self._unread_since: float | None = None
         self._metrics = metrics
         self._catalog: Catalog | None = None
         self._look_for_failure_at = 0.0
@@ -160,13 +180,12 @@ class Watcher:
         if time.monotonic() >= self._look_for_failure_at:
             self._look_for_failure_at = time.monotonic() + FAILURE_SECONDS
             self._show(sync_failure=self._catalog.read_failure())
+        self.versions.close_unwanted()
+        self._learn(self._catalog, latest)
         if self._known.failure and self._known.failure.version is None:
             self._show(failure=None)
-        self.versions.close_unwanted()
         wanted = latest
         try:
-            if not self.versions.is_known(latest):
-                self.versions.learn(latest, self._catalog.read(latest).spec)
             newest = self._opener.newest(self._catalog, latest)
             if newest is not None and self._is_wanted(newest):
                 wanted = newest
@@ -175,6 +194,21 @@ class Watcher:
             raise
         except Exception as error:  # as in _run: the old version goes on being served
             self._report(wanted, error)
+
+    def _learn(self, catalog: Catalog, latest: int) -> None:
+        """Put the policies of ``latest`` in force; where they cannot be read for long, close what is open."""
+        if self.versions.is_known(latest):
+            return
+        try:
+            spec = catalog.read(latest).spec
+        except Exception:
+            now = time.monotonic()
+            self._unread_since = now if self._unread_since is None else self._unread_since
+            if now - self._unread_since > self._trust_seconds and self.versions.distrust():
+                self._log.error("closed, because the policies in force cannot be read", version=latest)
+            raise
+        self._unread_since = None
+        self.versions.learn(latest, spec)
 
     def _show(self, **known: Any) -> None:
         self._known = replace(self._known, **known)
@@ -188,6 +222,8 @@ class Watcher:
     def _open(self, catalog: Catalog, newest: int) -> None:
         started = time.perf_counter()
         before = self.versions.served
+        if before is not None and not self._ready(before.spec, self.versions.newest_spec or before.spec):
+            return
         snapshot = self._opener.open(catalog, newest, before)
         if snapshot is before:
             return

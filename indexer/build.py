@@ -59,6 +59,8 @@ class BuildJob:
     tombstones by shard, ``cache`` a local folder where what is read of them is kept between parts. ``epoch`` is the
     changes' own. ``replaces`` says that the parts together are the whole table (a first load, a resync), so that what
     they do not name has to go. ``aside`` says of how many rows of a key (by its hash) there are dead letters.
+    ``donors`` are segments of an index that is replaced whose vectors are right for the same texts; ``same_shards``
+    says whether a key is in the same shard there.
     """
 
     store: Store
@@ -70,6 +72,8 @@ class BuildJob:
     epoch: str | None = None
     replaces: bool = False
     aside: Mapping[bytes, int] = field(default_factory=dict)
+    donors: tuple[SegmentRecord, ...] = ()
+    same_shards: bool = True
 
 
 class PartResult(Record):
@@ -157,7 +161,8 @@ def build_part(
     touched["removed"][gone.at] = ~touched["upsert"][gone.at]
     wanted = np.ones(len(net.upserts), dtype=bool)
     wanted[found.at[same | stale]] = False
-    written = _write_segments(changes, net, wanted, gone, job, shard, progress)
+    earlier = look_up(touched, job.donors, job.store, job.cache) if job.donors else gone
+    written = _write_segments(changes, net, wanted, earlier, job, shard, progress)
     letters = letters_of(changes, net, job.spec)
     touched = touched[np.concatenate([wanted, np.ones(len(net.deletes), dtype=bool)])]
     removed = int(np.count_nonzero(touched["removed"]))
@@ -236,12 +241,12 @@ def _write_segments(
     changes: pa.Table,
     net: NetChanges,
     wanted: npt.NDArray[np.bool_],
-    gone: Found,
+    earlier: Found,
     job: BuildJob,
     shard: int,
     progress: Progress | None,
 ) -> _Written:
-    """Write the ``wanted`` upserts; of what they take the place of (``gone``), vectors of the same text are kept."""
+    """Write the ``wanted`` upserts; of ``earlier`` rows under their keys, vectors of the same text are kept."""
     places = np.flatnonzero(wanted)
     if not len(places):
         return _Written(dim=job.dim)
@@ -258,7 +263,7 @@ def _write_segments(
     chunks = _chunk_table(rows, net.hashes[at], chunked, job.spec)
     if embedder:
         touched_at = places[chunked["_row"].to_numpy()]
-        vectors, embedded = _embed(chunked, chunks, touched_at, gone, embedder, job, firsts, progress)
+        vectors, embedded = _embed(chunked, chunks, touched_at, earlier, embedder, job, firsts, progress)
         # A model may find nothing to say of a text (no word that it knows): then there is no direction to search in.
         has_vector = pa.array(vectors.any(axis=1))
     else:
@@ -321,7 +326,7 @@ def _embed(
     chunked: pa.Table,
     chunks: pa.Table,
     touched_at: npt.NDArray[np.int64],
-    gone: Found,
+    earlier: Found,
     embedder: Embedder,
     job: BuildJob,
     firsts: npt.NDArray[np.int64],
@@ -333,7 +338,8 @@ def _embed(
     last digits of its vector, and no tenant's texts may change another's.
     """
     texts = chunked["embed_text"].to_pylist()
-    known, vectors = known_vectors(gone, touched_at, column_hashes(chunks["_hash"]), embedder.dim, job.store, job.cache)
+    hashes = column_hashes(chunks["_hash"])
+    known, vectors = known_vectors(earlier, touched_at, hashes, embedder.dim, job.store, job.cache)
     new = np.flatnonzero(~known & np.fromiter((bool(text) for text in texts), dtype=bool, count=len(texts)))
     done = 0
     for own in np.split(new, np.searchsorted(new, np.searchsorted(chunked["_row"].to_numpy(), firsts[1:]))):

@@ -8,6 +8,7 @@
     │   └── ObjectNotFound      no object at that path
     ├── CorruptFile             a file's bytes are not those that were written (named by its checksum)
     ├── CatalogError
+    │   ├── NewerCatalog        a newer release of Grebe wrote it: upgrade this one
     │   ├── CollectionNotFound  no catalog under that name
     │   ├── CollectionExists    there is one already
     │   ├── CommitConflict      another writer committed first: read again and rebase
@@ -53,6 +54,10 @@ class CorruptFile(IndexerError):
 
 class CatalogError(IndexerError):
     """The catalog refused or could not be read."""
+
+
+class NewerCatalog(CatalogError):
+    """A newer release of Grebe wrote the catalog, with what this one does not know of."""
 
 
 class CollectionNotFound(CatalogError):

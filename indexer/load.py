@@ -10,7 +10,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -30,7 +30,7 @@ from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import commit_load
 from indexer.errors import BuildError, CatalogError, ObjectNotFound, ProgressMoved
-from indexer.format.records import Record
+from indexer.format.records import Record, SegmentRecord
 from indexer.format.store import Store
 from indexer.publish import (
     RESULT_SCHEMA,
@@ -117,11 +117,12 @@ def load(
 ) -> CatalogState:
     """Load every row of ``source`` into the collection, replacing what it holds, and commit.
 
-    ``spec`` is the catalog's own, or the one that a rebuild swaps in. Raises
-    :class:`indexer.errors.ProgressMoved` if another load or an apply came between.
+    ``spec`` is the catalog's own, or the one that a rebuild swaps in; then texts that did not change keep their vectors
+    (:func:`donors_of`). Raises :class:`indexer.errors.ProgressMoved` if another load or an apply came between.
     """
     loads = catalog.store.child("loads")
     plan = unfinished(loads, spec, state, source.head().position.epoch) or new_plan(source, spec, loads)
+    types = column_types(spec, source.schema())
     job = BuildJob(
         store=catalog.store,
         spec=spec,
@@ -130,14 +131,27 @@ def load(
         cache=cache,
         epoch=plan.position.epoch,
         replaces=True,
+        donors=donors_of(state, spec, types),
+        same_shards=state.spec.shards == spec.shards,
     )
     result = result_of(source, plan, job, loads, progress)
-    types = column_types(spec, source.schema())
     committed = commit_load(
         catalog, state, result, spec, end=plan.position, committed_at=plan.committed_at, types=types
     )
     forget(loads)
     return committed
+
+
+def donors_of(state: CatalogState, spec: CollectionSpec, types: Mapping[str, str]) -> tuple[SegmentRecord, ...]:
+    """Return the segments of ``state`` whose vectors are those that ``spec`` wants of the same texts.
+
+    None where nothing changed, neither in the spec nor in the columns' ``types``: who has that built again wants new
+    vectors, of a model whose files are others by now.
+    """
+    same = (state.spec.key, state.spec.vector) == (spec.key, spec.vector)
+    if not same or spec.vector.model is None or (state.spec == spec and state.types == types):
+        return ()
+    return state.segments
 
 
 def column_types(spec: CollectionSpec, schema: StructType) -> dict[str, str]:

@@ -28,6 +28,7 @@ from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import commit_batch
 from indexer.duplicates import MAX_KEYS
 from indexer.errors import ObjectNotFound, ProgressMoved
+from indexer.format.records import SegmentRecord
 from indexer.letters import letters_by_key
 from indexer.netting import BAD_TEXT, ROW_HASH
 from indexer.spec import CollectionSpec
@@ -234,7 +235,11 @@ def run_parts(changes: DataFrame, job: BuildJob, *, doubting: bool) -> Iterator[
 
 def of_shard(job: BuildJob, shard: int) -> BuildJob:
     """Return ``job`` with the segments of one shard alone: a key is in no other."""
-    return dataclasses.replace(job, live=tuple(segment for segment in job.live if segment.shard == shard))
+
+    def own(segments: tuple[SegmentRecord, ...]) -> tuple[SegmentRecord, ...]:
+        return tuple(segment for segment in segments if segment.shard == shard)
+
+    return dataclasses.replace(job, live=own(job.live), donors=own(job.donors) if job.same_shards else job.donors)
 
 
 def _task(job: BuildJob, doubting: bool):  # type: ignore[no-untyped-def]

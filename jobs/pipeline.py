@@ -64,8 +64,9 @@ def run_syncs(
 ) -> list[Outcome]:
     """Sync the collections ``names`` in one session and return what became of each, in that order.
 
-    One that fails stops no other. They are synced one after another, those that another process is syncing last, or,
-    if ``continuous``, side by side, and then one that fails is tried again until it is stopped. ``options_of`` gives a
+    One that fails stops no other. They are synced one after another, those that have to be loaded or built anew after
+    the others, whose few changes need not wait for them, and those that another process is syncing last; or, if
+    ``continuous``, side by side, and then one that fails is tried again until it is stopped. ``options_of`` gives a
     collection's options, ``waiting`` is told whose end is waited for, ``retrying`` hears what failed and in how many
     seconds it is tried again, and ``ended`` hears of each collection when it has ended; from any thread.
 
@@ -102,7 +103,8 @@ def run_syncs(
             for future in following:
                 future.result()
         else:
-            _one_after_another(specs, lambda name, busy: attempt(name, busy, options_of(name)), on_busy, end)
+            quick_first = sorted(specs, key=lambda name: _is_loaded(store, name), reverse=True)
+            _one_after_another(quick_first, lambda name, busy: attempt(name, busy, options_of(name)), on_busy, end)
     return [outcomes[name] for name in names]
 
 
@@ -113,6 +115,14 @@ def run_verify(store: Store, name: str, *, cache: Path) -> Verification:
     spark = _session(f"grebe verify {name}", [spec])
     note(f"Comparing {name} with {spec.source.table} ...")
     return verify(open_source(spark, spec), catalog, cache / "sync")
+
+
+def _is_loaded(store: Store, name: str) -> bool:
+    """Say whether a sync of the collection reads changes alone: it is loaded, and no rebuild waits."""
+    with suppress(IndexerError):  # the sync itself says what is wrong
+        state = Catalog.open(store, name).read()
+        return state.position is not None and state.pending is None
+    return True
 
 
 def _one_after_another(

@@ -10,7 +10,7 @@ from typing import Literal
 import polars as pl
 from pydantic import Field, ValidationError
 
-from indexer.errors import CatalogError
+from indexer.errors import CatalogError, NewerCatalog
 from indexer.format.records import FORMAT_VERSION, SEGMENT_NUMBER_BITS, FileRecord, Ledger, Record, SegmentRecord
 from indexer.spec import CollectionSpec
 
@@ -21,6 +21,9 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "tombstoned": pl.Int64,
     "record": pl.String,
 }
+
+_UNKNOWN = frozenset({"extra_forbidden", "literal_error", "union_tag_invalid"})
+"""Mistakes in a record that say that it has a field, or a word for a field, which is not known here."""
 
 
 class SourcePosition(Record):
@@ -147,9 +150,11 @@ def decode_rows(rows: list[dict[str, object]], *, version: int) -> CatalogState:
     if len(states) != 1:
         raise CatalogError(f"version {version} of a catalog has {len(states)} state rows where one was expected")
     values = json.loads(str(states[0]["record"]))
-    if values.get("format_version") != FORMAT_VERSION:
-        raise CatalogError(
-            f"the catalog is of format {values.get('format_version')}; this Grebe reads format {FORMAT_VERSION}. "
+    format_version = values.get("format_version")
+    if format_version != FORMAT_VERSION:
+        newer = isinstance(format_version, int) and format_version > FORMAT_VERSION
+        raise (NewerCatalog if newer else CatalogError)(
+            f"the catalog is of format {format_version}; this Grebe reads format {FORMAT_VERSION}. "
             "Use the Grebe that wrote it, or rebuild the collection"
         )
     try:
@@ -162,7 +167,21 @@ def decode_rows(rows: list[dict[str, object]], *, version: int) -> CatalogState:
             }
         )
     except ValidationError as error:
-        raise CatalogError(f"version {version} of a catalog cannot be read: {error}") from error
+        raise _unreadable(version, error) from error
+
+
+def _unreadable(version: int, error: ValidationError) -> CatalogError:
+    """Return what to raise for a record: what is not known by name is a newer release's, anything else is damage."""
+    unknown = [".".join(map(str, each["loc"])) for each in error.errors() if each["type"] in _UNKNOWN]
+    if unknown:
+        return NewerCatalog(
+            f"version {version} of the catalog has what this release of Grebe does not know ({', '.join(unknown)}): "
+            "a newer one wrote it; upgrade this one"
+        )
+    first = error.errors()[0]
+    return CatalogError(
+        f"version {version} of a catalog cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    )
 
 
 def check_commit(seen: CatalogState, new: CatalogState, batch_end: SourcePosition | None) -> None:

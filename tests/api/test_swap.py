@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 
 from api.collections import Collections
 from api.watcher import Watcher
+from indexer import catalog_table
 from indexer.build import PartResult
-from indexer.catalog import drop
+from indexer.catalog import CatalogState, drop
+from indexer.embedding import load_embedder
+from indexer.format import states
+from indexer.format.states import COLUMNS, encode_rows
+from indexer.spec import VectorSpec
 from tests.api.conftest import LogLines, Serve, until
 from tests.api.library import Library, book
 
@@ -217,6 +224,88 @@ def test_a_watcher_runs_before_it_is_listed(library: Library, serve: Serve, monk
     with serve() as client:
         assert keys(client) == [1]
     assert listed == [False]
+
+
+def test_a_version_of_a_newer_release_closes_the_collection_once_trust_is_over(
+    library: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def newer(state: CatalogState) -> bytes:
+        rows = [
+            row | ({"record": row["record"].replace("{", '{"invented":1,', 1)} if row["kind"] == "state" else {})  # type: ignore[attr-defined]
+            for row in encode_rows(state)
+        ]
+        written = io.BytesIO()
+        pl.DataFrame(rows, schema=COLUMNS, orient="row").write_parquet(written)
+        return written.getvalue()
+
+    library.commit(1, [book(1)])
+    log = LogLines()
+    with serve(log, identity={"trust_seconds": 3.0}) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(catalog_table, "encode_table", newer)
+            seen = library.catalog.read()
+            changed = seen.model_copy(update={"operation": "apply"})
+            library.catalog.commit(seen, changed, batch_end=None)
+        until(lambda: status(client)["failure"] is not None)
+        assert status(client)["failure"]["error"] == (
+            "NewerCatalog: a newer release of Grebe wrote the catalog, so this server has to be upgraded; "
+            "the server's log has the details"
+        )
+        assert keys(client) == [1]
+        until(lambda: client.post(PATH, json={"query": "river"}).status_code == 503)
+        assert status(client)["state"] == "failed"
+        assert 'grebe_collection_open_failing{collection="books"} 1.0' in client.get("/metrics").text
+        newest = max(library.file("catalog").glob("*.parquet"))
+        newest.write_bytes(states.encode_table(changed))
+        until(lambda: keys(client) == [1])
+        assert status(client)["failure"] is None
+    closed = [line for line in log.lines() if line["event"].startswith("closed")]
+    assert [(line["collection"], line["version"]) for line in closed] == [("books", 2)]
+
+
+def test_a_version_whose_model_cannot_be_loaded_is_not_served(library: Library, serve: Serve) -> None:
+    library.commit(1, [book(1)])
+    with serve() as client:
+        _change_model(library, "/no/such/model")
+        until(lambda: status(client)["failure"] is not None)
+        assert status(client)["failure"]["error"] == (
+            "EmbeddingError: its model cannot be loaded; the server's log has the details"
+        )
+        assert client.post(PATH, json={"query": "river"}).json()["version"] == 1
+        _change_model(library, "hash:16")
+        until(lambda: status(client)["version"] == 3)
+        assert status(client)["failure"] is None
+
+
+def test_the_version_before_is_served_until_the_new_model_is_loaded(
+    library: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, loaded = threading.Event(), threading.Event()
+
+    def slow(spec: VectorSpec) -> Any:
+        if spec.model == "hash:16":
+            asked.set()
+            loaded.wait(timeout=30)
+        return load_embedder(spec)
+
+    library.commit(1, [book(1)])
+    monkeypatch.setattr("api.embedders.load_embedder", slow)
+    with serve() as client:
+        _change_model(library, "hash:16")
+        assert asked.wait(timeout=30)
+        found = status(client)
+        assert (found["version"], found["latest_version"], found["failure"]) == (1, 2, None)
+        assert client.post(PATH, json={"query": "river"}).json()["version"] == 1
+        loaded.set()
+        until(lambda: client.post(PATH, json={"query": "river"}).json()["version"] == 2)
+
+
+def _change_model(library: Library, model: str) -> None:
+    """Commit a version with another model, and without rows."""
+    seen = library.catalog.read()
+    spec = library.spec.model_validate(library.spec.model_dump() | {"vector": {"model": model}})
+    empty = {"spec": spec, "fingerprint": spec.fingerprint, "segments": (), "live_rows": 0, "dim": None}
+    library.catalog.commit(seen, seen.model_copy(update=empty), batch_end=None)
 
 
 def status(client: httpx.Client) -> Any:

@@ -16,6 +16,7 @@ from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.compact import purge
 from indexer.errors import ObjectNotFound
 from indexer.format.records import Ledger
+from indexer.format.segment import fetch_segment, read_segment
 from indexer.netting import REASONS
 from indexer.sync import SyncReport
 from indexer.vacuum import vacuum
@@ -103,6 +104,54 @@ def test_a_rebuild_is_built_beside_the_old_index_and_swapped_in_by_one_commit(sc
     assert (scene.state.spec, scene.state.pending) == (wider, None)
     assert not {segment.number for segment in before.segments} & {segment.number for segment in scene.state.segments}
     assert served_rows(scene.store, "scene")[0] == table_rows(scene.spark, scene.table, ("id", "n", "body", "more"))
+
+
+def test_a_rebuild_embeds_only_texts_that_changed(scene: Scene) -> None:
+    scene.create("id BIGINT, body STRING, n INT, more STRING")
+    scene.sql("INSERT INTO {t} VALUES (1, 'one', 0, 'eins'), (2, 'two', 0, 'zwei'), (3, 'three', 0, 'drei')")
+    apply(scene.store, scene.spec(shards=2))
+    scene.sync()
+    vectors = vectors_by_key(scene)
+    scene.sql("UPDATE {t} SET body = 'second' WHERE id = 2")
+    scene.sql("INSERT INTO {t} VALUES (4, 'four', 0, 'vier')")
+
+    apply(scene.store, scene.spec(shards=2, columns=["n", "more"]), rebuild=True)
+    report = scene.sync()
+
+    assert (report.ledger.read, report.ledger.upserted, report.ledger.embedded) == (4, 4, 2)
+    assert served_rows(scene.store, "scene")[0] == table_rows(scene.spark, scene.table, ("id", "n", "body", "more"))
+    rebuilt = vectors_by_key(scene)
+    assert {key: rebuilt[key] for key in (1, 3)} == {key: vectors[key] for key in (1, 3)}
+    assert rebuilt[2] != vectors[2]
+    assert all(any(vector) for vector in rebuilt.values())
+
+
+@pytest.mark.parametrize(
+    ("changed", "embedded"),
+    [
+        pytest.param({}, 3, id="nothing: its model's files may be others"),
+        pytest.param({"policies": [{"role": "all", "rows": "TRUE"}], "columns": ["n"]}, 3, id="policies"),
+        pytest.param({"vector": {"model": "hash:16"}}, 3, id="the model"),
+        pytest.param({"text": {"fields": {"body": 2.0}, "language": "none"}}, 0, id="the words' language"),
+        pytest.param({"shards": 3}, 0, id="where rows are"),
+    ],
+)
+def test_what_a_rebuild_embeds(scene: Scene, changed: dict[str, Any], embedded: int) -> None:
+    scene.load()
+
+    apply(scene.store, scene.spec(**changed), rebuild=True)
+
+    assert scene.sync().ledger.embedded == embedded
+    assert scene.state.live_rows == 3
+
+
+def vectors_by_key(scene: Scene) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for record in scene.state.segments:
+        files = read_segment(fetch_segment(scene.store.child("scene"), record, scene.folder / "looked-at"))
+        keys = files.chunks()["column.id"].to_pylist()
+        found.update(zip(keys, files.vectors.tolist(), strict=True))
+    return found
 
 
 def test_bad_rows_are_set_aside_by_name_and_the_rest_goes_on(scene: Scene) -> None:

@@ -84,6 +84,21 @@ def bodies(store: Store, name: str) -> set[str]:
     return {row["body"] for row in served_rows(store, name)[0].values()}
 
 
+def test_what_has_to_be_loaded_or_built_anew_waits_for_the_others(
+    run: Callable[..., list[Outcome]], store: Store
+) -> None:
+    run("b")
+    run("a")
+    pending = Catalog.open(store, "a").read().spec
+    apply(store, pending, rebuild=True)
+    ended: list[str] = []
+
+    outcomes = run("a", "b", ended=lambda outcome: ended.append(outcome.name))
+
+    assert [outcome.name for outcome in outcomes] == ["a", "b"]
+    assert ended == ["b", "a"]
+
+
 def test_one_that_fails_stops_no_other(run: Callable[..., list[Outcome]], store: Store) -> None:
     ended: list[str] = []
 
