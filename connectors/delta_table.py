@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 from delta.tables import DeltaTable as DeltaHandle
@@ -96,7 +96,7 @@ class DeltaTable:
         """Return for how long a change stays readable: VACUUM takes its files, clean-up its log entry."""
         metadata = self._newest().metadata()
         with self.translated():
-            config = self._jvm.org.apache.spark.sql.delta.DeltaConfigs
+            config = self._delta("DeltaConfigs")
             kept = (config.LOG_RETENTION(), config.TOMBSTONE_RETENTION())
             milliseconds = [config.getMilliSeconds(item.fromMetaData(metadata)) for item in kept]
         return float(min(milliseconds)) / 1000
@@ -104,8 +104,7 @@ class DeltaTable:
     def require_history(self, version: int) -> None:
         """Raise :class:`HistoryExpired` unless the log and the feed from ``version`` on are still there."""
         with self.translated():
-            manager = self._jvm.org.apache.spark.sql.delta.DeltaHistoryManager
-            earliest = manager.getEarliestDeltaFile(self._log)
+            earliest = self._delta("DeltaHistoryManager").getEarliestDeltaFile(self._log)
             if earliest > version:
                 raise self.expired(f"version {version} is gone from the log, which begins at {earliest}")
             if not self._exists(self._commit_path(version)):
@@ -167,6 +166,11 @@ class DeltaTable:
     @property
     def _jvm(self) -> Any:
         return self.spark._jvm
+
+    def _delta(self, name: str) -> Any:
+        """Return Delta's JVM object ``name``, from the log's own package: on Databricks that is another one."""
+        package = self._log.getClass().getPackage().getName()
+        return reduce(getattr, f"{package}.{name}".split("."), self._jvm)
 
     @property
     def _conf(self) -> Any:

@@ -44,6 +44,8 @@ StoreOption = Annotated[
     ),
 ]
 
+NEEDED_BY_SYNCS = ("pyspark", "delta", "py4j", "snowflake")
+NO_SPARK = "what reads tables is not installed here: pip install 'grebe[spark]', or use the image for syncs"
 
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -135,9 +137,13 @@ def sentence(error: Exception) -> str:
     >>> from indexer.errors import StoreError
     >>> sentence(StoreError("the disk is full: make room"))
     'the disk is full: make room'
+    >>> sentence(ModuleNotFoundError("No module named 'pyspark'", name="pyspark"))
+    "what reads tables is not installed here: pip install 'grebe[spark]', or use the image for syncs"
     >>> sentence(KeyError("x"))
     "unexpected KeyError: 'x' (GREBE_DEBUG=1 shows where it came from)"
     """
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in NEEDED_BY_SYNCS:
+        return NO_SPARK
     text = str(error).strip() + _meant(error)
     if is_ours(error) and text:
         return text

@@ -71,9 +71,11 @@ def test_the_images_have_the_versions_that_are_tested_and_serving_has_nothing_of
     assert not {"pytest", "moto", "lancedb", "mypy"} & sync.keys()
     assert {name for name in sync if name not in serve} == {
         "delta-spark",
+        "importlib-metadata",
         "py4j",
         "pyspark",
         "snowflake-connector-python",
+        "zipp",
     }
 
 

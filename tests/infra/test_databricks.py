@@ -38,7 +38,11 @@ def test_the_wheel_is_built_from_this_checkout_and_is_the_tasks_library() -> Non
     artifact = BUNDLE["artifacts"]["grebe"]
     assert (FILE.parent / artifact["path"]).resolve() == ROOT
     assert artifact["build"] == "python -m build --wheel"
-    assert [library["whl"] for library in TASK["libraries"]] == [f"{artifact['path']}/dist/*.whl"]
+    wheel, faiss = TASK["libraries"]
+    assert wheel == {"whl": f"{artifact['path']}/dist/*.whl"}
+    # What the wheel does not bring: of its extras `cpu`; Spark and Delta are the runtime's own.
+    assert [faiss["pypi"]["package"]] == PROJECT["optional-dependencies"]["cpu"]
+    assert not [name for name in PROJECT["dependencies"] if name.startswith(("pyspark", "delta-spark", "faiss"))]
 
 
 def test_every_variable_is_declared_and_none_for_nothing() -> None:
