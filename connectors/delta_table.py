@@ -239,6 +239,13 @@ def _not_found(table: DeltaTable, reason: str) -> SourceError:
     return SourceNotFound(f"{table.named} cannot be read as a Delta table: {reason}")
 
 
+def _no_catalog(table: DeltaTable, reason: str) -> SourceError:
+    return SourceNotFound(
+        f"{table.named}: this Spark session knows no catalog '{table.named.split('.')[0]}'; give the table's path, or "
+        "sync in a session that knows it, as Databricks' do"
+    )
+
+
 def _lost(table: DeltaTable, reason: str) -> SourceError:
     return table.expired(reason)
 
@@ -275,6 +282,7 @@ _MEANINGS = (
         ),
         _lost,
     ),
+    (("REQUIRES_SINGLE_PART_NAMESPACE",), _no_catalog),
     (("S3AFileSystem not found", 'No FileSystem for scheme "s3'), _no_s3),
     (
         (

@@ -144,11 +144,21 @@ class ChunkSpec(Part):
 
 
 class TextSpec(Part):
-    """The searched fields with their keyword boosts, the analyser's language, and the chunking."""
+    """The searched fields with their keyword boosts, the analyser's language, and the chunking.
+
+    With ``fold_accents`` words are the same with and without accents: a search for ``cafe`` finds ``café``.
+    """
 
     fields: dict[ColumnName, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
     language: Language = "english"
+    fold_accents: bool = False
     chunk: ChunkSpec = ChunkSpec()
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``fold_accents`` where it is off: specs are written as they were before there was one."""
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if (name, value) != ("fold_accents", False)}
 
 
 class VectorSpec(Part):
@@ -378,6 +388,8 @@ class CollectionSpec(Part):
             "vector": self.vector.model_dump(),
             "shards": self.shards,
         }
+        if self.text.fold_accents:
+            deciding["fold_accents"] = True
         if self.isolation:
             deciding["isolation"] = self.isolation.model_dump()
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()

@@ -27,7 +27,7 @@ TEMPLATE = """\
 # A Grebe collection. Apply it with: grebe apply -f {name}.yaml
 name: {name}
 
-# Where the rows are: a folder, s3://bucket/path, or catalog.schema.table. Its change feed must be on:
+# Where the rows are: a folder, s3://bucket/path, or on Databricks catalog.schema.table. Its change feed must be on:
 #   ALTER TABLE delta.`{table}` SET TBLPROPERTIES (delta.enableChangeDataFeed = true)
 source:
   kind: delta

@@ -123,7 +123,7 @@ class KeywordQueries:
 
     def __init__(self, index: tantivy.Index, spec: CollectionSpec) -> None:
         self._schema = index.schema
-        self._analyser = analyser(spec.text.language)
+        self._analyser = analyser(spec.text.language, fold_accents=spec.text.fold_accents)
         self._boosts = spec.text.fields
         self._fields = {field: keyword_field(spec, field) for field in spec.text.fields}
 

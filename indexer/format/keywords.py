@@ -18,7 +18,7 @@ import tantivy
 
 from indexer.errors import BuildError, CorruptFile
 from indexer.format.records import POSITION_BITS
-from indexer.spec import CollectionSpec, Language
+from indexer.spec import CollectionSpec, Language, TextSpec
 
 ROW_FIELD = "row"
 META_FILE = "meta.json"
@@ -37,23 +37,30 @@ def keyword_field(spec: CollectionSpec, field: str) -> str:
     return f"text_{list(spec.text.fields).index(field)}"
 
 
-def analyser_name(language: Language) -> str:
-    """Return the name that the schema gives the analyser of ``language``."""
-    return f"grebe_{language}"
+def analyser_name(text: TextSpec) -> str:
+    """Return the name that the schema gives the analyser of ``text``."""
+    return f"grebe_{text.language}" + ("_folded" if text.fold_accents else "")
 
 
-def analyser(language: Language) -> tantivy.TextAnalyzer:
-    """Build the analyser: words in lower case, then the language's stop words and stemmer unless it is ``none``."""
+def analyser(language: Language, *, fold_accents: bool = False) -> tantivy.TextAnalyzer:
+    """Build the analyser: words in lower case, then the language's stop words and stemmer unless it is ``none``.
+
+    Accents are folded before the stemmer, so that a word has one stem with them and without.
+    """
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
     builder = builder.filter(tantivy.Filter.remove_long(LONGEST_TERM_BYTES + 1)).filter(tantivy.Filter.lowercase())
     if language != "none":
-        builder = builder.filter(tantivy.Filter.stopword(language)).filter(tantivy.Filter.stemmer(language))
+        builder = builder.filter(tantivy.Filter.stopword(language))
+    if fold_accents:
+        builder = builder.filter(tantivy.Filter.ascii_fold())
+    if language != "none":
+        builder = builder.filter(tantivy.Filter.stemmer(language))
     return builder.build()
 
 
-def register_analysers(index: tantivy.Index, language: Language) -> None:
+def register_analysers(index: tantivy.Index, text: TextSpec) -> None:
     """Give ``index`` the analyser that its schema names; an index forgets it between openings."""
-    index.register_tokenizer(analyser_name(language), analyser(language))
+    index.register_tokenizer(analyser_name(text), analyser(text.language, fold_accents=text.fold_accents))
 
 
 def keyword_schema(spec: CollectionSpec) -> tantivy.Schema:
@@ -61,7 +68,7 @@ def keyword_schema(spec: CollectionSpec) -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     for field in spec.text.fields:
         name = keyword_field(spec, field)
-        builder.add_text_field(name, tokenizer_name=analyser_name(spec.text.language), index_option="position")
+        builder.add_text_field(name, tokenizer_name=analyser_name(spec.text), index_option="position")
     builder.add_unsigned_field(ROW_FIELD, indexed=True, fast=True)
     return builder.build()
 
@@ -76,7 +83,7 @@ def write_keywords(folder: Path, chunks: pa.Table, spec: CollectionSpec, number:
     folder.mkdir(parents=True)
     try:
         index = tantivy.Index(keyword_schema(spec), path=str(folder))
-        register_analysers(index, spec.text.language)
+        register_analysers(index, spec.text)
         writer = index.writer(heap_size=_heap_bytes(texts), num_threads=1)
         _add_documents(writer, texts, names, number << POSITION_BITS)
         writer.commit()
@@ -124,7 +131,7 @@ def compose(folders: Iterable[Path], into: Path, spec: CollectionSpec) -> tantiv
     (into / META_FILE).write_text(json.dumps({**meta, "segments": segments}))
     index = tantivy.Index.open(str(into))
     index.config_reader("manual", 0)
-    register_analysers(index, spec.text.language)
+    register_analysers(index, spec.text)
     return index
 
 

@@ -104,6 +104,15 @@ def test_cutting_each_field_apart_needs_a_rebuild_and_not_cutting_so_none() -> N
     assert apart.fingerprint != parse_spec(FULL).fingerprint == together.fingerprint
 
 
+def test_folding_accents_needs_a_rebuild_and_is_written_only_where_it_is_asked_for() -> None:
+    folded = changed(text={"fields": {"summary": 2.0, "details": 1.0}, "fold_accents": True})
+    plain = changed(text={"fields": {"summary": 2.0, "details": 1.0}, "fold_accents": False})
+
+    assert folded.fingerprint != parse_spec(FULL).fingerprint == plain.fingerprint
+    assert folded.model_dump()["text"]["fold_accents"] is True
+    assert "fold_accents" not in plain.model_dump()["text"]
+
+
 def test_a_reranking_model_is_written_only_where_there_is_one_and_needs_no_rebuild() -> None:
     plain, reranked = parse_spec(FULL), changed(rerank={"model": "models/cross-encoder"})
 

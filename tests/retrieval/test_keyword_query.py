@@ -44,6 +44,18 @@ def ids(snapshot: Snapshot, query: str, **request: Any) -> list[int]:
     return sorted(key[0] for key in response.results.keys())  # noqa: SIM118
 
 
+@pytest.mark.parametrize("fold", [True, False])
+def test_accents_are_folded_in_documents_and_queries_where_the_spec_says_so(tmp_path: Path, fold: bool) -> None:
+    spec = spec_of(text={"fields": {"title": 1.0, "body": 1.0}, "fold_accents": fold})
+    library = Library(tmp_path, spec)
+    library.add(Doc(id=1, bodies=("un café noir",)), Doc(id=2, bodies=("a cafe in town",)))
+    with library.open() as snapshot:
+        both = [1, 2]
+        assert ids(snapshot, "cafe") == (both if fold else [2])
+        assert ids(snapshot, "Café") == (both if fold else [1])
+        assert ids(snapshot, '"cafe noir"') == ([1] if fold else [])
+
+
 def test_musts_and_phrases_hold_and_words_are_stemmed(library: Library) -> None:
     library.add(
         Doc(id=1, bodies=("the heat pump of a house",)),

@@ -114,6 +114,21 @@ def test_each_language_has_its_stop_words_and_stems(language: str, text: str, te
     assert analyser(language).analyze(text) == terms  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("language", "accented", "plain"),
+    [
+        ("english", "Cafés naïve résumés Łódź", "cafes naive resumes lodz"),
+        ("french", "L'école française où nous étudiâmes", "l'ecole francaise où nous etudiames"),
+        ("german", "Häuser am Café", "hauser am cafe"),
+        ("none", "Ångström", "angstrom"),
+    ],
+)
+def test_folded_words_are_the_same_with_and_without_accents(language: Language, accented: str, plain: str) -> None:
+    folded = analyser(language, fold_accents=True)
+    assert folded.analyze(accented) == folded.analyze(plain)
+    assert analyser(language).analyze(accented) != analyser(language).analyze(plain)
+
+
 @pytest.mark.parametrize("language", get_args(Language))
 def test_every_language_of_the_spec_is_indexed_and_found(tmp_path: Path, language: str) -> None:
     spec = spec_of(text={"fields": {"title": 1.0, "body": 1.0}, "language": language})
