@@ -106,15 +106,16 @@ def lifetime(text: str | None, option: str) -> timedelta | None:
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def stages(rerank: int | None, decay: str | None, diversify: float | None) -> Stages:
-    """Return the stages after fusion that ``--rerank``, ``--decay`` and ``--diversify`` ask for."""
-    from retrieval.refine.stages import NO_STAGES, Diversify, Rerank, Stages
+def stages(rerank: int | None, decay: str | None, collapse: str | None, diversify: float | None) -> Stages:
+    """Return the stages after fusion that ``--rerank``, ``--decay``, ``--collapse`` and ``--diversify`` ask for."""
+    from retrieval.refine.stages import NO_STAGES, Collapse, Diversify, Rerank, Stages
 
-    if rerank is None and decay is None and diversify is None:
+    if rerank is None and decay is None and collapse is None and diversify is None:
         return NO_STAGES
     return Stages(
         rerank=None if rerank is None else Rerank(depth=rerank),
         decay=None if decay is None else _decay(decay),
+        collapse=None if collapse is None else Collapse(column=collapse),
         diversify=None if diversify is None else Diversify(diversity=diversify),
     )
 

@@ -37,6 +37,19 @@ class Decayed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Collapsed:
+    """That a hit stayed: it is the ``turn``-th of its value, from 1 to ``most``, or 0 for one without a value.
+
+    It keeps its score, ``score_before``.
+    """
+
+    rank_before: int
+    score_before: float
+    turn: int
+    most: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Diversified:
     """Why a hit was picked in its turn: ``mmr = (1 - diversity) * relevance - penalty``, the highest there was.
 
@@ -53,7 +66,7 @@ class Diversified:
     mmr: float
 
 
-StagePart = Reranked | Decayed | Diversified
+StagePart = Reranked | Decayed | Collapsed | Diversified
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -51,6 +51,10 @@ def search(
             help="Prefer what is recent, as in published=30d or published=30d,kind=gauss.",
         ),
     ] = None,
+    collapse: Annotated[
+        str | None,
+        typer.Option("--collapse", metavar="COLUMN", help="Show one row, the best, of each value of the column."),
+    ] = None,
     diversify: Annotated[
         float | None,
         typer.Option("--diversify", metavar="DIVERSITY", help="Avoid rows that are alike: from 0 (not) to 1."),
@@ -88,7 +92,7 @@ def search(
         params=values,
         mode=mode.value if mode else None,
         k=k,
-        stages=stages(rerank, decay, diversify),
+        stages=stages(rerank, decay, collapse, diversify),
         explain=explain,
         dialect=dialect.value,
     )

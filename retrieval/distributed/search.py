@@ -247,6 +247,8 @@ class SearchRun:
         names = set(include) | set(self._version.spec.key)
         if stages.decay is not None:
             names.add(stages.decay.column)
+        if stages.collapse is not None:
+            names.add(stages.collapse.column)
         parts, places, positions = fetch(
             self._version,
             self._asker,

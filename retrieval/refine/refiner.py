@@ -1,4 +1,4 @@
-"""The stages after fusion on one list of candidates: rerank, decay, diversify; see :mod:`retrieval.refine.stages`.
+"""The stages after fusion on one list of candidates, as a request asks for them; see :mod:`retrieval.refine.stages`.
 
 Whatever a stage looks at is what the caller sees: passages without hidden text, vectors of chunks without it, and no
 masked column.
@@ -21,9 +21,10 @@ from retrieval import bitmap
 from retrieval.chunks import Chunks, Key, keys_at
 from retrieval.deadline import check_deadline
 from retrieval.errors import RequestError
-from retrieval.explanation import Decayed, Diversified, Explanation, Reranked, StagePart
+from retrieval.explanation import Collapsed, Decayed, Diversified, Explanation, Reranked, StagePart
 from retrieval.policies import Sight
 from retrieval.ranking import Ranked, ties_by_key
+from retrieval.refine.collapse import CollapseColumn
 from retrieval.refine.cross_encoder import load_reranker
 from retrieval.refine.decay import factors, weighed
 from retrieval.refine.decay_column import DecayColumn
@@ -84,6 +85,7 @@ class Refiner:
     sight: Sight
     reranker: Reranker | None
     column: DecayColumn | None
+    collapsed_by: CollapseColumn | None
     parts: Parts = field(default_factory=dict)
 
     def refine(
@@ -114,6 +116,8 @@ class Refiner:
                 return self._rerank(chunks, pool)
             case "decay":
                 return self._decay(chunks, pool)
+            case "collapse":
+                return self._collapse(chunks, pool)
             case "diversify":
                 return self._diversify(chunks, pool)
 
@@ -165,6 +169,24 @@ class Refiner:
             return unknown, factors(unknown, decay.kind, scale=1.0, midpoint=decay.midpoint)
         distance = column.distances(chunks, pool.places, pool.positions)
         return distance, factors(distance, decay.kind, scale=column.scale, midpoint=decay.midpoint)
+
+    def _collapse(self, chunks: Sequence[Chunks], pool: Pool) -> Pool:
+        collapse = self.request.stages.collapse
+        assert collapse is not None
+        if self.collapsed_by is None:  # no segment has the column yet: NULL in every row
+            turns = np.zeros(len(pool), dtype=np.int64)
+        else:
+            turns = self.collapsed_by.turns(chunks, pool.places, pool.positions)
+        kept = np.flatnonzero(turns <= collapse.most)
+        chosen = pool.take(kept)
+        if self.request.explain:
+            told = _lines(kept + 1, chosen.scores, turns[kept])
+            parts = [
+                Collapsed(rank_before=rank, score_before=before, turn=turn, most=collapse.most)
+                for rank, before, turn in told
+            ]
+            self._note("collapse", chosen, parts)
+        return chosen
 
     def _diversify(self, chunks: Sequence[Chunks], pool: Pool) -> Pool:
         asked = self.request.stages.diversify
@@ -226,10 +248,12 @@ def refiner_of(version: OpenVersion, request: SearchRequest, sight: Sight, reran
 
     Raises RequestError for stages that the collection or the caller cannot have, and RerankError.
     """
-    column = None
+    column, collapsed_by = None, None
     decay: Decay | None = request.stages.decay
     if decay is not None:
         column = DecayColumn.of(decay, version.spec, version.schema, sight, datetime.now(UTC))
+    if request.stages.collapse is not None:
+        collapsed_by = CollapseColumn.of(request.stages.collapse, version.spec, version.schema, sight)
     if request.stages.rerank is not None:
         if version.spec.rerank is None:
             raise RequestError(
@@ -238,4 +262,12 @@ def refiner_of(version: OpenVersion, request: SearchRequest, sight: Sight, reran
                 hint="leave it out, or name one in the collection's spec: rerank: {model: ...}",
             )
         reranker = reranker or load_reranker(version.spec.rerank)
-    return Refiner(spec=version.spec, dim=version.dim, request=request, sight=sight, reranker=reranker, column=column)
+    return Refiner(
+        spec=version.spec,
+        dim=version.dim,
+        request=request,
+        sight=sight,
+        reranker=reranker,
+        column=column,
+        collapsed_by=collapsed_by,
+    )

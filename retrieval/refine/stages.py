@@ -1,7 +1,8 @@
-"""What a search may ask for after fusion: rerank, then decay, then diversify, each over the first rows of the last.
+"""What a search may ask for after fusion: rerank, decay, collapse, diversify, each over the first rows of the last.
 
 The order is that of what needs what. The reranker's score replaces the one before, so a decay before it would be lost;
-diversity is a matter of the whole list, so whatever changes a score after it would undo it.
+which rows of a value are its best is known when scores are; diversity is a matter of the whole list, so whatever
+changes it afterwards would undo it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal, get_args
 from retrieval.errors import RequestError
 from retrieval.refine.decay import LARGEST, DecayKind, seconds
 
-StageName = Literal["rerank", "decay", "diversify"]
+StageName = Literal["rerank", "decay", "collapse", "diversify"]
 STAGE_NAMES: tuple[StageName, ...] = get_args(StageName)
 MAX_DEPTH = 1000
 
@@ -64,6 +65,25 @@ class Decay:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Collapse:
+    """Keep the best ``most`` rows of each value of a stored column, of the first ``depth`` (200, or ``k`` if more).
+
+    Rows without a value all stay; see :mod:`retrieval.refine.collapse`.
+    """
+
+    column: str
+    most: int = 1
+    depth: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_depth("collapse", self.depth)
+        if isinstance(self.most, bool) or not isinstance(self.most, int) or not 1 <= self.most <= MAX_DEPTH:
+            raise RequestError(
+                f"expected a whole number from 1 to {MAX_DEPTH}, got {self.most!r}", field="collapse.most"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Diversify:
     """Pick rows that are unlike those before them, of the first ``depth`` (100, or ``k`` if that is more).
 
@@ -85,6 +105,7 @@ class Stages:
 
     rerank: Rerank | None = None
     decay: Decay | None = None
+    collapse: Collapse | None = None
     diversify: Diversify | None = None
 
     @property
@@ -111,7 +132,7 @@ class Stages:
         return depths
 
 
-DEFAULT_DEPTHS: dict[StageName, int] = {"rerank": 50, "decay": 200, "diversify": 100}
+DEFAULT_DEPTHS: dict[StageName, int] = {"rerank": 50, "decay": 200, "collapse": 200, "diversify": 100}
 """A reranker's time grows with each row (docs/ranking.md has it measured); the others take next to none."""
 
 NO_STAGES = Stages()

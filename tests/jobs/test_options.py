@@ -4,22 +4,25 @@ import pytest
 import typer
 
 from jobs.options import stages
-from retrieval.refine.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
+from retrieval.refine.stages import NO_STAGES, Collapse, Decay, Diversify, Rerank, Stages
 
 
 def test_without_the_options_there_are_no_stages() -> None:
-    assert stages(None, None, None) is NO_STAGES
+    assert stages(None, None, None, None) is NO_STAGES
 
 
 def test_each_option_is_a_stage() -> None:
     given = "published=30d,kind=gauss,offset=1d,weight=0.5,origin=2026-03-01"
 
-    assert stages(20, given, 0.3) == Stages(
+    assert stages(20, given, "lang", 0.3) == Stages(
         rerank=Rerank(depth=20),
         decay=Decay(column="published", scale="30d", kind="gauss", offset="1d", weight=0.5, origin="2026-03-01"),
+        collapse=Collapse(column="lang"),
         diversify=Diversify(diversity=0.3),
     )
-    assert stages(None, "price=10,origin=99.5", None) == Stages(decay=Decay(column="price", scale=10, origin=99.5))
+    assert stages(None, "price=10,origin=99.5", None, None) == Stages(
+        decay=Decay(column="price", scale=10, origin=99.5)
+    )
 
 
 @pytest.mark.parametrize(
@@ -32,4 +35,4 @@ def test_each_option_is_a_stage() -> None:
 )
 def test_a_decay_that_says_nothing_of_use_is_told(text: str, message: str) -> None:
     with pytest.raises(typer.BadParameter, match=message):
-        stages(None, text, None)
+        stages(None, text, None, None)

@@ -14,7 +14,7 @@ from retrieval.distributed.routed import Asked
 from retrieval.distributed.search import READ_AHEAD, get_row_of_nodes, search_nodes
 from retrieval.errors import DeadlineExceeded, FilterError, NodeDiffers, RequestError
 from retrieval.policies import ANYONE, Caller
-from retrieval.refine.stages import Decay, Diversify, Stages
+from retrieval.refine.stages import Collapse, Decay, Diversify, Stages
 from retrieval.request import Fusion, SearchRequest
 from retrieval.response import Hit
 from retrieval.rows import get_row
@@ -123,7 +123,13 @@ def test_a_row_is_read_whole_from_whichever_node_has_it(spread: Spread) -> None:
 
 
 @pytest.mark.parametrize(
-    "stages", [Stages(decay=DECAY), Stages(diversify=DIVERSIFY), Stages(decay=DECAY, diversify=DIVERSIFY)]
+    "stages",
+    [
+        Stages(decay=DECAY),
+        Stages(collapse=Collapse(column="colour", most=3)),
+        Stages(diversify=DIVERSIFY),
+        Stages(decay=DECAY, collapse=Collapse(column="size", most=2), diversify=DIVERSIFY),
+    ],
 )
 def test_stages_after_the_legs_are_those_of_one_machine(spread: Spread, stages: Stages) -> None:
     one, several = both(spread, vector=QUERY, k=12, stages=stages, explain=True)

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import DeadlineExceeded, RequestError
-from retrieval.explanation import Decayed, Diversified, Explanation, Reranked
+from retrieval.explanation import Collapsed, Decayed, Diversified, Explanation, Reranked
 from retrieval.policies import ANYONE, Caller
 from retrieval.refine.refiner import refiner_of
-from retrieval.refine.stages import Decay, Diversify, Rerank, Stages
+from retrieval.refine.stages import Collapse, Decay, Diversify, Rerank, Stages
 from retrieval.request import Fusion, SearchRequest
 from retrieval.response import Hit
 from retrieval.search import search
@@ -157,6 +157,75 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snapshot]:
     )
     with library.open() as snapshot:
         yield snapshot
+
+
+class TestCollapse:
+    def test_the_best_rows_of_each_value_stay_and_all_without_one(self, tmp_path: Path) -> None:
+        library = Library(tmp_path)
+        colours = ["red", "red", None, "blue", "red", None, "blue"]
+        for half in (slice(0, 4), slice(4, 7)):
+            library.add(
+                *(
+                    Doc(id=number, vectors=(unit(1, 0.1 * number),), colour=colour)
+                    for number, colour in list(enumerate(colours))[half]
+                )
+            )
+        with library.open() as snapshot:
+            plain = dict(found(snapshot, Stages(), vector=unit(1), k=7))
+            one = found(snapshot, Stages(collapse=Collapse(column="colour")), vector=unit(1), k=7)
+            two = hits(snapshot, Stages(collapse=Collapse(column="colour", most=2)), vector=unit(1), k=5)
+
+        assert one == [(key, plain[key]) for key in (0, 2, 3, 5)]
+        assert [hit.key[0] for hit in two] == [0, 1, 2, 3, 5]
+        assert [explained(hit).stages["collapse"] for hit in two] == [
+            Collapsed(rank_before=rank, score_before=hit.score, turn=turn, most=2)
+            for hit, rank, turn in zip(two, (1, 2, 3, 4, 6), (1, 2, 0, 1, 0), strict=True)
+        ]
+
+    @settings(derandomize=True, deadline=None, max_examples=50)
+    @given(
+        st.sampled_from(["id", "lang", "colour", "size"]),
+        st.sampled_from([1, 2, 5]),
+        st.sampled_from([5, 40]),
+        st.sampled_from(WORDS),
+    )
+    def test_it_is_what_a_loop_over_the_list_leaves(
+        self, shelf: Snapshot, column: str, most: int, k: int, word: str
+    ) -> None:
+        given: dict[str, Any] = {"query": word, "vector": unit(1, 1), "include": (column,)}
+        seen: dict[Any, int] = {}
+        left = []
+        for hit in search(shelf, SearchRequest(k=200, **given)).results:
+            value = hit.fields[column]
+            seen[value] = seen.get(value, 0) + 1
+            if value is None or seen[value] <= most:
+                left.append((hit.key[0], hit.score))
+
+        assert found(shelf, Stages(collapse=Collapse(column=column, most=most)), k=k, **given) == left[:k]
+
+    @pytest.mark.parametrize(
+        ("column", "message"),
+        [("nope", "there is no field 'nope'"), ("tags", "tags is of type List"), ("body", "there is no field 'body'")],
+    )
+    def test_columns_that_it_cannot_go_by_are_refused(self, tmp_path: Path, column: str, message: str) -> None:
+        library = Library(tmp_path, spec_of(columns=["tags"]))
+        library.add(Doc(id=1, vectors=(unit(1),)))
+        with library.open() as snapshot, pytest.raises(RequestError, match=message) as raised:
+            found(snapshot, Stages(collapse=Collapse(column=column)), vector=unit(1))
+        assert raised.value.field == "collapse.column"
+
+    def test_a_masked_column_is_refused(self, tmp_path: Path) -> None:
+        masked = [{"role": "reader", "masks": {"colour": "redact"}}]
+        library = Library(tmp_path, spec_of(policies=masked))
+        library.add(Doc(id=1, vectors=(unit(1),), colour="red"))
+        stages = Stages(collapse=Collapse(column="colour"))
+        with library.open() as snapshot, pytest.raises(RequestError, match="colour is masked for you"):
+            found(snapshot, stages, Caller(roles=frozenset({"reader"})), vector=unit(1))
+
+    @pytest.mark.parametrize("most", [0, True, 1.5, 1001])
+    def test_most_is_a_whole_number(self, most: Any) -> None:
+        with pytest.raises(RequestError, match="expected a whole number from 1 to 1000"):
+            Collapse(column="colour", most=most)
 
 
 class TestDiversify:
