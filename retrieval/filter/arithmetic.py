@@ -26,10 +26,11 @@ from retrieval.filter.sqltypes import (
     Kind,
     SqlType,
     as_decimal,
+    capped_decimal,
     decimal,
 )
 from retrieval.filter.tree import Call, Constant, Node, Now, Parameter
-from retrieval.filter.values import parse_date, parse_timestamp, widen
+from retrieval.filter.values import MAX_DECIMAL_SCALE, parse_date, parse_timestamp, widen
 
 DAYS_OF_UNIT = {
     "MICROSECOND": 1 / 86_400_000_000, "MILLISECOND": 1 / 86_400_000, "SECOND": 1 / 86_400, "MINUTE": 1 / 1_440,
@@ -67,16 +68,21 @@ def _as_number(check: Checker, node: exp.Expr, checked: Node) -> Node:
 
 
 def _result(operator: type[exp.Expr], left: Node, right: Node) -> SqlType:
-    """Whole numbers stay whole; decimals stay exact while 38 digits hold every result, else they become doubles."""
+    """Whole numbers stay whole, and decimals exact: what then needs more than 38 digits is NULL.
+
+    A decimal of more than 18 digits after the point would leave too few before it: where 38 are not sure to be enough
+    for one of those, it is a double instead.
+    """
     kinds = {left.type.kind, right.type.kind}
     if Kind.FLOAT in kinds:
         return FLOAT
     if kinds == {Kind.INTEGER}:
         return INTEGER
     one, two = _digits(left), _digits(right)
+    whole, scale = max(one.whole, two.whole) + 1, max(one.scale, two.scale)
     if operator is exp.Mul:
-        return decimal(one.whole + two.whole, one.scale + two.scale)
-    return decimal(max(one.whole, two.whole) + 1, max(one.scale, two.scale))
+        whole, scale = one.whole + two.whole, one.scale + two.scale
+    return capped_decimal(whole, scale) if scale <= MAX_DECIMAL_SCALE else decimal(whole, scale)
 
 
 def _digits(node: Node) -> SqlType:

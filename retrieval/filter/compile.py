@@ -1,7 +1,8 @@
 """From the checked tree to one polars expression with SQL's meaning.
 
 Expressions give values in `working_dtype` of their type, but for whole-number columns, which keep their own width until
-something needs more. Whole-number arithmetic is reckoned in 128 bits; what doesn't fit 64 is NULL.
+something needs more. Whole-number arithmetic is reckoned in 128 bits; what doesn't fit 64 is NULL, and so is a decimal
+that doesn't fit 38 digits.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ _INFERRED = (pl.String(), pl.Int64(), pl.Float64())
 
 _EXACT = 2.0**53
 """From here on a double has nothing after the point."""
+
+_NEARLY = 1 - 2.0**-50
+"""What keeps a double below a bound that it was rounded up to."""
 
 _ZERO = pl.lit(0, dtype=pl.Int128)  # polars has no unary minus for 128 bits
 
@@ -208,9 +212,18 @@ def _arithmetic(operator: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> Callable[[Ca
         parts = _arguments(node, bound)
         if node.type == INTEGER:
             return _back(operator(*_whole(parts)))
+        if node.type.whole + node.type.scale == MAX_DECIMAL_DIGITS:
+            return _in_38_digits(operator, parts, node.type)
         return operator(*(part.cast(working_dtype(node.type)) for part in parts))
 
     return reckon
+
+
+def _in_38_digits(operator: Callable[[pl.Expr, pl.Expr], pl.Expr], parts: list[pl.Expr], kind: SqlType) -> pl.Expr:
+    """Reckon decimals where the result has room, as doubles tell but for their last digits; elsewhere polars fails."""
+    left, right = (part.cast(working_dtype(kind), strict=False) for part in parts)
+    about = operator(*(part.cast(pl.Float64) for part in parts)).abs()
+    return operator(pl.when(about < 10.0**kind.whole * _NEARLY).then(left), right)
 
 
 def _divide(node: Call, bound: Bindings) -> pl.Expr:

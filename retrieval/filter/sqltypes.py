@@ -80,6 +80,15 @@ def decimal(whole: int, scale: int) -> SqlType:
     return SqlType(Kind.DECIMAL, whole, scale) if whole + scale <= MAX_DECIMAL_DIGITS else FLOAT
 
 
+def capped_decimal(whole: int, scale: int) -> SqlType:
+    """Return that decimal type, with fewer digits before the point where 38 are not enough: what needs more overflows.
+
+    >>> str(capped_decimal(29, 2)), str(capped_decimal(39, 2))
+    ('DECIMAL(31, 2)', 'DECIMAL(38, 2)')
+    """
+    return SqlType(Kind.DECIMAL, min(whole, MAX_DECIMAL_DIGITS - scale), scale)
+
+
 def array(element: SqlType) -> SqlType:
     """Return the type of arrays of that element."""
     return SqlType(Kind.ARRAY, element=element)

@@ -4,21 +4,31 @@ Over rows that lie on several machines, each reckons columns of which the whole 
 counted but once each sends its values.
 
 All skip NULL, and over nothing but NULLs give NULL, but for ``count``, which gives 0. Whole numbers add up to whole
-numbers, or to an error beyond 64 bits; decimals to decimals of ten more digits while 38 hold them, else to doubles;
-an average is a double. NaN counts as a number above all others, as it does in comparisons.
+numbers, or to an error beyond 64 bits; decimals to decimals of ten more digits, of 38 at most, or to an error beyond
+these; an average is a double. NaN counts as a number above all others, as it does in comparisons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 import polars as pl
 from sqlglot import exp
 
 from retrieval.filter import FilterSchema
 from retrieval.filter.check import a
-from retrieval.filter.sqltypes import FLOAT, INTEGER, MAX_DECIMAL_DIGITS, NULL, Kind, SqlType, decimal, working_dtype
+from retrieval.filter.sqltypes import (
+    FLOAT,
+    INTEGER,
+    MAX_DECIMAL_DIGITS,
+    NULL,
+    Kind,
+    SqlType,
+    capped_decimal,
+    working_dtype,
+)
 from retrieval.filter.tree import Node
 from retrieval.sql.scope import Scope
 from retrieval.sql.statement import refused
@@ -26,6 +36,9 @@ from retrieval.sql.statement import refused
 SUM_DIGITS = 10
 """Digits that a sum may have more than what is added up: enough for as many rows as a snapshot can hold."""
 
+_HALF_DIGITS = MAX_DECIMAL_DIGITS // 2
+_HALF = pl.lit(10**_HALF_DIGITS, dtype=pl.Int128)
+_TOO_LARGE = pl.lit(10**MAX_DECIMAL_DIGITS, dtype=pl.Int128)
 
 Over = Callable[[pl.Expr], pl.Expr]
 
@@ -112,6 +125,15 @@ def _of_value(scope: Scope, node: exp.Expr, inner: exp.Expr, argument: Node, dis
             together=_mean,
         )
     result = _sum_of(kind)
+    if _may_overflow(kind):
+        return Aggregate(
+            argument=argument,
+            dtype=working_dtype(kind),
+            type=result,
+            over=lambda value: _joined(_high(value), _low(value), result.scale),
+            each=(lambda value: _sent(_high(value)), lambda value: _sent(_low(value))),
+            together=lambda high, low: _joined(_sum_of_sent(high), _sum_of_sent(low), result.scale),
+        )
     if result != INTEGER:
         return Aggregate(argument=argument, dtype=working_dtype(result), type=result, over=_sum)
     # A sum of 64-bit numbers never leaves 128 bits; whether it leaves 64 shows when the result is cast.
@@ -135,8 +157,12 @@ def _argument(scope: Scope, node: exp.Expr) -> tuple[exp.Expr | None, bool]:
 
 def _sum_of(kind: SqlType) -> SqlType:
     if kind.kind is Kind.DECIMAL:
-        return decimal(kind.whole + SUM_DIGITS, kind.scale)
+        return capped_decimal(kind.whole + SUM_DIGITS, kind.scale)
     return INTEGER if kind == NULL else kind
+
+
+def _may_overflow(kind: SqlType) -> bool:
+    return kind.kind is Kind.DECIMAL and kind.whole + kind.scale + SUM_DIGITS > MAX_DECIMAL_DIGITS
 
 
 def _sum(value: pl.Expr) -> pl.Expr:
@@ -152,9 +178,38 @@ def _mean(sums: pl.Expr, counts: pl.Expr) -> pl.Expr:
     return pl.when(counts.sum() > 0).then(sums.sum() / counts.sum())
 
 
+def _high(value: pl.Expr) -> pl.Expr:
+    """Add up the upper halves of decimals, without their points: such sums stay far within 128 bits.
+
+    Polars does not notice where a group's sum of decimals leaves them.
+    """
+    return _sum(value.to_physical() // _HALF)
+
+
+def _low(value: pl.Expr) -> pl.Expr:
+    """Add up the lower halves, which are never below 0."""
+    return _sum(value.to_physical() % _HALF)
+
+
+def _joined(high: pl.Expr, low: pl.Expr, scale: int) -> pl.Expr:
+    """Return the decimal that two sums of halves make; one of more than 38 digits becomes what no cast lets through."""
+    carried = high + low // _HALF
+    fits = carried.is_between(-(10**_HALF_DIGITS), 10**_HALF_DIGITS - 1)
+    whole = pl.when(fits | carried.is_null()).then(carried * _HALF + low % _HALF).otherwise(_TOO_LARGE)
+    return whole.cast(pl.Decimal(MAX_DECIMAL_DIGITS, 0)) * _unit(scale)
+
+
+def _unit(scale: int) -> pl.Expr:
+    return pl.lit(Decimal(1).scaleb(-scale), dtype=pl.Decimal(MAX_DECIMAL_DIGITS, scale))
+
+
 def _sent_sum(value: pl.Expr) -> pl.Expr:
+    return _sent(_sum(value))
+
+
+def _sent(value: pl.Expr) -> pl.Expr:
     """Arrow has no whole numbers of 128 bits."""
-    return _sum(value).cast(pl.Decimal(MAX_DECIMAL_DIGITS, 0))
+    return value.cast(pl.Decimal(MAX_DECIMAL_DIGITS, 0))
 
 
 def _sum_of_sent(value: pl.Expr) -> pl.Expr:

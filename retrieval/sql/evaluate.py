@@ -122,5 +122,6 @@ def _as_long(column: pl.Series, n: int) -> pl.Series:
 def _failed(error: pl.exceptions.PolarsError) -> FilterError:
     reason = str(error).partition("\n")[0].replace("\0", "")
     if "i128" in reason:
-        return FilterError("a sum does not fit 64 bits", code="filter_failed", hint="write sum(CAST(... AS DOUBLE))")
+        most = "38 digits" if "decimal" in reason else "64 bits"
+        return FilterError(f"a sum does not fit {most}", code="filter_failed", hint="write sum(CAST(... AS DOUBLE))")
     return FilterError(f"the statement can't be evaluated: {reason}", code="filter_failed")
