@@ -48,6 +48,9 @@ FUNCTIONS = (
     "month, day and hour"
 )
 
+MAX_NAMED = 50
+"""Most columns that an error lists."""
+
 Operand = tuple[exp.Expr, Node]
 
 
@@ -181,8 +184,8 @@ class Checker:
             hint = "write one of: " + ", ".join(f'"{candidate}"' for candidate in candidates)
             raise self.error(identifier, "filter_unknown_column", message, hint)
         near = difflib.get_close_matches(name.casefold(), self.schema.by_folded, n=3, cutoff=0.6)
-        known = [self.schema.by_folded[match][0] for match in near] or list(self.schema.by_name)[:10]
-        hint = ("did you mean " if near else "columns are ") + ", ".join(known)
+        known = [self.schema.by_folded[match][0] for match in near] or list(self.schema.by_name)
+        hint = ("did you mean " if near else "columns are ") + _named(known)
         hint += "; texts are searched for, and what the spec's `columns` names is filtered by"
         raise self.error(identifier, "filter_unknown_column", f"there is no column {name!r}", hint)
 
@@ -245,6 +248,11 @@ class Checker:
 def a(kind: SqlType) -> str:
     """Return a type's name with its article."""
     return f"an {kind}" if kind.kind in (Kind.ARRAY, Kind.INTERVAL) else f"a {kind}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_text_constant(node: Node) -> bool:

@@ -129,6 +129,15 @@ def test_error_names_the_place_and_what_to_do(text: str, code: str, place: str, 
     assert hint in error.hint
 
 
+@pytest.mark.parametrize(("n", "end"), [(50, "c48, c49; texts"), (51, "c48, c49 and 1 more; texts")])
+def test_an_unknown_name_is_told_all_columns_there_are_up_to_fifty(n: int, end: str) -> None:
+    with pytest.raises(FilterError) as caught:
+        compile_filter("zzz = 1", dialect="duckdb", schema={f"c{at}": pl.Int64() for at in range(n)})
+
+    assert caught.value.hint.startswith("columns are c0, c1, ")
+    assert end in caught.value.hint
+
+
 def test_place_is_given_by_line_and_column_with_an_excerpt() -> None:
     error = refusal("active\n  AND nmae = 'ü'\n  AND id = 1")
     assert (error.line, error.column, error.length) == (2, 7, 4)
