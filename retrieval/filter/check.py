@@ -33,6 +33,7 @@ _SPOKEN: dict[type[exp.Expr], str] = {
     exp.JSONExtract: "a path into a value",
     exp.Parameter: "a parameter not written :name",
     exp.Tuple: "a list of values",
+    exp.Array: "an array",
     exp.Any: "ANY, but in x = ANY(array)",
     exp.ByteString: "a string with escapes",
     exp.RawString: "a string in other quotes than '…'",
@@ -44,8 +45,8 @@ _NO_CALLS = (exp.Connector, exp.Case, exp.Cast)
 
 FUNCTIONS = (
     "lower, upper, length, trim, ltrim, rtrim, substr, left, right, concat, starts_with, contains, abs, round, floor, "
-    "ceil, coalesce, nullif, if, array_contains, cast, current_date/_timestamp, date_trunc, extract, year, quarter, "
-    "month, day and hour"
+    "ceil, coalesce, nullif, if, array_contains, arrays_overlap, size, cast, current_date/_timestamp, date_trunc, "
+    "extract, year, quarter, month, day and hour"
 )
 
 MAX_NAMED = 50
@@ -209,7 +210,8 @@ class Checker:
         """Say which two operands can't be compared, and how they could be."""
         show = self.parsed.snippet
         if right[1].type.kind is Kind.ARRAY or left is None:
-            hint = "use array_contains to look into an array"
+            overlap = self.rules.overlap.format(show(right[0]), ":names")
+            hint = f"use array_contains to look into an array, or {overlap} for any of several values"
             return self.error(at, "filter_type", f"{show(right[0])} is {a(right[1].type)}: it can't be compared", hint)
         message = (
             f"{show(left[0])} is {a(left[1].type)} and {show(right[0])} is {a(right[1].type)}: they can't be compared"

@@ -17,7 +17,18 @@ import polars as pl
 
 from retrieval.filter.casts import cast
 from retrieval.filter.like import matches, split_pattern
-from retrieval.filter.sqltypes import BOOLEAN, DATE, INTEGER, MAX_DECIMAL_DIGITS, STRING, Kind, SqlType, working_dtype
+from retrieval.filter.lists import contains, have_common, overlaps
+from retrieval.filter.sqltypes import (
+    BOOLEAN,
+    DATE,
+    INTEGER,
+    MAX_DECIMAL_DIGITS,
+    NULL,
+    STRING,
+    Kind,
+    SqlType,
+    working_dtype,
+)
 from retrieval.filter.tree import Call, Column, Constant, Node, Now, Parameter
 
 _MONTHS = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
@@ -161,16 +172,22 @@ def _in(node: Call, bound: Bindings) -> pl.Expr:
     A parameter's empty list is false for every x, NULL too.
     """
     operand, *listed = node.args
-    values: list[object] = []
-    for item in listed:
-        assert isinstance(item, Constant | Parameter)
-        value = _value(item, bound)
-        values.extend(value if isinstance(value, list | tuple) else (value,))
+    values = _listed(listed, bound)
     if not values:
         return pl.lit(False)
     known = [value for value in values if value is not None]
     found = _found(operand, known, bound)
     return found | pl.lit(None, dtype=pl.Boolean) if len(known) < len(values) else found
+
+
+def _listed(items: Sequence[Node], bound: Bindings) -> list[object]:
+    """Return the values of constants and parameters, and those that lists hold."""
+    values: list[object] = []
+    for item in items:
+        assert isinstance(item, Constant | Parameter)
+        value = _value(item, bound)
+        values.extend(value if isinstance(value, list | tuple) else (value,))
+    return values
 
 
 def _found(operand: Node, known: list[object], bound: Bindings) -> pl.Expr:
@@ -275,11 +292,36 @@ def _shift(node: Call, bound: Bindings) -> pl.Expr:
 def _array_contains(node: Call, bound: Bindings) -> pl.Expr:
     values, wanted = _arguments(node, bound)
     wanted = wanted.cast(working_dtype(node.args[1].type))
-    found = values.list.contains(wanted, nulls_equal=False)
-    if node.options == ("null_elements",):
-        holds_null = values.list.eval(pl.element().is_null()).list.any()
-        found = found | pl.when(holds_null).then(None).otherwise(False)
-    return pl.when(wanted.is_not_null() & values.is_not_null()).then(found)
+    return contains(values, wanted, null_elements=node.options == ("null_elements",))
+
+
+def _array(node: Call, bound: Bindings) -> pl.Expr:
+    values = _listed(node.args, bound)
+    return pl.lit(pl.Series([values], dtype=working_dtype(node.type)))
+
+
+def _overlap(node: Call, bound: Bindings) -> pl.Expr:
+    """One array and listed values; a parameter that is NULL, and no list, is one of them."""
+    values, *listed = node.args
+    (nulls,) = node.options
+    items = _listed(listed, bound)
+    known = [item for item in items if item is not None]
+    element = values.type.element or NULL
+    series = pl.Series(known, dtype=working_dtype(element))
+    return overlaps(build(values, bound), series, with_null=len(known) < len(items), nulls=nulls)
+
+
+def _common(node: Call, bound: Bindings) -> pl.Expr:
+    left, right = _arguments(node, bound)
+    (nulls,) = node.options
+    if node.args[0].type.element == BOOLEAN:  # polars makes no sets of them
+        left, right = (side.cast(pl.List(pl.Int8)) for side in (left, right))
+    return have_common(left, right, nulls=nulls)
+
+
+def _size(node: Call, bound: Bindings) -> pl.Expr:
+    (values,) = _arguments(node, bound)
+    return values.list.len().cast(pl.Int64)
 
 
 def _case(node: Call, bound: Bindings) -> pl.Expr:
@@ -449,6 +491,10 @@ _OPERATIONS: dict[str, Callable[[Call, Bindings], pl.Expr]] = {
     "truncate": _truncate,
     "part": _part,
     "array_contains": _array_contains,
+    "array": _array,
+    "overlap": _overlap,
+    "common": _common,
+    "size": _size,
     "case": _case,
     "coalesce": _coalesce,
     "lower": _unary(lambda value: value.str.to_lowercase()),

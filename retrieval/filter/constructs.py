@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from sqlglot import exp
 
 from retrieval.filter.arithmetic import HANDLERS as ARITHMETIC
+from retrieval.filter.arrays import HANDLERS as ARRAYS
+from retrieval.filter.arrays import MAX_LIST_ITEMS, contains, size
 from retrieval.filter.check import Checker, Operand
 from retrieval.filter.functions import HANDLERS as FUNCTIONS
 from retrieval.filter.like import split_pattern
 from retrieval.filter.sqltypes import BOOLEAN, INTEGER, NULL, STRING, Kind
 from retrieval.filter.tree import Call, Constant, Node, Parameter
 from retrieval.filter.values import number
-
-MAX_LIST_ITEMS = 1_000
-"""Most items of an IN list in the text; a list given as a parameter may have `filter.MAX_BOUND_ITEMS`."""
 
 
 def _paren(check: Checker, node: exp.Expr) -> Node:
@@ -123,34 +121,7 @@ def _equals_any(check: Checker, node: exp.Expr) -> Node:
         if not listed.is_list:
             raise check.error(inside, "filter_type", f":{listed.name} must be a list inside ANY")
         return _membership(check, node, (node.this, check.value(node.this)), [(inside, listed)])
-    return _contains(check, node, inside, node.this)
-
-
-def _array_contains(check: Checker, node: exp.Expr) -> Node:
-    check.only(node, "this", "expression")
-    wanted = node.expression
-    if check.rules.name == "snowflake" and isinstance(wanted, exp.Cast) and wanted.to.this is exp.DType.VARIANT:
-        wanted = wanted.this
-    return _contains(check, node, node.this, wanted)
-
-
-def _contains(check: Checker, at: exp.Expr, values: exp.Expr, wanted: exp.Expr) -> Node:
-    checked = check.value(values)
-    element = checked.type.element
-    if element is None:
-        order = (
-            "ARRAY_CONTAINS(value::VARIANT, array)"
-            if check.rules.name == "snowflake"
-            else "array_contains(array, value)"
-        )
-        message = f"{check.parsed.snippet(values)} is a {checked.type}, not an array"
-        raise check.error(values, "filter_type", message, f"write {order}")
-    operand = check.value(wanted)
-    met = check.meet(at, [(values, Call("element", (), element)), (wanted, operand)])
-    if met != element or met.kind is Kind.INTEGER:
-        checked = Call("widen", (checked,), replace(checked.type, element=met))
-    options = ("null_elements",) if check.rules.null_elements else ()
-    return Call("array_contains", (checked, check.coerce(wanted, operand, met)), BOOLEAN, options)
+    return contains(check, node, inside, node.this)
 
 
 def _like(check: Checker, node: exp.Expr) -> Node:
@@ -186,6 +157,8 @@ def _pattern_match(check: Checker, node: exp.Expr, escape: str) -> Node:
 def _length(check: Checker, node: exp.Expr) -> Node:
     check.only(node, "this")
     value = check.value(node.this)
+    if value.type.kind is Kind.ARRAY:
+        return size(value)
     if value.type.kind is not Kind.BINARY:
         value = check.as_kind(node.this, value, STRING, "length")
     return Call("length", (value,), INTEGER)
@@ -257,6 +230,7 @@ def _parameter(check: Checker, node: exp.Expr) -> Node:
 
 HANDLERS: dict[type[exp.Expr], Callable[[Checker, exp.Expr], Node]] = {
     **ARITHMETIC,
+    **ARRAYS,
     **FUNCTIONS,
     exp.Paren: _paren,
     exp.And: _chain("and"),
@@ -276,7 +250,6 @@ HANDLERS: dict[type[exp.Expr], Callable[[Checker, exp.Expr], Node]] = {
     exp.Like: _like,
     exp.ILike: _like,
     exp.Escape: _escape,
-    exp.ArrayContains: _array_contains,
     exp.Length: _length,
     exp.Coalesce: _coalesce,
     exp.Case: _case,

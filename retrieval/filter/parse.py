@@ -65,6 +65,12 @@ E = TypeVar("E", bound=exp.Expr)
 OUR_FUNCTIONS = ("SEARCH", "SCORE", "PASSAGE")
 """Functions that are Grebe's; what a dialect has of that name is something else."""
 
+_SPELLINGS: dict[str, type[exp.Func]] = {
+    **dict.fromkeys(("ARRAYS_OVERLAP", "LIST_HAS_ANY", "ARRAY_HAS_ANY"), exp.ArrayOverlaps),
+    **dict.fromkeys(("SIZE", "CARDINALITY", "ARRAY_SIZE", "ARRAY_LENGTH", "LIST_LENGTH"), exp.ArraySize),
+}
+"""Functions of arrays that sqlglot does not know by all of their names, or not in every dialect."""
+
 _CAST = re.compile(r"(TRY_|SAFE_)?CAST", re.I)
 
 SELECT_HINT = "write SELECT columns FROM collection WHERE condition"
@@ -343,7 +349,8 @@ class _PlaceNoting(Parser):
 @lru_cache(maxsize=8)
 def _parser_class(dialect: str) -> type[_PlaceNoting]:
     base = Dialect.get_or_raise(dialect).parser_class
-    functions = {name: make for name, make in base.FUNCTIONS.items() if name not in OUR_FUNCTIONS}
+    spelled = {name: function.from_arg_list for name, function in _SPELLINGS.items()}
+    functions = {name: make for name, make in {**spelled, **base.FUNCTIONS}.items() if name not in OUR_FUNCTIONS}
     return type("PlaceNotingParser", (_PlaceNoting, base), {"FUNCTIONS": functions})
 
 

@@ -506,6 +506,43 @@ def test_types_that_are_known_are_checked() -> None:
             check_policies(spec_of(policies=[{"role": "r", "rows": rows}]), types)
 
 
+def test_a_row_that_allows_groups_is_seen_by_whoever_is_in_one(tmp_path: Path) -> None:
+    policies = [{"role": "member", "rows": "arrays_overlap(tags, :groups)"}]
+    library = Library(tmp_path, spec_of(columns=["tags"], policies=policies))
+    library.add(
+        *(Doc(id=1, tags=("sales", "all")), Doc(id=2, tags=("hr",)), Doc(id=3, tags=())),
+        Doc(id=4, tags=None),
+    )
+    with library.open() as snapshot:
+
+        def seen(**claims: object) -> list[int]:
+            request = SearchRequest(filter="1 = 1", k=10)
+            results = search(snapshot, request, caller=caller("member", **claims)).results
+            return sorted(hit.key[0] for hit in results)
+
+        assert seen(groups=["sales", "it"]) == [1]
+        assert seen(groups=["all", "hr"]) == [1, 2]
+        assert seen(groups=[]) == []
+        assert seen() == []
+        assert seen(groups="hr") == []
+        assert seen(groups=[1]) == []
+        assert snapshot.sight_of(caller("member", groups="hr")).troubles["member"].endswith("give :groups as a list")
+
+
+def test_a_predicate_over_groups_is_checked_as_far_as_the_types_tell() -> None:
+    types = {"id": "bigint", "tags": "array<string>", "colour": "string"}
+
+    def check(rows: str, types: Mapping[str, str]) -> None:
+        check_policies(spec_of(columns=["tags", "colour"], policies=[{"role": "r", "rows": rows}]), types)
+
+    check("arrays_overlap(tags, :groups)", types)
+    check("arrays_overlap(tags, :groups)", {})
+    with pytest.raises(SpecError, match=r"policies\.0\.rows: .*write colour IN \(:groups\)"):
+        check("arrays_overlap(colour, :groups)", types)
+    with pytest.raises(SpecError, match=r"policies\.0\.rows: .*arrays_overlap\(tags, :names\)"):
+        check("tags IN (:groups)", types)
+
+
 def test_predicates_over_stored_columns_are_accepted_in_any_case() -> None:
     check_policies(spec_of(policies=POLICIES))
     check_policies(spec_of(policies=[{"role": "r", "rows": "COLOUR = :c AND Size > 1"}]))

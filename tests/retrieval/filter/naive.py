@@ -33,6 +33,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "d": pl.Date(),
     "t": pl.Datetime("us", "UTC"),
     "tags": pl.List(pl.String()),
+    "more": pl.List(pl.String()),
     "nums": pl.List(pl.Int16()),
 }
 
@@ -100,6 +101,7 @@ ROWS: st.SearchStrategy[list[Row]] = st.lists(
             "d": _maybe([*DATES]),
             "t": _maybe([*TIMES]),
             "tags": st.one_of(st.none(), st.lists(_maybe(["a", "A", "", "ä"]), max_size=3)),
+            "more": st.one_of(st.none(), st.lists(_maybe(["a", "A", "b"]), max_size=3)),
             "nums": st.one_of(st.none(), st.lists(_maybe([0, 1, -7]), max_size=3)),
         }
     ),
@@ -222,6 +224,7 @@ def whole(depth: int) -> st.SearchStrategy[Expression]:
         pair.map(lambda two: operation("({0} % {1})", lambda _, x, y: remainder(x, y), *two)),
         whole(depth - 1).map(lambda one: operation("(- {0})", lambda _, x: fit(-x), one)),
         text_value(depth - 1).map(lambda one: operation("length({0})", lambda _, x: len(x), one)),
+        arrays().map(lambda two: operation(size_form, lambda _, x: len(x), two[0])),
         whole(depth - 1).map(lambda one: operation("abs({0})", lambda _, x: fit(abs(x)), one)),
         pair.map(lambda two: operation("nullif({0}, {1})", null_if, *two, strict=False)),
         chosen(condition(depth - 1), whole(depth - 1)),
@@ -478,6 +481,42 @@ def contains(dialect: str, values: list[object], wanted: object) -> object:
     return None if None in values and dialect in ("databricks", "postgres") else False
 
 
+def overlap_form(dialect: str) -> str:
+    return {"duckdb": "list_has_any({0}, {1})", "postgres": "{0} && {1}"}.get(dialect, "arrays_overlap({0}, {1})")
+
+
+def overlap(dialect: str, left: list[object], right: list[object]) -> object:
+    common = [one for one in left for other in right if one is not None and other is not None and one == other]
+    if common or (dialect == "snowflake" and None in left and None in right):
+        return True
+    return None if dialect == "databricks" and left and right and None in left + right else False
+
+
+def size_form(dialect: str) -> str:
+    return {"databricks": "size({0})", "snowflake": "array_size({0})", "duckdb": "len({0})"}.get(
+        dialect, "cardinality({0})"
+    )
+
+
+def array(values: list[object]) -> Expression:
+    def text(dialect: str) -> str:
+        items = ", ".join(literal(value).text(dialect) for value in values)
+        return {"databricks": f"array({items})", "postgres": f"ARRAY[{items}]"}.get(dialect, f"[{items}]")
+
+    return Expression(text, lambda row, dialect: values)
+
+
+def arrays() -> st.SearchStrategy[tuple[Expression, Expression]]:
+    """Two arrays of one type, of which one at least is a column."""
+    texts = st.lists(_maybe(["a", "A", "b", ""]), max_size=3).map(array)
+    numbers = st.lists(_maybe([0, 1, -7, 300]), max_size=3).map(array)
+    two = st.one_of(
+        st.tuples(st.just(column("tags")), st.one_of(st.just(column("more")), texts)),
+        st.tuples(st.just(column("nums")), st.one_of(st.just(column("nums")), numbers)),
+    )
+    return st.tuples(two, st.booleans()).map(lambda both: both[0][::-1] if both[1] else both[0])
+
+
 def comparable(depth: int) -> st.SearchStrategy[tuple[Expression, Expression]]:
     number = st.one_of(whole(depth), double(depth), exact(depth))
     return st.one_of(
@@ -517,6 +556,7 @@ def condition(depth: int) -> st.SearchStrategy[Expression]:
             lambda two: operation(contains_form, contains, *two)
         ),
         st.tuples(st.just(column("nums")), leaf("i", [0, 1])).map(lambda two: operation(contains_form, contains, *two)),
+        arrays().map(lambda two: operation(overlap_form, overlap, *two)),
     )
     if not depth:
         return basic

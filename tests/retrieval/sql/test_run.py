@@ -391,6 +391,15 @@ def test_a_date_that_python_does_not_have_is_a_mistake_and_no_failure(shelf: She
     )
 
 
+def test_arrays_are_looked_into_wherever_a_value_stands(typed: Snapshot) -> None:
+    text = "SELECT id, size(tags), arrays_overlap(tags, :groups) FROM docs WHERE size(tags) > 1 OR tags IS NULL"
+    assert ask(typed, text, groups=["y"]).rows == [(1, None, None), (2, 2, True), (3, None, None), (4, None, None)]
+
+    counted = "SELECT arrays_overlap(tags, array('x')) AS x, count(*), sum(size(tags)) FROM docs GROUP BY x ORDER BY x"
+    assert ask(typed, counted).rows == [(None, 3, None), (True, 1, 2)]
+    assert ask(typed, "SELECT id FROM docs WHERE tags && :groups", dialect="postgres", groups=["z", "x"]).rows == [(2,)]
+
+
 def test_rows_are_counted_by_month(typed: Snapshot) -> None:
     answer = ask(
         typed, "SELECT date_trunc('month', at) AS m, count(*) FROM docs WHERE at IS NOT NULL GROUP BY m ORDER BY m"
