@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from operator import and_, eq, ge, gt, le, lt, ne, or_
 
 import polars as pl
 
+from retrieval.filter import decimals
 from retrieval.filter.casts import cast
 from retrieval.filter.like import matches, split_pattern
 from retrieval.filter.lists import contains, have_common, overlaps
@@ -56,9 +56,6 @@ _INFERRED = (pl.String(), pl.Int64(), pl.Float64())
 
 _EXACT = 2.0**53
 """From here on a double has nothing after the point."""
-
-_NEARLY = 1 - 2.0**-50
-"""What keeps a double below a bound that it was rounded up to."""
 
 _ZERO = pl.lit(0, dtype=pl.Int128)  # polars has no unary minus for 128 bits
 
@@ -230,17 +227,11 @@ def _arithmetic(operator: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> Callable[[Ca
         if node.type == INTEGER:
             return _back(operator(*_whole(parts)))
         if node.type.whole + node.type.scale == MAX_DECIMAL_DIGITS:
-            return _in_38_digits(operator, parts, node.type)
+            left, right = parts
+            return decimals.in_38_digits(operator, left, right, node.type)
         return operator(*(part.cast(working_dtype(node.type)) for part in parts))
 
     return reckon
-
-
-def _in_38_digits(operator: Callable[[pl.Expr, pl.Expr], pl.Expr], parts: list[pl.Expr], kind: SqlType) -> pl.Expr:
-    """Reckon decimals where the result has room, as doubles tell but for their last digits; elsewhere polars fails."""
-    left, right = (part.cast(working_dtype(kind), strict=False) for part in parts)
-    about = operator(*(part.cast(pl.Float64) for part in parts)).abs()
-    return operator(pl.when(about < 10.0**kind.whole * _NEARLY).then(left), right)
 
 
 def _divide(node: Call, bound: Bindings) -> pl.Expr:
@@ -403,11 +394,7 @@ def _round(node: Call, bound: Bindings) -> pl.Expr:
         return pl.when(exact).then(value).otherwise(value.round(places, mode=mode))
     if kind.scale <= places:
         return value
-    size = value.cast(working_dtype(kind)).abs()
-    near, back = _nearest(size, kind, places)
-    half = pl.lit(Decimal(5).scaleb(-places - 1)).cast(working_dtype(kind))
-    near = pl.when((size - back == half).fill_null(False)).then(near + _unit(places)).otherwise(near)
-    return pl.when(value < 0).then(_literal(0, node.type) - near).otherwise(near).cast(working_dtype(node.type))
+    return decimals.rounded(value, kind, places, node.type)
 
 
 def _whole_number(node: Call, bound: Bindings) -> pl.Expr:
@@ -415,25 +402,7 @@ def _whole_number(node: Call, bound: Bindings) -> pl.Expr:
     kind = node.args[0].type
     if kind.kind is not Kind.DECIMAL:
         return value.floor() if node.op == "floor" else value.ceil()
-    near, back = _nearest(value, kind, 0)
-    if node.op == "floor":
-        moved = pl.when((back > value).fill_null(near > 0)).then(near - _unit(0))
-    else:
-        moved = pl.when((back < value).fill_null(near < 0)).then(near + _unit(0))
-    return moved.otherwise(near).cast(working_dtype(node.type))
-
-
-def _nearest(value: pl.Expr, kind: SqlType, places: int) -> tuple[pl.Expr, pl.Expr]:
-    """Return a decimal to so many places, halves to the even neighbour, and that in its own scale; NULL beyond it.
-
-    Polars rounds decimals within their own scale, where what is rounded up may have no room.
-    """
-    near = value.cast(pl.Decimal(MAX_DECIMAL_DIGITS, places), strict=False)
-    return near, near.cast(working_dtype(kind), strict=False)
-
-
-def _unit(places: int) -> pl.Expr:
-    return pl.lit(Decimal(1).scaleb(-places)).cast(pl.Decimal(MAX_DECIMAL_DIGITS, places))
+    return (decimals.floor if node.op == "floor" else decimals.ceil)(value, kind, node.type)
 
 
 def _widen(node: Call, bound: Bindings) -> pl.Expr:

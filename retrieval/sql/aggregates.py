@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 
 import polars as pl
 from sqlglot import exp
 
 from retrieval.filter import FilterSchema
 from retrieval.filter.check import a
+from retrieval.filter.decimals import unit
 from retrieval.filter.sqltypes import (
     FLOAT,
     INTEGER,
@@ -196,11 +196,7 @@ def _joined(high: pl.Expr, low: pl.Expr, scale: int) -> pl.Expr:
     carried = high + low // _HALF
     fits = carried.is_between(-(10**_HALF_DIGITS), 10**_HALF_DIGITS - 1)
     whole = pl.when(fits | carried.is_null()).then(carried * _HALF + low % _HALF).otherwise(_TOO_LARGE)
-    return whole.cast(pl.Decimal(MAX_DECIMAL_DIGITS, 0)) * _unit(scale)
-
-
-def _unit(scale: int) -> pl.Expr:
-    return pl.lit(Decimal(1).scaleb(-scale), dtype=pl.Decimal(MAX_DECIMAL_DIGITS, scale))
+    return whole.cast(pl.Decimal(MAX_DECIMAL_DIGITS, 0)) * unit(scale)
 
 
 def _sent_sum(value: pl.Expr) -> pl.Expr:
