@@ -128,10 +128,10 @@ def _interval(check: Checker, node: exp.Expr) -> Node:
     if text is not None:
         if not re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text, re.ASCII):
             raise check.error(node, "filter_value", f"an interval takes a whole number, not {text!r}")
-        counted: Node = Constant(int(text), INTEGER)
+        count: Node = Constant(int(text), INTEGER)
     else:
-        counted = check.of_kind(amount, INTEGER, "an interval")
-    return _counted(check, node, [(1, _unit(check, node, unit.name), counted)])
+        count = check.of_kind(amount, INTEGER, "an interval")
+    return counted(check, node, [(1, unit_of(check, node, unit.name), count)])
 
 
 def _interval_text(check: Checker, node: exp.Expr, text: str) -> Node:
@@ -140,10 +140,11 @@ def _interval_text(check: Checker, node: exp.Expr, text: str) -> Node:
         hint = "write it as INTERVAL '7' DAY"
         raise check.error(node, "filter_value", f"{text!r} is not an interval", hint)
     parts = re.findall(r"([+-]?\d+)\s*([A-Za-z]+)", text)
-    return _counted(check, node, [(1, _unit(check, node, unit), Constant(int(n), INTEGER)) for n, unit in parts])
+    return counted(check, node, [(1, unit_of(check, node, unit), Constant(int(n), INTEGER)) for n, unit in parts])
 
 
-def _unit(check: Checker, node: exp.Expr, name: str) -> str:
+def unit_of(check: Checker, node: exp.Expr, name: str) -> str:
+    """Return the unit of time, in the singular, that ``name`` is in ``node``, or raise FilterError."""
     unit = name.upper().removesuffix("S")
     if unit not in DAYS_OF_UNIT:
         known = ", ".join(reversed(DAYS_OF_UNIT))
@@ -151,7 +152,8 @@ def _unit(check: Checker, node: exp.Expr, name: str) -> str:
     return unit
 
 
-def _counted(check: Checker, node: exp.Expr, parts: list[tuple[int, str, Node]]) -> Node:
+def counted(check: Checker, node: exp.Expr, parts: list[tuple[int, str, Node]]) -> Call:
+    """Return the interval of so many units each, with its sign; raises FilterError if it is not fixed, or too long."""
     amounts: list[Node] = []
     for _, unit, amount in parts:
         if isinstance(amount, Parameter):

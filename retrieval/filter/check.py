@@ -34,7 +34,7 @@ _SPOKEN: dict[type[exp.Expr], str] = {
     exp.Parameter: "a parameter not written :name",
     exp.Tuple: "a list of values",
     exp.Array: "an array",
-    exp.Any: "ANY, but in x = ANY(array)",
+    exp.Any: "ANY, but in x = ANY(array) and x LIKE ANY",
     exp.ByteString: "a string with escapes",
     exp.RawString: "a string in other quotes than '…'",
 }
@@ -46,7 +46,7 @@ _NO_CALLS = (exp.Connector, exp.Case, exp.Cast)
 FUNCTIONS = (
     "lower, upper, length, trim, ltrim, rtrim, substr, left, right, concat, starts_with, contains, abs, round, floor, "
     "ceil, coalesce, nullif, if, array_contains, arrays_overlap, size, cast, current_date/_timestamp, date_trunc, "
-    "extract, year, quarter, month, day and hour"
+    "date_add, datediff, extract, year, quarter, month, day and hour"
 )
 
 MAX_NAMED = 50
@@ -132,9 +132,9 @@ class Checker:
     def meet(self, at: exp.Expr, operands: Sequence[Operand]) -> SqlType:
         """Return the type in which all operands can be compared; text constants may stand for dates and times."""
         met, first = NULL, None
-        for node, checked in sorted(operands, key=lambda operand: _is_text_constant(operand[1])):
+        for node, checked in sorted(operands, key=lambda operand: is_text_constant(operand[1])):
             both = unify(met, checked.type)
-            if both is None and _is_text_constant(checked) and met.is_temporal:
+            if both is None and is_text_constant(checked) and met.is_temporal:
                 continue
             if both is None or both.kind is Kind.ARRAY:
                 raise self.mismatch(at, first, (node, checked))
@@ -257,5 +257,6 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _is_text_constant(node: Node) -> bool:
+def is_text_constant(node: Node) -> bool:
+    """Say whether a checked value is a text that is given, and may stand for a date or time."""
     return isinstance(node, Constant | Parameter) and node.type.kind is Kind.STRING

@@ -280,6 +280,14 @@ def _shift(node: Call, bound: Bindings) -> pl.Expr:
     return moment
 
 
+def _days(node: Call, bound: Bindings) -> pl.Expr:
+    """Days of 24 hours are cut towards zero."""
+    (way,) = node.options
+    dtype = pl.Date() if way == "calendar" else pl.Datetime("us")
+    end, start = (part.cast(dtype) for part in _arguments(node, bound))
+    return (end - start).dt.total_days()
+
+
 def _array_contains(node: Call, bound: Bindings) -> pl.Expr:
     values, wanted = _arguments(node, bound)
     wanted = wanted.cast(working_dtype(node.args[1].type))
@@ -457,6 +465,7 @@ _OPERATIONS: dict[str, Callable[[Call, Bindings], pl.Expr]] = {
     "%": _remainder,
     "negate": _negate,
     "shift": _shift,
+    "days": _days,
     "truncate": _truncate,
     "part": _part,
     "array_contains": _array_contains,

@@ -11,6 +11,7 @@ from retrieval.filter.arithmetic import HANDLERS as ARITHMETIC
 from retrieval.filter.arrays import HANDLERS as ARRAYS
 from retrieval.filter.arrays import MAX_LIST_ITEMS, contains, size
 from retrieval.filter.check import Checker, Operand
+from retrieval.filter.dates import HANDLERS as DATES
 from retrieval.filter.functions import HANDLERS as FUNCTIONS
 from retrieval.filter.like import split_pattern
 from retrieval.filter.sqltypes import BOOLEAN, INTEGER, NULL, STRING, Kind
@@ -141,7 +142,26 @@ def _escape(check: Checker, node: exp.Expr) -> Node:
 def _pattern_match(check: Checker, node: exp.Expr, escape: str) -> Node:
     check.only(node, "this", "expression", "negate")
     value = check.of_kind(node.this, STRING, "LIKE")
-    pattern = check.of_kind(node.expression, STRING, "LIKE")
+    patterns = _patterns(check, node)
+    tests = tuple(_matches(check, value, pattern, escape, isinstance(node, exp.ILike)) for pattern in patterns)
+    test = tests[0] if len(tests) == 1 else Call("or", tests, BOOLEAN)
+    return Call("not", (test,), BOOLEAN) if node.args.get("negate") else test
+
+
+def _patterns(check: Checker, node: exp.Expr) -> list[exp.Expr]:
+    """Return the pattern after LIKE, or those in `LIKE ANY ('a%', 'b%')`, Postgres's `LIKE ANY (ARRAY['a%', 'b%'])`."""
+    if not isinstance(node.expression, exp.Any):
+        return [node.expression]
+    inside = node.expression.this.unnest()
+    listed = inside.expressions if isinstance(inside, exp.Tuple | exp.Array) else [inside]
+    if node.args.get("negate") or not listed:
+        hint = "write NOT (x LIKE ANY (...)) for what is like none of them"
+        raise check.error(node, "filter_not_allowed", "ANY takes patterns, and stands after LIKE without NOT", hint)
+    return list(listed)
+
+
+def _matches(check: Checker, value: Node, node: exp.Expr, escape: str, ignore_case: bool) -> Node:
+    pattern = check.of_kind(node, STRING, "LIKE")
     strict = check.rules.strict_escape
 
     def checked(text: Any) -> object:
@@ -149,9 +169,8 @@ def _pattern_match(check: Checker, node: exp.Expr, escape: str) -> Node:
             split_pattern(text, escape, strict=strict)
         return text
 
-    pattern = check.fixed(node.expression, pattern, checked, "a LIKE pattern must be a string in quotes or a parameter")
-    test = Call("like", (value, pattern), BOOLEAN, (escape, strict, isinstance(node, exp.ILike)))
-    return Call("not", (test,), BOOLEAN) if node.args.get("negate") else test
+    pattern = check.fixed(node, pattern, checked, "a LIKE pattern must be a string in quotes or a parameter")
+    return Call("like", (value, pattern), BOOLEAN, (escape, strict, ignore_case))
 
 
 def _length(check: Checker, node: exp.Expr) -> Node:
@@ -231,6 +250,7 @@ def _parameter(check: Checker, node: exp.Expr) -> Node:
 HANDLERS: dict[type[exp.Expr], Callable[[Checker, exp.Expr], Node]] = {
     **ARITHMETIC,
     **ARRAYS,
+    **DATES,
     **FUNCTIONS,
     exp.Paren: _paren,
     exp.And: _chain("and"),

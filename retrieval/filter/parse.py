@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
 from sqlglot import exp
-from sqlglot.dialects.dialect import Dialect
+from sqlglot.dialects.dialect import Dialect, build_date_delta
 from sqlglot.errors import ErrorLevel, ParseError, TokenError
 from sqlglot.parser import Parser
 from sqlglot.tokenizer_core import Token, TokenType
@@ -350,8 +351,16 @@ class _PlaceNoting(Parser):
 def _parser_class(dialect: str) -> type[_PlaceNoting]:
     base = Dialect.get_or_raise(dialect).parser_class
     spelled = {name: function.from_arg_list for name, function in _SPELLINGS.items()}
+    functions: dict[str, Callable[..., exp.Expr]]
     functions = {name: make for name, make in {**spelled, **base.FUNCTIONS}.items() if name not in OUR_FUNCTIONS}
+    if dialect == "databricks":
+        functions |= dict.fromkeys(("DATEDIFF", "DATE_DIFF"), _days_or_units)
     return type("PlaceNotingParser", (_PlaceNoting, base), {"FUNCTIONS": functions})
+
+
+def _days_or_units(args: list[exp.Expr]) -> exp.Expr:
+    """`datediff(end, start)` counts dates and `datediff(DAY, start, end)` what elapsed; sqlglot makes one of both."""
+    return build_date_delta(exp.TimestampDiff if len(args) == 3 else exp.DateDiff)(args)
 
 
 def _parse_error(text: str, tokens: list[Token], parser: _PlaceNoting, error: ParseError) -> FilterError:

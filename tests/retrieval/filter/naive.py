@@ -450,20 +450,26 @@ def patterns() -> st.SearchStrategy[str]:
 
 @shallow
 def like_condition(depth: int) -> st.SearchStrategy[Expression]:
-    def make(parts: tuple[Expression, str, bool, bool]) -> Expression:
-        value, pattern, ignore_case, negate = parts
+    def make(parts: tuple[Expression, list[str], bool, bool]) -> Expression:
+        value, listed, ignore_case, negate = parts
         word = ("NOT " if negate else "") + ("ILIKE" if ignore_case else "LIKE")
 
         def test(_: str, text: str) -> object:
-            found = like(text.lower(), pattern.lower(), "!") if ignore_case else like(text, pattern, "!")
-            return found != negate
+            fold = str.lower if ignore_case else str
+            return any(like(fold(text), fold(pattern), "!") for pattern in listed) != negate
 
         def form(dialect: str) -> str:
-            return f"{{0}} {word} " + quoted(pattern, dialect) + " ESCAPE '!'"
+            texts = [quoted(pattern, dialect) for pattern in listed]
+            if len(texts) == 1:
+                return f"{{0}} {word} {texts[0]} ESCAPE '!'"
+            of = f"ARRAY[{', '.join(texts)}]" if dialect == "postgres" else ", ".join(texts)
+            tested = f"{{0}} {word.removeprefix('NOT ')} ANY ({of}) ESCAPE '!'"
+            return f"NOT ({tested})" if negate else tested
 
         return operation(form, test, value)
 
-    return st.tuples(text_value(depth), patterns(), st.booleans(), st.booleans()).map(make)
+    several = st.lists(patterns(), min_size=1, max_size=2)
+    return st.tuples(text_value(depth), several, st.booleans(), st.booleans()).map(make)
 
 
 def contains_form(dialect: str) -> str:

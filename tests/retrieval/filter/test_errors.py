@@ -41,7 +41,9 @@ NOT_ALLOWED = [
     ("id = @x", "@x", "a parameter not written :name"),
     ("id = ?", "?", "parameters are written :name"),
     ("current_timestamp(3) > seen", "current_timestamp(3)", "current_timestamp is not allowed"),
-    ("name LIKE ANY ('a', 'b')", "('a', 'b')", "ANY, but in x = ANY(array)"),
+    ("name NOT LIKE ANY ('a', 'b')", "name NOT LIKE ANY ('a', 'b')", "stands after LIKE without NOT"),
+    ("name LIKE ALL ('a', 'b')", "('a', 'b')", "is not allowed here"),
+    ("name > ANY (tags)", "(tags)", "ANY, but in x = ANY(array)"),
     ("CAST(name AS BINARY) = 'a'", "CAST(name AS BINARY)", "CAST to BINARY is not allowed"),
 ]
 
