@@ -147,7 +147,7 @@ class Scope:
         if name == "passage":
             raise refused(self.parsed, node, "passage() stands alone in SELECT, of rows that are searched")
         if name != "score":
-            raise check.not_allowed(node)
+            return HANDLERS[exp.Anonymous](check, node)
         if node.expressions:
             raise refused(self.parsed, node, "score() takes nothing", code="filter_value")
         if not self._searches:

@@ -259,11 +259,11 @@ def test_a_parameter_is_bound_wherever_it_stands_and_an_unused_one_refused(shelf
 
 
 def test_the_time_is_the_same_all_over_a_statement(shelf: Shelf) -> None:
-    statement = parse_statement("SELECT current_date, current_timestamp FROM docs LIMIT 1", "duckdb")
+    text = "SELECT current_date, current_timestamp, now() FROM docs WHERE now() = current_timestamp LIMIT 1"
 
-    answer = run_anywhere(shelf.snapshot, statement, caller=OPERATOR, now=NOON)
+    answer = run_anywhere(shelf.snapshot, parse_statement(text, "duckdb"), caller=OPERATOR, now=NOON)
 
-    assert answer.rows == [(date(2024, 1, 1), NOON)]
+    assert answer.rows == [(date(2024, 1, 1), NOON, NOON)]
 
 
 def test_a_collection_without_rows_answers_with_its_columns(tmp_path: Path) -> None:
