@@ -12,12 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from api import routes_collections, routes_health, routes_search, routes_sql
+from api import routes_collections, routes_health, routes_rows, routes_search, routes_sql
 from api.cluster import routes_node
 from api.documented import ANY_PROBLEM
 from api.logs import Logger
 from api.models.answers import ProblemAnswer
-from api.models.requests import SearchBody, SqlBody
+from api.models.requests import RowsBody, SearchBody, SqlBody
 from api.operations import Operations, problem_response
 from api.problems import Problem
 from api.routes_console import console_router
@@ -66,8 +66,8 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
     )
     app.state.service = service
     is_node = settings.cluster.role == "node"
-    asked = (routes_node.router,) if is_node else (routes_search.router, routes_sql.router, routes_collections.router)
-    for router in (*asked, routes_health.router):
+    callers = (routes_search.router, routes_sql.router, routes_rows.router, routes_collections.router)
+    for router in (*((routes_node.router,) if is_node else callers), routes_health.router):
         app.include_router(router)
     if settings.console and not is_node:
         app.include_router(console_router())
@@ -102,7 +102,7 @@ def _describe(app: FastAPI) -> None:
 
 def _complete(schema: dict[str, Any]) -> None:
     _, ours = models_json_schema(
-        [(SearchBody, "validation"), (SqlBody, "validation"), (ProblemAnswer, "serialization")],
+        [*((body, "validation") for body in (SearchBody, SqlBody, RowsBody)), (ProblemAnswer, "serialization")],
         ref_template="#/components/schemas/{model}",
     )
     components = schema["components"]["schemas"]

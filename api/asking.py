@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
 from indexer.embedding import QueryEmbedder
-from indexer.format.keys import parse_key
+from retrieval.chunks import Key
 from retrieval.distributed.routed import RoutedVersion
-from retrieval.distributed.search import get_row_of_nodes, search_nodes
+from retrieval.distributed.rows import get_rows_of_nodes
+from retrieval.distributed.search import search_nodes
 from retrieval.distributed.select import select_from_nodes
 from retrieval.policies import Caller
 from retrieval.refine.rerank import Reranker
 from retrieval.request import SearchRequest
 from retrieval.response import SearchResponse
-from retrieval.rows import Row, get_row
+from retrieval.rows import Row, get_rows
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
 from retrieval.sql import SqlAnswer, Statement, run_statement
@@ -36,15 +37,20 @@ def search_version(
     return search(_here(version), request, caller=caller, embedder=embedder, reranker=reranker)
 
 
-def row_of_version(version: OpenVersion, raw_key: str, caller: Caller, *, deadline: float) -> Row | None:
-    """Return the row under ``raw_key`` (as a URL has it), or None; raises ValueError for what cannot be a key."""
+def rows_of_version(
+    version: OpenVersion,
+    keys: Sequence[Key],
+    caller: Caller,
+    *,
+    where: Sequence[str],
+    names: Sequence[str] | None,
+    deadline: float,
+) -> list[Row | None]:
+    """Return the row of each of ``keys``, or None; see :func:`retrieval.rows.get_rows`."""
     if isinstance(version, RoutedVersion):
-        return get_row_of_nodes(version, raw_key, caller, deadline=deadline)
+        return get_rows_of_nodes(version, keys, caller, where=where, names=names, deadline=deadline)
     snapshot = _here(version)
-    if not snapshot.views:
-        return None
-    key = parse_key(raw_key, [snapshot.arrow_schema.field(name) for name in snapshot.spec.key])
-    return get_row(snapshot, key, snapshot.sight_of(caller))
+    return get_rows(snapshot, keys, snapshot.sight_of(caller), where=where, names=names, deadline=deadline)
 
 
 def select_from_version(

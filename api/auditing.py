@@ -13,7 +13,7 @@ from api.audit.log import AuditLog
 from api.audit.record import Actor, Decision, Intent, Outcome, Secret
 from api.errors import AuditUnavailable
 from api.identity.access import ANONYMOUS
-from api.models.requests import FIRST_PAGE, PagedBody, SearchBody, SqlBody
+from api.models.requests import FIRST_PAGE, PagedBody, RowsBody, SearchBody, SqlBody
 from api.operation import Operation, route_of
 from api.problems import AUDIT_UNAVAILABLE, RETRY_AFTER, Problem
 
@@ -98,6 +98,11 @@ class Auditor:
 def sql_facts(body: SqlBody) -> dict[str, Any]:
     """Return what a statement asks for, its text and values as secrets."""
     return _secrets({"sql": body.sql, "params": body.params or None}) | _page(body)
+
+
+def rows_facts(body: RowsBody) -> dict[str, Any]:
+    """Return what a reading of rows asks for; ``keys`` are those of rows that were returned, in its outcome."""
+    return {"asked_keys": body.keys, "include": body.include}
 
 
 def _page(body: PagedBody) -> dict[str, Any]:

@@ -35,9 +35,14 @@ def problems_of_callers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
     return problems(UNAUTHENTICATED, *kinds, QUOTA, IDENTITY_UNAVAILABLE, AUDIT_UNAVAILABLE)
 
 
+def problems_of_reads(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """Return :func:`problems_of_callers` for ``kinds`` and for those of every call that reads rows by its body."""
+    return problems_of_callers(*READS, *kinds)
+
+
 def problems_of_questions(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
-    """Return :func:`problems_of_callers` for ``kinds`` and for those of every question with a body."""
-    return problems_of_callers(*QUESTIONS, *kinds)
+    """Return :func:`problems_of_reads` for ``kinds`` and for those of every question that has pages and models."""
+    return problems_of_reads(CURSOR_ENDED, MODEL_UNAVAILABLE, *kinds)
 
 
 def body_described(model: type[BaseModel]) -> dict[str, Any]:
@@ -59,11 +64,10 @@ def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-QUESTIONS = (
+READS = (
     NOT_JSON,
     FORBIDDEN,
     COLLECTION_NOT_FOUND,
-    CURSOR_ENDED,
     TOO_OLD,
     TOO_LARGE,
     NOT_JSON_TYPE,
@@ -71,7 +75,6 @@ QUESTIONS = (
     OVERLOADED,
     NOT_READY,
     NODES_UNAVAILABLE,
-    MODEL_UNAVAILABLE,
     DEADLINE,
 )
 _SCHEMA = {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"}

@@ -1,32 +1,19 @@
-"""What there is: the collections, a collection's spec, its freshness, and single rows."""
+"""What there is: the collections, a collection's spec and its freshness."""
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from api.answers import json_response, state_of, status_answer
 from api.direct import DirectRoute
 from api.documented import problems_of_callers
 from api.identity.access import Access
-from api.models.answers import CollectionAnswer, CollectionsAnswer, FreshnessAnswer, RowAnswer, StatusAnswer
+from api.models.answers import CollectionAnswer, CollectionsAnswer, FreshnessAnswer, StatusAnswer
 from api.operation import operation_of
-from api.problems import (
-    COLLECTION_NOT_FOUND,
-    DEADLINE,
-    FORBIDDEN,
-    INVALID,
-    NODES_UNAVAILABLE,
-    NOT_READY,
-    OVERLOADED,
-    ROW_NOT_FOUND,
-)
-from api.running import answered
-from api.searching import row_in_time
+from api.problems import COLLECTION_NOT_FOUND, NOT_READY
 from api.service import Service, service_of
 from api.waiting import snapshot_of
 from api.watcher import Watcher
@@ -35,8 +22,6 @@ from retrieval.filter.sqltypes import type_name
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=DirectRoute)
 _FRESHNESS = set(FreshnessAnswer.model_fields)
-_SLASH = re.compile("/|%2f", re.IGNORECASE)
-_SLASHES_BEFORE_KEY = "/v1/collections/{name}/rows/".count("/")
 
 
 @router.get("", response_model=CollectionsAnswer, responses=problems_of_callers(), summary="List the collections")
@@ -122,32 +107,3 @@ def _may_count(access: Access, watcher: Watcher) -> bool:
     snapshot = watcher.view.snapshot
     sees_all = snapshot is not None and snapshot.sight_of(access.caller).rows is None
     return access.may("read", watcher.name) and sees_all
-
-
-@router.get(
-    "/{name}/rows/{key:path}",
-    response_model=RowAnswer,
-    responses=problems_of_callers(
-        FORBIDDEN, COLLECTION_NOT_FOUND, ROW_NOT_FOUND, INVALID, OVERLOADED, NOT_READY, NODES_UNAVAILABLE, DEADLINE
-    ),
-    summary="One row by its key",
-)
-async def read_row(
-    request: Request,
-    name: str,
-    key: Annotated[
-        str, Path(description="The key; a composite key is its values, each percent-encoded, joined by commas.")
-    ],
-) -> Response:
-    """The row's columns and whole text fields, and the source version that it is of."""
-    service = service_of(request)
-    access = await service.access(request)
-    watcher = service.watcher(access, name, "read")
-    await service.begins(request)
-    operation = operation_of(request)
-    operation.facts["collection"] = name
-    # The path as it was sent: in the decoded one, a comma within a value looks like a comma between values. The route
-    # was matched against the decoded one, so the slashes before the key may be percent-encoded, and its words too.
-    raw_key = _SLASH.split(request.scope["raw_path"].decode("ascii"), _SLASHES_BEFORE_KEY)[_SLASHES_BEFORE_KEY]
-    found = await row_in_time(service, watcher, raw_key, access)
-    return answered(operation, found)

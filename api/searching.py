@@ -9,17 +9,15 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from api.answers import hit_answer, key_answer, source_answer
-from api.asking import row_of_version, search_version
+from api.answers import hit_answer, source_answer
+from api.asking import search_version
 from api.cursors import Pages
 from api.encoding import encode
 from api.freshness import age_seconds
 from api.identity.access import Access
-from api.mistakes import invalid
 from api.models.requests import SearchBody
 from api.past import next_cursor, pages_of, past_of, require_same_sight
-from api.problems import ROW_NOT_FOUND, Mistake, Problem
-from api.running import Found, Models, Question, answer_in_time, as_problems, on_newest
+from api.running import Found, Models, Question, answer_in_time, as_problems
 from api.service import Service
 from api.watcher import View, Watcher
 from indexer.format.keys import format_key
@@ -36,7 +34,7 @@ async def search_in_time(
 ) -> Found:
     """Search what ``watcher`` serves for the caller of ``access``, by ``deadline`` (time.monotonic()).
 
-    Raises :class:`Problem`.
+    Raises :class:`api.problems.Problem`.
     """
     with as_problems(service):
         pages = pages_of(body, watcher.name, access)
@@ -46,19 +44,6 @@ async def search_in_time(
             watcher=watcher, access=access, action="search", body=body, request=request, deadline=deadline, past=past
         )
         return await answer_in_time(service, question, partial(_search, service, watcher, request, pages))
-
-
-async def row_in_time(service: Service, watcher: Watcher, raw_key: str, access: Access) -> Found:
-    """Return the row under ``raw_key`` (as the URL has it); one that its caller may not see is not there."""
-
-    seconds = service.settings.search.deadline_ms / 1000
-    deadline = time.monotonic() + seconds
-
-    def work(_: View, snapshot: OpenVersion) -> Found:
-        return _row(snapshot, raw_key, service.renewed(access, watcher.name, "read").caller, deadline)
-
-    with as_problems(service):
-        return await service.pool.run(lambda: on_newest(watcher, work), timeout_seconds=seconds)
 
 
 def search_request(body: SearchBody, deadline: float, pages: Pages | None = None) -> SearchRequest:
@@ -177,29 +162,6 @@ def _plan(response: SearchResponse, *, explain: bool) -> dict[str, Any]:
     if explain:
         answer |= {"segments": plan.segments, "keyword": plan.keyword}
     return answer
-
-
-def _row(snapshot: OpenVersion, raw_key: str, caller: Caller, deadline: float) -> Found:
-    sight = snapshot.sight_of(caller)
-    try:
-        row = row_of_version(snapshot, raw_key, caller, deadline=deadline)
-    except ValueError as error:
-        raise invalid([Mistake(field="key", message=str(error))]) from error
-    if row is None:
-        raise Problem(ROW_NOT_FOUND, f"version {snapshot.version} has no row of that key")
-    masked = tuple(sorted(sight.masks))
-    answer = {
-        "key": key_answer(row.key),
-        "fields": row.fields,
-        "masked": masked,
-        "source_version": row.version,
-        "source_committed_at": row.committed_at,
-        "chunks": row.n_chunks,
-        "version": snapshot.version,
-        "source": source_answer(snapshot.state),
-    }
-    told = {"version": snapshot.version}
-    return Found(content=encode(answer), facts=told, findings=told | {"keys": [answer["key"]], "masked": masked})
 
 
 def rounded(seconds: float | None) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 
 class Answer(BaseModel):
@@ -26,10 +26,18 @@ class SourceAnswer(Answer):
     committed_at: datetime | None = Field(description="When the source committed that version.")
 
 
+_SCALAR: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+KeyAnswer = Annotated[
+    Any,
+    Field(description="A value, or the list of them where the key is of several columns."),
+    WithJsonSchema({"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]}),
+]
+
+
 class HitAnswer(Answer):
     """One row: its key (a list when composite), score, best passage and columns."""
 
-    key: Any
+    key: KeyAnswer
     score: float
     text: str | None
     fields: dict[str, Any]
@@ -86,17 +94,31 @@ class SqlAnswerBody(VersionedAnswer):
     took_ms: dict[str, float] = Field(description="Milliseconds per stage.")
 
 
-class RowAnswer(Answer):
-    """One row as the index holds it."""
+class ReadRowAnswer(Answer):
+    """One row as the index holds it, in an answer that says of which version it is."""
 
-    key: Any
+    key: KeyAnswer
     fields: dict[str, Any] = Field(description="Stored columns and whole text fields.")
-    masked: Masked
     source_version: int = Field(description="The source version that the row is of.")
     source_committed_at: datetime
     chunks: int | None = Field(description="null where text is masked: it tells how long that is.")
-    version: int
+
+
+class RowAnswer(ReadRowAnswer):
+    """One row as the index holds it."""
+
+    masked: Masked
+    version: int = Field(description="The catalog's version.")
     source: SourceAnswer | None
+
+
+class RowsAnswer(VersionedAnswer):
+    """Rows by their keys, all from one catalog version and of those that the caller may see."""
+
+    rows: list[ReadRowAnswer] = Field(
+        description="In the order of their keys, one for each time that it was asked for."
+    )
+    missing: list[KeyAnswer] = Field(description="The keys, as they were asked for, that no row has for the caller.")
 
 
 class CollectionAnswer(Answer):

@@ -28,6 +28,8 @@ MAX_FILTER_CHARS = 65_536
 MAX_SQL_CHARS = 65_536
 MAX_DIM = 16_384
 MAX_INCLUDE = 1024
+MAX_KEYS = 1000
+"""Rows that are read at once: as many as a search returns at most."""
 MAX_CURSOR_CHARS = 65_536
 FIRST_PAGE = "start"
 """The cursor of the first page."""
@@ -178,6 +180,32 @@ class FreshBody(Body):
     )
 
 
+Include = Annotated[tuple[str, ...] | None, Field(max_length=MAX_INCLUDE)]
+
+
+class RowsBody(FreshBody):
+    """Rows by their keys: of a key of several columns the list of its values, in their order."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {"keys": ["CVE-2024-3094", "CVE-2021-44228"], "include": ["package", "severity"]},
+                {"keys": [["red", "50%"], ["blue", "a/b,c"]], "min_version": 12},
+            ]
+        },
+    )
+
+    keys: list[KeyValue] = Field(
+        min_length=1,
+        max_length=MAX_KEYS,
+        description="The keys as answers show them: dates, times and decimals as strings, binary as base64.",
+    )
+    include: Include = Field(default=None, description="The fields to return; by default, all.")
+
+
 class PagedBody(FreshBody):
     """Base of what can be answered in pages, all of one version."""
 
@@ -255,9 +283,7 @@ class SearchBody(PagedBody):
     rerank: RerankBody | None = Field(default=None, description="Score the first rows anew; comes after fusion.")
     decay: DecayBody | None = Field(default=None, description="Prefer what is recent, or near a number; after rerank.")
     diversify: DiversifyBody | None = Field(default=None, description="Avoid rows that are alike; comes last.")
-    include: tuple[str, ...] | None = Field(
-        default=None, max_length=MAX_INCLUDE, description="The columns to return; by default, all."
-    )
+    include: Include = Field(default=None, description="The columns to return; by default, all.")
     explain: bool = Field(default=False, description="Say what made each score.")
     _question = frozenset({"query", "vector", "like", "filter", "params", "dialect", "mode", "fusion"})
 

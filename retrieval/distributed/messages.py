@@ -128,11 +128,16 @@ class Fetch(Message):
     vectors: bool = False
 
 
-class Row(Message):
-    """Which row has this key (as in a URL), and all that it holds?"""
+class Rows(Message):
+    """Which rows have keys of these ``hashes`` (:func:`retrieval.rows.hashes_of`), and what do they hold?
 
-    kind: Literal["row"] = "row"
-    key: str
+    Of each come all chunks with the text ``fields``, where there are any, and else one with the ``columns``.
+    """
+
+    kind: Literal["rows"] = "rows"
+    hashes: bytes
+    columns: list[str]
+    fields: list[str]
 
 
 class Select(Message):
@@ -146,7 +151,7 @@ class Select(Message):
     statement: StatementText
 
 
-Part = Annotated[Terms | Find | Like | Fetch | Row | Select, Field(discriminator="kind")]
+Part = Annotated[Terms | Find | Like | Fetch | Rows | Select, Field(discriminator="kind")]
 
 
 class Question(Message):
@@ -173,6 +178,7 @@ class Answer(BaseModel):
     segments: tuple[SegmentSearch, ...] = ()
     keyword: KeywordSearch | None = None
     row: int | None = None
+    rows: tuple[tuple[int, int], ...] = ()
     read: int = 0
 
 

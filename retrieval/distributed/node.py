@@ -9,18 +9,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from indexer.format.keys import parse_key
+from indexer.format.keys import HASH_BYTES
 from retrieval import bitmap
 from retrieval.chunks import COLUMN_PREFIX, START_PREFIX, TEXT_PREFIX, Chunks, keys_at
 from retrieval.distributed.groups import SENT, sent_groups
-from retrieval.distributed.messages import Answer, Asker, Fetch, Find, Like, Question, Row, Select, StatementText, Terms
+from retrieval.distributed.messages import (
+    Answer,
+    Asker,
+    Fetch,
+    Find,
+    Like,
+    Question,
+    Rows,
+    Select,
+    StatementText,
+    Terms,
+)
 from retrieval.errors import NodeDiffers, NodeFailed
 from retrieval.filter import CompiledFilter
 from retrieval.legs import Legs
 from retrieval.likeness import LikedRow, find_liked, liked_at
 from retrieval.policies import Sight
 from retrieval.ranking import Positions, Ranked, rows_of
-from retrieval.rows import find_row
+from retrieval.rows import find_rows
 from retrieval.search import counts_of, filter_for, in_key_order
 from retrieval.snapshot import Snapshot
 from retrieval.sql import parse_statement
@@ -66,8 +77,8 @@ def answer_question(snapshot: Snapshot, question: Question, *, deadline: float |
             return node.like(part)
         case Fetch():
             return Answer(), node.fetch(part)
-        case Row():
-            return node.row(part)
+        case Rows():
+            return node.rows(part)
         case Select():
             return node.select(part)
 
@@ -179,17 +190,18 @@ class _Node:
         liked = liked_at(self.snapshot, *found, self.sight)
         return Answer(row=liked.number), pa.table({VECTOR: pa.array(liked.vector, pa.float32())})
 
-    def row(self, part: Row) -> tuple[Answer, pa.Table]:
-        snapshot = self.snapshot
-        if not snapshot.schema:
+    def rows(self, part: Rows) -> tuple[Answer, pa.Table]:
+        if not self.snapshot.schema:
             return Answer(), EMPTY
-        key = parse_key(part.key, [snapshot.arrow_schema.field(name) for name in snapshot.spec.key])
-        found = find_row(snapshot, key, self.sight)
-        if found is None:
-            return Answer(), EMPTY
-        place, position = found
-        columns, fields = list(snapshot.spec.stored_columns), list(snapshot.spec.text.fields)
-        return Answer(row=0), self.fetch(Fetch(places=[place], positions=[position], columns=columns, fields=fields))
+        found = find_rows(self.snapshot, np.frombuffer(part.hashes, np.uint8).reshape(-1, HASH_BYTES), self.sight)
+        wanted = Fetch(
+            places=[place.segment for place in found.values()],
+            positions=[place.position for place in found.values()],
+            columns=part.columns,
+            fields=part.fields,
+            passages=False,
+        )
+        return Answer(rows=tuple((number, place.n_chunks) for number, place in found.items())), self.fetch(wanted)
 
     def fetch(self, part: Fetch) -> pa.Table:
         """Return the chunks that are asked for, in that order, or all chunks of their rows where fields are wanted."""

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexer.embedding import QueryEmbedder
-from indexer.format.keys import parse_key
 from retrieval.chunks import Chunks, keys_at
-from retrieval.distributed.lines import Lines, fetch, fetched_chunks
-from retrieval.distributed.messages import Answer, Asker, Find, Like, Row, StatementText, Terms
+from retrieval.distributed.lines import Lines, fetch
+from retrieval.distributed.messages import Answer, Asker, Find, Like, StatementText, Terms
 from retrieval.distributed.node import BEST, LEGS, VECTOR
 from retrieval.distributed.routed import Answers, Asked, RoutedVersion
 from retrieval.errors import RequestError
@@ -38,8 +37,6 @@ from retrieval.refine.rerank import Reranker
 from retrieval.refine.stages import NO_STAGES, Stages
 from retrieval.request import Mode, SearchRequest
 from retrieval.response import Hits, Plan, SearchResponse
-from retrieval.rows import Row as FoundRow
-from retrieval.rows import row_at
 from retrieval.search import asked_of, filter_for, paged, response_of, vector_of
 from retrieval.stopwatch import Stopwatch
 
@@ -100,24 +97,6 @@ def _shown_at_once(
     if mode == "hybrid" or not names <= set(stored) or request.pool * len(version.parts) > READ_AHEAD:
         return None
     return [name for name in stored if name in names]
-
-
-def get_row_of_nodes(
-    version: RoutedVersion, raw_key: str, caller: Caller, *, deadline: float | None
-) -> FoundRow | None:
-    """Return the row under ``raw_key`` (as in a URL) that ``caller`` sees, or None.
-
-    Raises ValueError for what cannot be a key, and what a search raises.
-    """
-    if not version.arrow_schema.names:
-        return None
-    parse_key(raw_key, [version.arrow_schema.field(name) for name in version.spec.key])
-    asker = version.asker(caller, datetime.now(UTC))
-    sight = version.sight_of(caller)
-    for answer, table in version.ask_all(asker, Row(key=raw_key), deadline=deadline).answers().values():
-        if answer.row is not None:
-            return row_at(fetched_chunks(table), version.spec, 0, sight)
-    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,29 @@ def test_each_operation_leaves_its_intent_and_its_outcome(tmp_path: Path, store:
     assert found[11]["actor"]["user"]["uid"] == "anonymous"
 
 
+def test_a_reading_of_rows_is_logged_with_the_keys_of_those_that_were_returned(tmp_path: Path, store: Store) -> None:
+    table = ControlTable(store)
+    grant(table, "clerk", "books", ["read"])
+    token, _ = create_key(table, "clerk", roles=["clerk"], claims={})
+    with audited(tmp_path) as client:
+        body = {"keys": [4, 99, 2], "include": ["pages"]}
+        client.post(f"{BOOKS}/rows", json=body, headers={"Authorization": f"Bearer {token}"}).raise_for_status()
+
+    intent, outcome = logged(store)
+    assert intent["api"]["operation"] == "POST /v1/collections/{name}/rows"
+    assert {name: intent["unmapped"][name] for name in ("asked_keys", "include", "collection")} == {
+        "asked_keys": [4, 99, 2],
+        "include": ["pages"],
+        "collection": "books",
+    }
+    assert "keys" not in intent["unmapped"]
+    assert {name: outcome["unmapped"][name] for name in ("keys", "masked", "version")} == {
+        "keys": [4, 2],
+        "masked": [],
+        "version": 1,
+    }
+
+
 def test_neither_questions_nor_keys_are_in_the_log(tmp_path: Path, store: Store, key: str) -> None:
     with audited(tmp_path, rotate_seconds=0.05) as client:
         body = {"query": "otters private", "filter": "pages < :most", "params": {"most": 77_777}}

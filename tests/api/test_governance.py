@@ -188,6 +188,26 @@ def test_a_row_that_is_not_the_callers_is_not_there(scene: Scene) -> None:
     assert scene.get(f"{BOOKS}/rows/7", "everything").status_code == 200
 
 
+def test_of_many_rows_those_that_are_not_the_callers_are_missing_as_absent_ones_are(scene: Scene) -> None:
+    def rows(who: str, *keys: int, status: int = 200) -> Any:
+        answer = scene.client.post(f"{BOOKS}/rows", json={"keys": keys}, headers=scene.headers(who))
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    found = rows("short", 4, 7, 777, 2)
+    assert [(row["key"], row["fields"]["body"], row["chunks"]) for row in found["rows"]] == [
+        (4, None, None),
+        (2, None, None),
+    ]
+    assert (found["missing"], found["masked"]) == ([7, 777], ["body", "shelf"])
+    hidden, absent = (rows("short", 4, key) for key in (7, 777))
+    alike = {"missing": [], "age_seconds": 0}
+    assert hidden | alike == absent | alike
+    assert rows("everything", 7)["missing"] == []
+    assert rows("claimless", 4)["missing"] == [4]
+    assert rows("searcher", 4, status=404)["code"] == "collection-not-found"
+
+
 def test_unknown_and_forbidden_collections_look_the_same(scene: Scene) -> None:
     for path in ("", "/status", "/rows/1"):
         forbidden, unknown = (scene.get(f"/v1/collections/{name}{path}", "searcher") for name in ("books", "nowhere"))
@@ -202,6 +222,8 @@ def test_an_action_that_no_role_allows_is_refused_on_a_known_collection(scene: S
     refused = scene.get("/v1/collections/open/rows/1", "searcher")
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert refused.json()["detail"] == "no role of yours allows 'read' on this collection"
+    many = scene.client.post("/v1/collections/open/rows", json={"keys": [1]}, headers=scene.headers("searcher"))
+    assert (many.status_code, many.json()["detail"]) == (403, refused.json()["detail"])
 
 
 def test_a_list_names_what_the_caller_may_use(scene: Scene) -> None:

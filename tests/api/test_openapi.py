@@ -33,6 +33,7 @@ def test_every_call_of_the_design_is_described(schema: Any) -> None:
         ("get", "/v1/collections/{name}"),
         ("get", "/v1/collections/{name}/status"),
         ("get", "/v1/collections/{name}/rows/{key}"),
+        ("post", "/v1/collections/{name}/rows"),
         ("get", "/livez"),
         ("get", "/readyz"),
         ("get", "/startupz"),
@@ -100,6 +101,11 @@ def test_an_answer_is_as_described(client: httpx.Client, schema: Any, path: str,
 def test_a_searchs_answer_is_as_described(client: httpx.Client, schema: Any) -> None:
     response = client.post("/v1/collections/books/search", json={"query": "otter", "explain": True})
     validator(schema, "SearchAnswer").validate(response.json())
+
+
+def test_an_answer_of_rows_is_as_described(client: httpx.Client, schema: Any) -> None:
+    answer = client.post("/v1/collections/pairs/rows", json={"keys": [["plain", 2], ["plain", 77]]}).json()
+    validator(schema, "RowsAnswer").validate(answer)
 
 
 def test_a_problem_is_as_described(client: httpx.Client, schema: Any) -> None:

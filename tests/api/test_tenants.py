@@ -82,6 +82,10 @@ def test_a_tenants_statements_and_rows_are_those_of_a_collection_of_its_own(memb
     assert sum(row[1] for row in counted) == 30
     assert member.get("/v1/collections/books/rows/plain,4").json()["fields"]["body"] is None
     assert member.get("/v1/collections/books/rows/a%2Fb%2C%20c,5").status_code == 404
+    many = {"keys": [["plain", 4], ["a/b, c", 5], ["plain", 5], ["plain", 2]]}
+    kept_apart, alone = (member.post(f"/v1/collections/{name}/rows", json=many).json() for name in ("books", "plain"))
+    assert [row["fields"] for row in kept_apart["rows"]] == [row["fields"] for row in alone["rows"]]
+    assert kept_apart["missing"] == alone["missing"] == [["a/b, c", 5], ["plain", 5]]
 
 
 def test_the_status_counts_tenants(member: httpx.Client) -> None:

@@ -87,6 +87,21 @@ def test_rows_status_and_the_list_are_those_of_the_collection(cluster: Cluster) 
     assert (status["rows"], status["state"], status["failure"]) == (40, "open", None)
 
 
+def test_many_rows_at_a_router_are_those_of_one_server(cluster: Cluster) -> None:
+    bodies = (
+        {"keys": [41, 5, 7, [30], 999, 5]},
+        {"keys": [*range(40)], "include": ["pages"]},
+        {"keys": [1, "one"]},
+        {"keys": [1], "include": ["pags"]},
+    )
+    with client_of(settings_for(cluster.root)) as one, cluster.router() as router:
+        for body in bodies:
+            expected, found = (client.post("/v1/collections/books/rows", json=body) for client in (one, router))
+            assert found.status_code == expected.status_code
+            same = {"age_seconds": 0}
+            assert without_ids(found.json()) | same == without_ids(expected.json()) | same
+
+
 def test_a_commit_reaches_the_router(cluster: Cluster, library: Library) -> None:
     with cluster.router() as router:
         library.commit(5, [book(100, title="A pelican", body="pelican")])

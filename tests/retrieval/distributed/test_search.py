@@ -11,13 +11,12 @@ import pytest
 from retrieval.distributed import node as node_module
 from retrieval.distributed.messages import Asker, Part
 from retrieval.distributed.routed import Asked
-from retrieval.distributed.search import READ_AHEAD, get_row_of_nodes, search_nodes
+from retrieval.distributed.search import READ_AHEAD, search_nodes
 from retrieval.errors import DeadlineExceeded, FilterError, NodeDiffers, RequestError
-from retrieval.policies import ANYONE, Caller
+from retrieval.policies import Caller
 from retrieval.refine.stages import Collapse, Decay, Diversify, Stages
 from retrieval.request import Fusion, SearchRequest
 from retrieval.response import Hit
-from retrieval.rows import get_row
 from retrieval.search import search
 from tests.retrieval import library as library_module
 from tests.retrieval.distributed.conftest import PARTS, SHARDS, Spread, docs_of, spread_of
@@ -111,15 +110,6 @@ def test_the_plan_counts_what_all_nodes_have(spread: Spread) -> None:
 def test_a_wrong_filter_is_refused_before_anybody_is_asked(spread: Spread) -> None:
     with pytest.raises(FilterError, match="colur"):
         search_nodes(spread.routed, SearchRequest(filter="colur = 'red'"))
-
-
-def test_a_row_is_read_whole_from_whichever_node_has_it(spread: Spread) -> None:
-    sight = spread.whole.sight_of(ANYONE)
-    for key in (0, 1, 17, 238):
-        assert get_row_of_nodes(spread.routed, str(key), ANYONE, deadline=None) == get_row(spread.whole, [key], sight)
-    assert get_row_of_nodes(spread.routed, "3", ANYONE, deadline=None) is None
-    with pytest.raises(ValueError, match="not of type int64"):
-        get_row_of_nodes(spread.routed, "three", ANYONE, deadline=None)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +236,6 @@ def test_an_empty_collection_finds_nothing(tmp_path: Path) -> None:
             {"query": "solar", "vector": QUERY},
         ):
             assert both(spread, **asked) == ([], [])
-        assert get_row_of_nodes(spread.routed, "3", ANYONE, deadline=None) is None
 
 
 def test_a_passed_deadline_ends_the_search(spread: Spread) -> None:
