@@ -16,7 +16,8 @@ from api import routes_collections, routes_health, routes_rows, routes_search, r
 from api.cluster import routes_node
 from api.documented import ANY_PROBLEM
 from api.logs import Logger
-from api.models.answers import ProblemAnswer
+from api.models.answers import ProblemAnswer, TooOldAnswer
+from api.models.examples import ANSWERS
 from api.models.requests import RowsBody, SearchBody, SqlBody
 from api.operations import Operations, problem_response
 from api.problems import Problem
@@ -89,7 +90,7 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
 
 
 def _describe(app: FastAPI) -> None:
-    """Make the schema say what FastAPI cannot see: the bodies that routes read themselves, and problems."""
+    """Make the schema say what FastAPI cannot see: the bodies that routes read themselves, problems and examples."""
     plain = app.openapi
 
     def described() -> dict[str, Any]:
@@ -101,8 +102,9 @@ def _describe(app: FastAPI) -> None:
 
 
 def _complete(schema: dict[str, Any]) -> None:
+    bodies, problems = (SearchBody, SqlBody, RowsBody), (ProblemAnswer, TooOldAnswer)
     _, ours = models_json_schema(
-        [*((body, "validation") for body in (SearchBody, SqlBody, RowsBody)), (ProblemAnswer, "serialization")],
+        [*((model, "validation") for model in bodies), *((model, "serialization") for model in problems)],
         ref_template="#/components/schemas/{model}",
     )
     components = schema["components"]["schemas"]
@@ -120,3 +122,5 @@ def _complete(schema: dict[str, Any]) -> None:
             if "HTTPValidationError" in str(call["responses"].get("422")):
                 del call["responses"]["422"]
             call["responses"]["default"] = ANY_PROBLEM
+            if call["operationId"] in ANSWERS:  # FastAPI would leave out what is null in it
+                call["responses"]["200"]["content"]["application/json"]["example"] = ANSWERS[call["operationId"]]

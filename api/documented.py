@@ -1,4 +1,4 @@
-"""How a route's problems are described in ``/openapi.json``."""
+"""How a route's body and problems are described in ``/openapi.json``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from api.models.answers import ProblemAnswer
+from api.models.answers import ProblemAnswer, TooOldAnswer
+from api.models.examples import SOURCE
 from api.problems import (
     AUDIT_UNAVAILABLE,
     COLLECTION_NOT_FOUND,
@@ -47,8 +48,7 @@ def problems_of_questions(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
 
 def body_described(model: type[BaseModel]) -> dict[str, Any]:
     """Return FastAPI's ``openapi_extra`` for a body of ``model``, which the route reads itself."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema_of(model)}}}}
 
 
 def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
@@ -57,7 +57,7 @@ def problems(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
     for kind in kinds:
         entry = responses.setdefault(
             kind.status,
-            {"description": "", "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}},
+            {"description": "", "content": {MEDIA_TYPE: {"schema": _schema_of(_MODELS.get(kind)), "examples": {}}}},
         )
         entry["description"] = "; ".join(filter(None, [entry["description"], f"{kind.title} (`{kind.code}`)"]))
         entry["content"][MEDIA_TYPE]["examples"][kind.code] = {"value": _example(kind)}
@@ -77,8 +77,18 @@ READS = (
     NODES_UNAVAILABLE,
     DEADLINE,
 )
-_SCHEMA = {"$ref": f"#/components/schemas/{ProblemAnswer.__name__}"}
-ANY_PROBLEM = {"description": "Any other problem", "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
+_MODELS: dict[Kind, type[ProblemAnswer]] = {TOO_OLD: TooOldAnswer}
+_MORE: dict[Kind, dict[str, Any]] = {
+    TOO_OLD: {"reached": {"version": 41, "source": SOURCE | {"version": 40}, "age_seconds": 96.3}}
+}
+"""Of the kinds that have members of their own: what they are, and in the example."""
+
+
+def _schema_of(model: type[BaseModel] | None) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{(model or ProblemAnswer).__name__}"}
+
+
+ANY_PROBLEM = {"description": "Any other problem", "content": {MEDIA_TYPE: {"schema": _schema_of(None)}}}
 
 
 def _example(kind: Kind) -> dict[str, Any]:
@@ -90,4 +100,4 @@ def _example(kind: Kind) -> dict[str, Any]:
         "code": kind.code,
         "request_id": "0f9c6d0e5a7b4d5f8e1c2b3a49586776",
         "errors": [],
-    }
+    } | _MORE.get(kind, {})

@@ -24,7 +24,13 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=D
 _FRESHNESS = set(FreshnessAnswer.model_fields)
 
 
-@router.get("", response_model=CollectionsAnswer, responses=problems_of_callers(), summary="List the collections")
+@router.get(
+    "",
+    operation_id="list_collections",
+    response_model=CollectionsAnswer,
+    responses=problems_of_callers(),
+    summary="List the collections",
+)
 async def list_collections(request: Request) -> Response:
     """Every collection that the caller may use, by name."""
     service = service_of(request)
@@ -44,6 +50,7 @@ async def list_collections(request: Request) -> Response:
 
 @router.get(
     "/{name}",
+    operation_id="get_collection",
     response_model=CollectionAnswer,
     responses=problems_of_callers(COLLECTION_NOT_FOUND, NOT_READY),
     summary="A collection's spec and columns",
@@ -72,6 +79,7 @@ async def read_collection(request: Request, name: str) -> Response:
 
 @router.get(
     "/{name}/status",
+    operation_id="get_status",
     response_model=StatusAnswer | FreshnessAnswer,
     responses=problems_of_callers(COLLECTION_NOT_FOUND),
     summary="Freshness and counts",

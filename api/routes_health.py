@@ -31,26 +31,40 @@ code{{background:#8882;padding:.1em .3em;border-radius:3px}}</style></head>
 """
 
 
-@router.get("/livez", response_model=HealthAnswer, responses=UNWELL, summary="Is the process well?")
+@router.get(
+    "/livez", operation_id="livez", response_model=HealthAnswer, responses=UNWELL, summary="Is the process well?"
+)
 async def livez(request: Request) -> Response:
     """503 when a thread that should run has ended: restart the process."""
     service = service_of(request)
     return _health([] if service.alive else ["a background thread has ended"])
 
 
-@router.get("/startupz", response_model=HealthAnswer, responses=UNWELL, summary="Has starting up ended?")
+@router.get(
+    "/startupz",
+    operation_id="startupz",
+    response_model=HealthAnswer,
+    responses=UNWELL,
+    summary="Has starting up ended?",
+)
 async def startupz(request: Request) -> Response:
     """503 until the store has been listed and each collection, and its query model, has been tried once."""
     return _health(_starting(service_of(request)))
 
 
-@router.get("/readyz", response_model=HealthAnswer, responses=UNWELL, summary="Should requests be sent here?")
+@router.get(
+    "/readyz",
+    operation_id="readyz",
+    response_model=HealthAnswer,
+    responses=UNWELL,
+    summary="Should requests be sent here?",
+)
 async def readyz(request: Request) -> Response:
     """503 while starting up, while the audit log cannot be written, and from SIGTERM on."""
     return _health(_unready(service_of(request)))
 
 
-@router.get("/version", response_model=VersionAnswer, summary="What runs here?")
+@router.get("/version", operation_id="version", response_model=VersionAnswer, summary="What runs here?")
 async def version(_: Request) -> Response:
     """The versions of the server, of the segment format and of Python."""
     return json_response(
@@ -64,6 +78,7 @@ async def version(_: Request) -> Response:
 
 @router.get(
     "/metrics",
+    operation_id="metrics",
     response_class=Response,
     responses=problems_of_callers(FORBIDDEN),
     summary="Metrics for Prometheus",

@@ -26,6 +26,7 @@ router = APIRouter(prefix="/v1/collections", tags=["search"], route_class=Direct
 
 @router.post(
     "/{name}/search",
+    operation_id="search",
     response_model=SearchAnswer,
     responses=problems_of_questions(FILTER, RERANKER_UNAVAILABLE),
     openapi_extra=body_described(SearchBody),

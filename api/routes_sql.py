@@ -26,6 +26,7 @@ router = APIRouter(prefix="/v1", tags=["sql"], route_class=DirectRoute)
 
 @router.post(
     "/sql",
+    operation_id="sql",
     response_model=SqlAnswerBody,
     responses=problems_of_questions(SQL),
     openapi_extra=body_described(SqlBody),

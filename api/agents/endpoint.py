@@ -67,7 +67,9 @@ class AgentEndpoint:
 
         problems = problems_of_callers(BAD_REQUEST, FORBIDDEN, TOO_LARGE, NOT_JSON_TYPE)
 
-        @router.post("/mcp", responses=problems, openapi_extra=_A_MESSAGE, summary="Answer an agent")
+        @router.post(
+            "/mcp", operation_id="mcp", responses=problems, openapi_extra=_A_MESSAGE, summary="Answer an agent"
+        )
         async def mcp(request: Request) -> Response:
             """One message of the Model Context Protocol (streamable HTTP), answered as JSON."""
             await self._service.caller(request)

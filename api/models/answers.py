@@ -34,6 +34,59 @@ KeyAnswer = Annotated[
 ]
 
 
+class LegAnswer(Answer):
+    """What one leg gave to a hit: ``added = weight * normalised_score`` is its part of the fused score."""
+
+    rank: int = Field(description="From 1, within the leg.")
+    raw_score: float = Field(description="The leg's own score: a similarity of vectors, or BM25.")
+    normalised_score: float
+    weight: float
+    added: float
+
+
+class RerankedAnswer(Answer):
+    """What the reranker made of a hit: ``score`` is the sigmoid of its ``raw_score``."""
+
+    rank_before: int
+    score_before: float
+    raw_score: float
+    score: float
+
+
+class DecayedAnswer(Answer):
+    """What the decay made of a hit: ``score = relevance * (1 - weight + weight * factor)``."""
+
+    rank_before: int
+    score_before: float
+    relevance: float
+    distance: float | None = Field(description="From the origin, less the offset; null where the row has no value.")
+    factor: float
+    weight: float
+    score: float
+
+
+class DiversifiedAnswer(Answer):
+    """Why a hit was picked in its turn: ``mmr = (1 - diversity) * relevance - penalty``, the highest there was."""
+
+    rank_before: int
+    score_before: float
+    relevance: float
+    similarity: float = Field(description="The highest cosine with a hit above.")
+    diversity: float
+    penalty: float
+    mmr: float
+
+
+class ExplanationAnswer(Answer):
+    """Every number that made a score: those of the legs that found the row, then those of the stages that ran."""
+
+    vector: LegAnswer | None = None
+    keyword: LegAnswer | None = None
+    rerank: RerankedAnswer | None = None
+    decay: DecayedAnswer | None = None
+    diversify: DiversifiedAnswer | None = None
+
+
 class HitAnswer(Answer):
     """One row: its key (a list when composite), score, best passage and columns."""
 
@@ -41,7 +94,7 @@ class HitAnswer(Answer):
     score: float
     text: str | None
     fields: dict[str, Any]
-    explanation: dict[str, Any] | None = None
+    explanation: ExplanationAnswer | None = Field(default=None, description="With 'explain'; absent without.")
 
 
 Masked = Annotated[
@@ -251,3 +304,17 @@ class ProblemAnswer(Answer):
     code: str
     request_id: str
     errors: list[MistakeAnswer]
+
+
+class ReachedAnswer(Answer):
+    """What an index that is not new enough has reached."""
+
+    version: int = Field(description="The catalog's version.")
+    source: SourceAnswer | None
+    age_seconds: float | None
+
+
+class TooOldAnswer(ProblemAnswer):
+    """The problem of an index that is not new enough: ``reached`` says how far it is."""
+
+    reached: ReachedAnswer

@@ -20,17 +20,17 @@ from pydantic import (
 
 from api.settings import MAX_DEADLINE_MS
 from indexer.spec import Dialect, FusionKind, WeightsSpec
+from retrieval.filter.parse import MAX_TEXT_CHARACTERS, MAX_TOKENS
 from retrieval.refine.decay import DURATION, DecayKind
 from retrieval.refine.stages import MAX_DEPTH, STAGE_NAMES, StageName
 from retrieval.request import MAX_K, MAX_QUERY_CHARS, Mode
 
-MAX_FILTER_CHARS = 65_536
-MAX_SQL_CHARS = 65_536
 MAX_DIM = 16_384
 MAX_INCLUDE = 1024
 MAX_KEYS = 1000
 """Rows that are read at once: as many as a search returns at most."""
 MAX_CURSOR_CHARS = 65_536
+_WORDS = f"It has at most {MAX_TOKENS:,} words and signs: long lists belong into 'params'."
 FIRST_PAGE = "start"
 """The cursor of the first page."""
 
@@ -271,7 +271,9 @@ class SearchBody(PagedBody):
     )
     k: int = Field(default=10, ge=1, le=MAX_K, description="How many rows to return at most.")
     filter: str | None = Field(
-        default=None, max_length=MAX_FILTER_CHARS, description="A WHERE condition in SQL; ':name' is a parameter."
+        default=None,
+        max_length=MAX_TEXT_CHARACTERS,
+        description=f"A WHERE condition in SQL; ':name' is a parameter. {_WORDS}",
     )
     params: Params = Field(default={}, description="Values for the filter's ':name' parameters.")
     dialect: Dialect = Field(default="databricks", description="The filter's SQL dialect.")
@@ -319,7 +321,11 @@ class SqlBody(PagedBody):
         },
     )
 
-    sql: str = Field(min_length=1, max_length=MAX_SQL_CHARS, description="A SELECT statement; ':name' is a parameter.")
+    sql: str = Field(
+        min_length=1,
+        max_length=MAX_TEXT_CHARACTERS,
+        description=f"A SELECT statement; ':name' is a parameter. {_WORDS}",
+    )
     params: Params = Field(default={}, description="Values for the statement's ':name' parameters.")
     dialect: Dialect = Field(default="databricks", description="The statement's SQL dialect.")
 
