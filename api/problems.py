@@ -116,6 +116,12 @@ NOT_JSON_TYPE = Kind(
     remedy="Send 'Content-Type: application/json' (curl: --json). Other types are refused, because a web page of "
     "another site can send them unasked.",
 )
+ENCODED = Kind(
+    code="unsupported-content-encoding",
+    status=415,
+    title="The body is compressed",
+    remedy="Send the body as it is, without Content-Encoding: bodies are small, and are not unpacked.",
+)
 MISDIRECTED = Kind(
     code="misdirected",
     status=421,

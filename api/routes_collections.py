@@ -8,19 +8,19 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from api.answers import json_response, state_of, status_answer
-from api.direct import DirectRoute
 from api.documented import problems_of_callers
 from api.identity.access import Access
 from api.models.answers import CollectionAnswer, CollectionsAnswer, FreshnessAnswer, StatusAnswer
 from api.operation import operation_of
-from api.problems import COLLECTION_NOT_FOUND, NOT_READY
+from api.problems import COLLECTION_NOT_FOUND, INVALID, NOT_READY
 from api.service import Service, service_of
+from api.strict import StrictRoute
 from api.waiting import snapshot_of
 from api.watcher import Watcher
 from retrieval.distributed.routed import RoutedVersion
 from retrieval.filter.sqltypes import type_name
 
-router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=StrictRoute)
 _FRESHNESS = set(FreshnessAnswer.model_fields)
 
 
@@ -28,7 +28,7 @@ _FRESHNESS = set(FreshnessAnswer.model_fields)
     "",
     operation_id="list_collections",
     response_model=CollectionsAnswer,
-    responses=problems_of_callers(),
+    responses=problems_of_callers(INVALID),
     summary="List the collections",
 )
 async def list_collections(request: Request) -> Response:
@@ -52,7 +52,7 @@ async def list_collections(request: Request) -> Response:
     "/{name}",
     operation_id="get_collection",
     response_model=CollectionAnswer,
-    responses=problems_of_callers(COLLECTION_NOT_FOUND, NOT_READY),
+    responses=problems_of_callers(COLLECTION_NOT_FOUND, INVALID, NOT_READY),
     summary="A collection's spec and columns",
 )
 async def read_collection(request: Request, name: str) -> Response:
@@ -81,7 +81,7 @@ async def read_collection(request: Request, name: str) -> Response:
     "/{name}/status",
     operation_id="get_status",
     response_model=StatusAnswer | FreshnessAnswer,
-    responses=problems_of_callers(COLLECTION_NOT_FOUND),
+    responses=problems_of_callers(COLLECTION_NOT_FOUND, INVALID),
     summary="Freshness and counts",
 )
 async def read_status(request: Request, name: str) -> Response:

@@ -1,4 +1,7 @@
-"""Operations' own calls: health, metrics, version and what a problem means."""
+"""Operations' own calls: health, metrics, version and what a problem means.
+
+Some balancers probe by HEAD; the server sends such an answer without its body.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ code{{background:#8882;padding:.1em .3em;border-radius:3px}}</style></head>
 """
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get(
     "/livez", operation_id="livez", response_model=HealthAnswer, responses=UNWELL, summary="Is the process well?"
 )
@@ -40,6 +44,7 @@ async def livez(request: Request) -> Response:
     return _health([] if service.alive else ["a background thread has ended"])
 
 
+@router.head("/startupz", include_in_schema=False)
 @router.get(
     "/startupz",
     operation_id="startupz",
@@ -52,6 +57,7 @@ async def startupz(request: Request) -> Response:
     return _health(_starting(service_of(request)))
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     operation_id="readyz",

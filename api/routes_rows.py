@@ -12,7 +12,6 @@ from fastapi.responses import Response
 
 from api.auditing import rows_facts
 from api.bodies import read_json_bytes
-from api.direct import DirectRoute
 from api.documented import body_described, problems_of_callers, problems_of_reads
 from api.mistakes import body_of
 from api.models.answers import RowAnswer, RowsAnswer
@@ -31,8 +30,9 @@ from api.problems import (
 from api.reading import row_in_time, rows_in_time
 from api.running import answered
 from api.service import service_of
+from api.strict import StrictRoute
 
-router = APIRouter(prefix="/v1/collections", tags=["rows"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1/collections", tags=["rows"], route_class=StrictRoute)
 _SLASH = re.compile("/|%2f", re.IGNORECASE)
 _SLASHES_BEFORE_KEY = "/v1/collections/{name}/rows/".count("/")
 

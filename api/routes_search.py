@@ -10,7 +10,6 @@ from fastapi.responses import Response
 
 from api.auditing import facts_of
 from api.bodies import read_json_bytes
-from api.direct import DirectRoute
 from api.documented import body_described, problems_of_questions
 from api.mistakes import body_of
 from api.models.answers import SearchAnswer
@@ -20,8 +19,9 @@ from api.problems import FILTER, RERANKER_UNAVAILABLE
 from api.running import answered
 from api.searching import search_in_time
 from api.service import service_of
+from api.strict import StrictRoute
 
-router = APIRouter(prefix="/v1/collections", tags=["search"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1/collections", tags=["search"], route_class=StrictRoute)
 
 
 @router.post(

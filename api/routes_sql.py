@@ -10,7 +10,6 @@ from fastapi.responses import Response
 
 from api.auditing import sql_facts
 from api.bodies import read_json_bytes
-from api.direct import DirectRoute
 from api.documented import body_described, problems_of_questions
 from api.mistakes import body_of
 from api.models.answers import SqlAnswerBody
@@ -20,8 +19,9 @@ from api.problems import SQL
 from api.running import answered
 from api.selecting import select_in_time, statement_of
 from api.service import service_of
+from api.strict import StrictRoute
 
-router = APIRouter(prefix="/v1", tags=["sql"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1", tags=["sql"], route_class=StrictRoute)
 
 
 @router.post(

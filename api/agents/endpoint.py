@@ -24,11 +24,20 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.agents.tools import INSTRUCTIONS, Call, call_of, tools
 from api.bodies import read_json_bytes
-from api.direct import DirectRoute
 from api.documented import problems_of_callers
 from api.operation import operation_of
-from api.problems import BAD_REQUEST, COLLECTION_NOT_FOUND, FORBIDDEN, NOT_JSON_TYPE, TOO_LARGE, Problem
+from api.problems import (
+    BAD_REQUEST,
+    COLLECTION_NOT_FOUND,
+    ENCODED,
+    FORBIDDEN,
+    INVALID,
+    NOT_JSON_TYPE,
+    TOO_LARGE,
+    Problem,
+)
 from api.service import Service
+from api.strict import StrictRoute
 
 _CARRIED = frozenset({b"host", b"authorization", b"x-forwarded-for", b"traceparent", b"tracestate", b"user-agent"})
 """Headers of an agent's request that its tool's call has too."""
@@ -63,9 +72,9 @@ class AgentEndpoint:
 
     def router(self) -> APIRouter:
         """Return the route. None answers GET: there is no session, so the server has nothing to say unasked."""
-        router = APIRouter(prefix="/v1", tags=["agents"], route_class=DirectRoute)
+        router = APIRouter(prefix="/v1", tags=["agents"], route_class=StrictRoute)
 
-        problems = problems_of_callers(BAD_REQUEST, FORBIDDEN, TOO_LARGE, NOT_JSON_TYPE)
+        problems = problems_of_callers(BAD_REQUEST, FORBIDDEN, TOO_LARGE, NOT_JSON_TYPE, ENCODED, INVALID)
 
         @router.post(
             "/mcp", operation_id="mcp", responses=problems, openapi_extra=_A_MESSAGE, summary="Answer an agent"

@@ -116,6 +116,8 @@ def test_every_call_of_the_api_wants_to_know_who_asks(scene: Scene) -> None:
         response = scene.client.request(method, path, json={"query": "otter"} if method == "post" else None)
         assert (response.status_code, response.json()["code"]) == (401, "unauthenticated"), path
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="grebe"'
+        if path != "/metrics":
+            assert scene.client.request(method, f"{path}?wrong=1").status_code == 401
 
 
 @pytest.mark.parametrize(

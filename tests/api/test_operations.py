@@ -25,6 +25,15 @@ def test_a_server_that_has_started_is_well(client: httpx.Client, path: str) -> N
     assert (response.status_code, response.json()) == (200, {"status": "ok", "reasons": []})
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz"])
+def test_a_probe_by_head_is_answered_as_by_get_without_a_body(client: httpx.Client, path: str) -> None:
+    by_head, by_get = client.head(path), client.get(path)
+    assert (by_head.status_code, by_head.content) == (by_get.status_code, b"")
+    for name in ("content-type", "content-length"):
+        assert by_head.headers[name] == by_get.headers[name]
+    assert client.get(path).status_code == 200  # on the same connection: no body was left on it
+
+
 def test_the_version_is_told(client: httpx.Client) -> None:
     assert client.get("/version").json().keys() == {"version", "format_version", "python"}
 

@@ -56,6 +56,47 @@ def test_a_body_that_is_not_json_is_400_with_the_place(
     assert (mistake["line"], mistake["column"]) == (line, column)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "field", "message"),
+    [
+        (
+            "GET",
+            "/v1/collections/books/rows/5?incude=pages",
+            "incude",
+            "unknown query parameter; did you mean 'include'?",
+        ),
+        ("GET", "/v1/collections/books/rows/5?include=pages&k=1", "k", "unknown query parameter"),
+        ("POST", f"{SEARCH}?k=1", "k", "unknown query parameter"),
+        ("POST", "/v1/sql?limit", "limit", "unknown query parameter"),
+        ("POST", "/v1/collections/books/rows?include=pages", "include", "unknown query parameter"),
+        ("POST", "/v1/mcp?tool=sql", "tool", "unknown query parameter"),
+        ("GET", "/v1/collections?limit=5", "limit", "unknown query parameter"),
+        ("GET", "/v1/collections/books?a=1&a=2", "a", "unknown query parameter"),
+        ("GET", "/v1/collections/books/status?=1", "", "unknown query parameter"),
+    ],
+)
+def test_an_unknown_query_parameter_is_a_mistake(
+    client: httpx.Client, method: str, path: str, field: str, message: str
+) -> None:
+    (mistake,) = problem_of(client.request(method, path), 422, "invalid-request")["errors"]
+    hint = {"hint": "what is asked goes into the body"} if method == "POST" else {}
+    assert mistake == {"field": field, "message": message, "code": "unknown-parameter"} | hint
+
+
+def test_the_calls_of_machines_take_any_query(client: httpx.Client) -> None:
+    for path in ("/livez?verbose", "/metrics?name[]=grebe_node_up", "/v1/collections?", "/version?x=1"):
+        assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", [SEARCH, "/v1/sql", "/v1/collections/books/rows", "/v1/mcp"])
+def test_a_compressed_body_is_415_and_names_its_encoding(client: httpx.Client, path: str) -> None:
+    response = client.post(path, content=b"{}", headers=JSON | {"Content-Encoding": "gzip"})
+    assert problem_of(response, 415, "unsupported-content-encoding")["detail"].endswith("got gzip")
+    assert response.headers["accept-encoding"] == "identity"
+    plain = client.post(SEARCH, json={"filter": "id = 1"}, headers={"Content-Encoding": "Identity"})
+    assert plain.status_code == 200
+
+
 @pytest.mark.parametrize("raw", [b"[1]", b'"text"', b"null", b"3"])
 def test_json_that_is_no_object_is_422(client: httpx.Client, raw: bytes) -> None:
     problem_of(client.post(SEARCH, content=raw, headers=JSON), 422, "invalid-request")
