@@ -59,6 +59,7 @@ def search_request(body: SearchBody, deadline: float, pages: Pages | None = None
         mode=body.mode,
         fusion=_fusion(body),
         stages=_stages(body),
+        min_similarity=body.min_similarity,
         include=None if body.include is None else tuple(dict.fromkeys(body.include)),
         explain=body.explain,
         page=None if pages is None else pages.page,

@@ -24,9 +24,15 @@ def fused(
 ) -> tuple[Ranked, list[Explanation] | None]:
     """Return the legs as one list; a single leg keeps its own scores. Explanations are there if the request wants them.
 
+    What the vector leg found that is less similar than the request wants is left out of it; the others' scores are as
+    if it were not.
+
     ``ids_of`` gives each hit's row as one number, ``keys_at`` the keys at these places and positions.
     """
+    similar = _similar(request, legs)
     if len(legs) == 1:
+        if similar:
+            legs = {"vector": legs["vector"].part(0, similar["vector"])}
         return _explained_leg(legs) if request.explain else (next(iter(legs.values())), None)
     chunks: dict[int, tuple[int, int]] = {}
     scored: dict[str, Leg] = {}
@@ -34,7 +40,7 @@ def fused(
     for name, ranked in sorted(legs.items(), reverse=True):
         ids = ids_of(ranked)
         chunks.update(zip(ids.tolist(), zip(ranked.places, ranked.positions, strict=True), strict=True))
-        scored[name] = Leg(ids, np.array(ranked.scores, dtype=np.float64))
+        scored[name] = Leg(ids, np.array(ranked.scores, dtype=np.float64), similar.get(name))
 
     def keys_of(rows: list[int]) -> list[Key]:
         places, positions = zip(*(chunks[row] for row in rows), strict=True)
@@ -46,6 +52,13 @@ def fused(
     if not request.explain:
         return ranked, None
     return ranked, [Explanation(legs=parts) for parts in contributions(kind, scored, weights, best.ids)]
+
+
+def _similar(request: SearchRequest, legs: Mapping[str, Ranked]) -> dict[str, int]:
+    """Return how many of the vector leg's rows are as similar as the request wants, if it says so."""
+    if request.min_similarity is None:
+        return {}
+    return {"vector": legs["vector"].n_at_least(request.min_similarity)}
 
 
 def _explained_leg(legs: Mapping[str, Ranked]) -> tuple[Ranked, list[Explanation]]:

@@ -32,10 +32,14 @@ Scores = npt.NDArray[np.float64]
 
 
 class Leg(NamedTuple):
-    """A leg's hits, best first: distinct ``ids`` and their raw ``scores``, both ``(n,)``."""
+    """A leg's hits, best first: distinct ``ids`` and their raw ``scores``, both ``(n,)``.
+
+    Only the first ``counted`` of them give anything, if it is not None; the others are there for the scale.
+    """
 
     ids: Ids
     scores: Scores
+    counted: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,8 +101,8 @@ def fuse(
     """
     # Added in a fixed order of legs, so that two hits with the same parts have the same score to the last bit.
     names = sorted(legs)
-    parts = [weights.get(name, 1.0) * NORMALISE[kind](legs[name].scores) for name in names]
-    ids, hit = np.unique(np.concatenate([legs[name].ids for name in names]), return_inverse=True)
+    parts = [weights.get(name, 1.0) * NORMALISE[kind](legs[name].scores)[: legs[name].counted] for name in names]
+    ids, hit = np.unique(np.concatenate([legs[name].ids[: legs[name].counted] for name in names]), return_inverse=True)
     scores = np.asarray(np.bincount(hit, weights=np.concatenate(parts)), dtype=np.float64)
     return best(ids, scores, keys_of=keys_of, limit=limit)
 
@@ -122,7 +126,7 @@ def contributions(
     given: list[dict[str, Contribution]] = [{} for _ in ids]
     for name in sorted(legs):
         leg, normalised = legs[name], NORMALISE[kind](legs[name].scores)
-        ranks = {hit: rank for rank, hit in enumerate(leg.ids.tolist(), start=1)}
+        ranks = {hit: rank for rank, hit in enumerate(leg.ids[: leg.counted].tolist(), start=1)}
         for hit, parts in zip(ids, given, strict=True):
             rank = ranks.get(hit)
             if rank is not None:

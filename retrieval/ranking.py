@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,10 @@ class Ranked:
     def part(self, start: int, stop: int) -> Ranked:
         """Return the rows from place ``start`` to before ``stop``."""
         return Ranked(self.places[start:stop], self.positions[start:stop], self.scores[start:stop])
+
+    def n_at_least(self, score: float) -> int:
+        """Return how many rows, from the first on, have at least ``score``."""
+        return bisect_right(self.scores, -score, key=operator.neg)
 
 
 NOTHING = Ranked([], [], [])

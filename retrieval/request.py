@@ -86,7 +86,8 @@ class SearchRequest:
     values in spec order, whose vector is taken instead, and which is not found itself. Without ``mode`` the search is
     hybrid, vector or keyword by what is given; with nothing to rank by it returns the rows that pass the filter
     in key order. ``include`` names the columns and text fields to return (None: the stored columns); a name that is
-    repeated counts once. ``stages`` come after fusion; a search by filter alone ranks nothing and has none. With a
+    repeated counts once. ``min_similarity`` leaves out of the vector leg what has a lower score there.
+    ``stages`` come after fusion; a search by filter alone ranks nothing and has none. With a
     ``page``, ``k`` rows of a list are returned: of the one of the best ``MAX_K`` rows, whatever page it is, or where
     nothing is ranked of all rows that pass. ``now`` (aware; by default the present) is what a filter takes for it.
     ``deadline`` is on the clock of ``time.monotonic()``.
@@ -103,6 +104,7 @@ class SearchRequest:
     fusion: Fusion = DEFAULT_FUSION
     stages: Stages = NO_STAGES
     include: tuple[str, ...] | None = None
+    min_similarity: float | None = None
     explain: bool = False
     page: Page | None = None
     now: datetime | None = None
@@ -127,6 +129,8 @@ class SearchRequest:
                 field="params",
                 hint="give 'filter', or leave the parameters out",
             )
+        if self.min_similarity is not None and not math.isfinite(self.min_similarity):
+            raise RequestError(f"expected a finite number, got {self.min_similarity!r}", field="min_similarity")
         object.__setattr__(self, "pool", self._pool())
         if self.include is not None:
             object.__setattr__(self, "include", tuple(dict.fromkeys(self.include)))
@@ -166,8 +170,17 @@ class SearchRequest:
         """Return the mode to run, or None for a search by filter alone.
 
         ``has_model`` says whether the collection can embed a query. Raises RequestError when the mode asked for lacks
-        its query or its vector.
+        its query or its vector, or there are no vectors to be similar to.
         """
+        mode = self._mode(has_model=has_model)
+        if self.min_similarity is not None and mode not in ("hybrid", "vector"):
+            what = "a filter alone" if mode is None else "a keyword search"
+            hint = "leave it out, or give 'query' or 'vector' and search by meaning"
+            raise RequestError(f"{what} compares no vectors", field="min_similarity", hint=hint)
+        return mode
+
+    def _mode(self, *, has_model: bool) -> Mode | None:
+        """Return the mode, whatever else is asked for with it."""
         can_vector = self.brings_vector or (self.text is not None and has_model)
         if self.mode is None:
             if self.text is None:

@@ -282,12 +282,20 @@ class SearchBody(PagedBody):
         FusionBody | None,
         BeforeValidator(_fusion_by_name, json_schema_input_type=FusionBody | Literal["rrf", "minmax"] | None),
     ] = Field(default=None, description="How the legs are fused: an object, or 'rrf' or 'minmax' alone.")
+    min_similarity: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="What the vector leg finds with a lower score of its own (a cosine, or a product under 'dot') is "
+        "left out of it; in a hybrid search such a row can still come by words.",
+    )
     rerank: RerankBody | None = Field(default=None, description="Score the first rows anew; comes after fusion.")
     decay: DecayBody | None = Field(default=None, description="Prefer what is recent, or near a number; after rerank.")
     diversify: DiversifyBody | None = Field(default=None, description="Avoid rows that are alike; comes last.")
     include: Include = Field(default=None, description="The columns to return; by default, all.")
     explain: bool = Field(default=False, description="Say what made each score.")
-    _question = frozenset({"query", "vector", "like", "filter", "params", "dialect", "mode", "fusion"})
+    _question = frozenset(
+        {"query", "vector", "like", "filter", "params", "dialect", "mode", "fusion", "min_similarity"}
+    )
 
     @property
     def stages(self) -> tuple[StageName, ...]:

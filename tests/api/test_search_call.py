@@ -62,6 +62,25 @@ def test_the_mode_follows_from_what_is_given(client: httpx.Client, body: dict[st
     assert answer(client, **body)["plan"]["mode"] == mode
 
 
+def test_what_is_not_similar_enough_is_left_out(client: httpx.Client) -> None:
+    asked: dict[str, Any] = {"query": "otter river", "mode": "vector", "k": 20, "explain": True}
+    every = answer(client, **asked)["results"]
+    least = every[4]["explanation"]["vector"]["raw_score"]
+    found = answer(client, **asked, min_similarity=least)["results"]
+    assert found == [hit for hit in every if hit["score"] >= least]
+    assert 5 <= len(found) < 20
+    assert answer(client, **asked, min_similarity=1.5)["results"] == []
+    by_words = answer(client, query="otter", min_similarity=1.5, explain=True)["results"]
+    assert [set(hit["explanation"]) for hit in by_words] == [{"keyword"}] * 4
+
+
+def test_a_number_that_is_not_finite_is_no_similarity(client: httpx.Client) -> None:
+    for number in ("NaN", "Infinity", "1e999"):
+        raw = b'{"query": "x", "min_similarity": %b}' % number.encode()
+        response = client.post(PATH, content=raw, headers={"Content-Type": "application/json"})
+        assert response.status_code in (400, 422), number
+
+
 def test_include_chooses_the_fields_and_text_fields_come_whole(client: httpx.Client) -> None:
     (hit,) = answer(client, filter="id = 7", include=["title", "pages"])["results"]
     assert hit["fields"] == {"title": "The badger", "pages": 70}
@@ -114,6 +133,10 @@ def test_a_filter_that_nothing_passes_finds_nothing(client: httpx.Client) -> Non
         ({"query": "x", "mode": "both"}, "mode", "'hybrid', 'vector' or 'keyword'"),
         ({"query": "x", "dialect": "oracle"}, "dialect", "'databricks'"),
         ({"query": "x", "include": ["titel"]}, "include", "no field 'titel'"),
+        ({"query": "x", "min_similarity": "0.5"}, "min_similarity", "valid number"),
+        ({"query": "x", "min_similarity": True}, "min_similarity", "valid number"),
+        ({"query": "x", "mode": "keyword", "min_similarity": 0}, "min_similarity", "a keyword search compares no"),
+        ({"filter": "id = 1", "min_similarity": 0}, "min_similarity", "a filter alone compares no vectors"),
         ({"query": "x", "include": [""] * 1025}, "include", "at most 1024 items"),
         ({"query": "x", "params": {"a": {}}}, "params", "'a' must be a string, number, boolean or null"),
         ({"query": "x", "params": {"a b": 1}}, "params", "no parameter name"),

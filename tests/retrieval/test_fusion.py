@@ -39,6 +39,21 @@ def test_minmax_stretches_each_leg_over_zero_to_one() -> None:
     assert fused.scores == pytest.approx([0.5, 0.5, 0.25, 0.0])
 
 
+@pytest.mark.parametrize("kind", ["rrf", "minmax"])
+def test_hits_that_do_not_count_give_nothing_and_change_no_others(kind: FusionKind) -> None:
+    counted = {"vector": VECTOR._replace(counted=2), "keyword": KEYWORD}
+    whole = fuse(kind, {"vector": VECTOR}, EVEN, keys_of=themselves, limit=10)
+    found = fuse(kind, counted, EVEN, keys_of=themselves, limit=10)
+    words = fuse(kind, {"keyword": KEYWORD}, EVEN, keys_of=themselves, limit=10)
+
+    scores = dict(zip(found.ids, found.scores, strict=True))
+    assert [scores[hit] for hit in (A, B)] == whole.scores[:2]
+    assert [scores[hit] for hit in (C, D)] == words.scores
+    parts = contributions(kind, counted, EVEN, [A, C])
+    assert [set(part) for part in parts] == [{"vector"}, {"keyword"}]
+    assert fuse(kind, {"vector": VECTOR._replace(counted=0)}, EVEN, keys_of=themselves, limit=9) == Fused([], [])
+
+
 def test_weights_scale_what_each_leg_adds() -> None:
     legs, weights = {"vector": VECTOR, "keyword": KEYWORD}, {"vector": 0.2, "keyword": 0.8}
 

@@ -26,6 +26,7 @@ RANKED: list[dict[str, Any]] = [
     {"query": "turbine wind", "vector": QUERY, "explain": True},
     {"query": "solar", "vector": QUERY, "filter": "size < 60"},
     {"like": [17]},
+    {"query": "turbine wind", "vector": QUERY, "min_similarity": 0.2},
 ]
 Ask = Callable[[SearchRequest], SearchResponse]
 

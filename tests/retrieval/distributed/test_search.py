@@ -13,9 +13,10 @@ from retrieval.distributed.messages import Asker, Part
 from retrieval.distributed.routed import Asked
 from retrieval.distributed.search import READ_AHEAD, search_nodes
 from retrieval.errors import DeadlineExceeded, FilterError, NodeDiffers, RequestError
+from retrieval.fusion import Contribution
 from retrieval.policies import Caller
 from retrieval.refine.stages import Collapse, Decay, Diversify, Stages
-from retrieval.request import Fusion, SearchRequest
+from retrieval.request import Fusion, Mode, SearchRequest
 from retrieval.response import Hit
 from retrieval.search import search
 from tests.retrieval import library as library_module
@@ -39,6 +40,20 @@ def both(spread: Spread, **asked: Any) -> tuple[list[Hit], list[Hit]]:
 def test_the_vector_leg_finds_what_one_machine_finds(spread: Spread, k: int, filter_: str | None) -> None:
     one, several = both(spread, vector=QUERY, k=k, filter=filter_)
     assert several == one
+
+
+@pytest.mark.parametrize("mode", ["vector", "hybrid"])
+@pytest.mark.parametrize("least", [-1.0, 0.0, 0.3, 0.7, 1.5])
+def test_what_is_not_similar_enough_is_left_out_as_on_one_machine(spread: Spread, mode: Mode, least: float) -> None:
+    asked: dict[str, Any] = {"vector": QUERY, "query": "solar", "mode": mode, "k": EVERY, "explain": True}
+    one, several = both(spread, **asked, min_similarity=least)
+    assert [hit.key for hit in several] == [hit.key for hit in one]
+    every = {hit.key: hit for hit in search(spread.whole, SearchRequest(**asked)).results}
+    by_meaning = {key: legs(hit)["vector"].raw_score for key, hit in every.items() if "vector" in legs(hit)}
+    similar = {key for key, score in by_meaning.items() if score >= least}
+    assert {hit.key for hit in one if "vector" in legs(hit)} == similar
+    assert {hit.key for hit in one} == similar | {key for key, hit in every.items() if "keyword" in legs(hit)}
+    assert {hit.key: hit.score for hit in one if hit.key in similar} == {key: every[key].score for key in similar}
 
 
 @pytest.mark.parametrize("filter_", [None, "colour = 'red'", "size < 3", "size < 0"])
@@ -241,6 +256,11 @@ def test_an_empty_collection_finds_nothing(tmp_path: Path) -> None:
 def test_a_passed_deadline_ends_the_search(spread: Spread) -> None:
     with pytest.raises(DeadlineExceeded):
         search_nodes(spread.routed, SearchRequest(vector=QUERY, deadline=0.0))
+
+
+def legs(hit: Hit) -> Mapping[str, Contribution]:
+    assert hit.explanation is not None
+    return hit.explanation.legs
 
 
 def filled(library: Library) -> Library:
