@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from api.direct import DirectRoute
-from api.mistakes import invalid
+from api.mistakes import MAX_MISTAKES, invalid
 from api.problems import Mistake, Problem, did_you_mean
 from api.service import service_of
 
@@ -38,7 +38,7 @@ class StrictRoute(DirectRoute):
 
 def _unknown(names: list[str], known: list[str], *, has_body: bool) -> Problem:
     mistakes = []
-    for name in names:
+    for name in names[:MAX_MISTAKES]:
         message = f"unknown query parameter{did_you_mean(name, known)}"
         mistake = Mistake(field=name, message=message, code="unknown-parameter")
         if has_body:

@@ -12,18 +12,20 @@ from retrieval.distributed.messages import Asker, Part
 from retrieval.distributed.nearby import NearbyNodes
 from retrieval.distributed.routed import Asked
 from retrieval.distributed.rows import get_rows_of_nodes
-from retrieval.errors import DeadlineExceeded, RequestError
-from retrieval.policies import ANYONE
+from retrieval.errors import DeadlineExceeded, NodeDiffers, RequestError
+from retrieval.policies import ANYONE, Caller
 from retrieval.rows import Row, get_rows
 from tests.retrieval.distributed.conftest import PARTS, SHARDS, Spread, spread_of
 from tests.retrieval.library import Doc, Library, spec_of
 
 
-def both(spread: Spread, keys: Sequence[Sequence[Any]], **more: Any) -> tuple[list[Row | None], list[Row | None]]:
-    """Return what one machine has of ``keys``, and what the nodes have."""
+def both(
+    spread: Spread, keys: Sequence[Sequence[Any]], caller: Caller = ANYONE, **more: Any
+) -> tuple[list[Row | None], list[Row | None]]:
+    """Return what one machine has of ``keys`` for ``caller``, and what the nodes have."""
     where = [f"keys.{number}" for number in range(len(keys))]
-    one = get_rows(spread.whole, keys, spread.whole.sight_of(ANYONE), where=where, **more)
-    return one, get_rows_of_nodes(spread.routed, keys, ANYONE, where=where, **more)
+    one = get_rows(spread.whole, keys, spread.whole.sight_of(caller), where=where, **more)
+    return one, get_rows_of_nodes(spread.routed, keys, caller, where=where, **more)
 
 
 @pytest.mark.parametrize("names", [None, ("size",), ("body",), ("title", "size", "id"), ()])
@@ -78,6 +80,38 @@ def test_keys_of_every_type_are_found(tmp_path: Path, key: list[str]) -> None:
         one, several = both(spread, [[getattr(doc, name) for name in key] for doc in docs])
     assert several == one
     assert None not in several
+
+
+@pytest.mark.parametrize("isolation", [None, {"tenant": "lang"}])
+def test_every_node_shows_what_the_caller_may_see_and_no_more(tmp_path: Path, isolation: dict[str, str] | None) -> None:
+    masks = {"title": "redact", "size": "hash"}
+    policies = [{"role": "reader", "rows": "lang = :lang AND id < 9", "masks": masks}]
+    spec = spec_of(shards=SHARDS, key=["lang", "id"], columns=["size"], policies=policies, isolation=isolation)
+    library, langs = Library(tmp_path, spec), ("en", "de", "fr")
+    for shard, lang in enumerate(langs):
+        text: dict[str, Any] = {"title": "A title", "bodies": ("one ", "two"), "vectors": (None, None)}
+        library.add(*(Doc(id=n, lang=lang, **text) for n in range(12)), shard=shard)
+    keys = [[lang, n] for n in range(12) for lang in langs]
+    with spread_of(library) as spread:
+        for claims, seen in (({"lang": "de"}, 9), ({"lang": "en"}, 9), ({"lang": "es"}, 0), ({}, 0)):
+            caller = Caller(roles=frozenset({"reader"}), claims=claims, hash_key=b"key")
+            one, several = both(spread, keys, caller)
+            assert several == one
+            rows = [row for row in several if row is not None]
+            assert [row.key for row in rows] == [(claims.get("lang"), n) for n in range(seen)]
+            assert {(row.fields["title"], row.fields["body"], row.n_chunks) for row in rows} <= {
+                (None, "one two", None)
+            }
+            assert all(isinstance(row.fields["size"], str) for row in rows)
+
+
+def test_a_node_of_other_policies_does_not_answer(tmp_path: Path) -> None:
+    library = Library(tmp_path, spec_of(shards=SHARDS))
+    library.add(Doc(id=1))
+    with spread_of(library) as spread:
+        spread.snapshots[1].govern(spec_of(shards=SHARDS, policies=[{"role": "reader", "rows": "size > 3"}]))
+        with pytest.raises(NodeDiffers):
+            both(spread, [[1]])
 
 
 def test_an_empty_collection_has_no_row(tmp_path: Path) -> None:
