@@ -92,6 +92,8 @@ class Collections:
             try:
                 self._discover(self._names())
                 self.discovered, self.trouble = True, None
+                if all(watcher.view.tried for watcher in self.all()):  # what is about to be opened looks unused
+                    self._opener.tidy()
             except Exception as error:  # a store that is away for a while must not end the search for collections
                 if self.trouble is None:
                     self._log.error("store cannot be listed", exc_info=error)

@@ -43,6 +43,10 @@ class Opener(ABC):
         """Take note that these versions of the collection ``name`` are open here."""
 
     @abstractmethod
+    def tidy(self) -> None:
+        """Let go of what is on this machine and of no use; called every second or so once everything was opened."""
+
+    @abstractmethod
     def open(self, catalog: Catalog, version: int, before: OpenVersion | None) -> OpenVersion:
         """Open ``version`` beside ``before``; raises what :func:`retrieval.snapshot.open_snapshot` does."""
 
@@ -74,6 +78,10 @@ class HereOpener(Opener):
     def serves(self, name: str, versions: Sequence[int]) -> None:
         """Nobody else has to know."""
 
+    def tidy(self) -> None:
+        """Evict from the cache; otherwise a collection that stands still or was dropped would keep old segments."""
+        self._cache.evict_if_due()
+
 
 class RoutedOpener(Opener):
     """Opens versions that the nodes of every part have open."""
@@ -104,6 +112,9 @@ class RoutedOpener(Opener):
     def serves(self, name: str, versions: Sequence[int]) -> None:
         """Have the nodes keep these versions."""
         self._nodes.served = {**self._nodes.served, name: tuple(versions)}
+
+    def tidy(self) -> None:
+        """A router has no segments."""
 
     def open(self, catalog: Catalog, version: int, before: OpenVersion | None) -> OpenVersion:
         """Return the version as its nodes have it."""

@@ -1,4 +1,4 @@
-"""The local cache of segments: downloaded once per host, checked, leased by who reads them, evicted by size.
+"""The local cache of segments: downloaded once per host, checked, leased by who reads them, evicted when unused.
 
 Layout under the root: ``segments/<folder of the segment>/`` with ``locks/<folder>.lease``, and ``scratch/<uuid>/`` with
 ``locks/<uuid>.scratch``.
@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from indexer.errors import StoreError
-from indexer.format.fetch import fetch_segment, folder_name
+from indexer.format.fetch import fetch_segment, folder_name, remove_unfinished
 from indexer.format.records import SegmentRecord
 from indexer.format.store import Store
 
@@ -29,7 +29,9 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_MAX_BYTES = 64 << 30
 IDLE_SECONDS = 3600.0
-"""Segments that no one has opened for so long go even from a cache with room: a continuous sync makes one a second."""
+"""Segments that no one has had open for so long go even from a cache with room: a continuous sync makes one a second,
+and of one that a merge, a purge or a drop took away nothing is to stay. So no store has to be asked what it still has.
+"""
 
 EVICTION_EVERY_SECONDS = 60.0
 
@@ -67,7 +69,8 @@ class ScratchFolder:
 class LocalCache:
     """A cache in the folder ``root``; several processes of a host may share it.
 
-    Unleased segments go, the longest unused first, once all together exceed ``max_bytes``; leased ones stay even then.
+    Unleased segments go, the longest unused first, once all together exceed ``max_bytes`` or nobody has had them open
+    for an hour; leased ones stay even then. It takes somebody who calls :meth:`evict_if_due` now and then.
     """
 
     def __init__(self, root: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
@@ -117,8 +120,9 @@ class LocalCache:
         """Remove unleased segments, the longest unused first, and return the bytes that went.
 
         Those go that were not used for ``idle_seconds``, and of the others as many as leave at most ``down_to_bytes``
-        (``max_bytes``).
+        (``max_bytes``). So does what a process that was killed had fetched of one.
         """
+        remove_unfinished(self._segments)
         folders = [path for path in self._segments.iterdir() if path.is_dir() and not path.name.startswith(".")]
         sizes = {folder: _size_bytes(folder) for folder in folders}
         last_used = {folder: self._last_used(folder) for folder in folders}

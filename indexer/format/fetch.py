@@ -50,6 +50,14 @@ def fetch_segment(store: Store, record: SegmentRecord, cache: Path) -> Path:
     return target
 
 
+def remove_unfinished(cache: Path) -> None:
+    """Remove what processes that were killed had fetched of segments; what is being fetched now stays."""
+    for part in cache.glob(".*.part"):
+        with _fetcher_unless_busy(cache, part.name[1:]) as alone:
+            if alone:
+                shutil.rmtree(part, ignore_errors=True)
+
+
 def fetch_keys(store: Store, record: SegmentRecord, cache: Path) -> KeyIndex:
     """Return a segment's keys, fetching at most that one file into ``cache`` (as ``<folder name>.keys.npy``)."""
     whole = cache / folder_name(record) / KEYS_FILE
@@ -107,9 +115,25 @@ def _split(path: str) -> tuple[str, str]:
 @contextmanager
 def _sole_fetcher(cache: Path, name: str) -> Iterator[None]:
     """Hold the lock under which segment ``name`` is fetched; some segments share one, to keep the locks few."""
-    with (cache / f".fetch-{name[:2]}.lock").open("ab") as file:
+    with _lock_file(cache, name).open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _fetcher_unless_busy(cache: Path, name: str) -> Iterator[bool]:
+    """Hold that lock if nobody else does, and say so."""
+    with _lock_file(cache, name).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _lock_file(cache: Path, name: str) -> Path:
+    return cache / f".fetch-{name[:2]}.lock"
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from api.watcher import Watcher
 from indexer import catalog_table
 from indexer.build import PartResult
 from indexer.catalog import CatalogState, drop
+from indexer.compact import purge
 from indexer.embedding import load_embedder
 from indexer.format import states
 from indexer.format.states import COLUMNS, encode_rows
@@ -167,6 +170,47 @@ def test_a_new_collection_appears_and_a_dropped_one_is_gone_without_a_restart(se
         until(lambda: 'collection="books"' not in client.get("/metrics").text)
         Library(tmp_path).commit(1, [book(5)])
         until(lambda: client.get("/v1/collections/books").status_code == 200 and keys(client) == [5])
+
+
+def test_a_purged_or_dropped_row_leaves_a_servers_cache_though_nothing_newer_comes(
+    library: Library, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.cache.EVICTION_EVERY_SECONDS", 0.0)
+    cache, text = tmp_path / "cache", "Xq7vT2mKp9ZsLw4RbN8c"
+    other = Library(tmp_path, "others")
+    library.commit(1, [book(1, body=text), book(2)])
+    other.commit(1, [book(1, body=text)])
+    with serve() as client:
+        until(lambda: len(holding(cache, text)) > 1)
+        library.commit(2, deletes=[book(1, body=text)])
+        purge(library.catalog, tmp_path / "purging")
+        until(lambda: status(client)["version"] == library.catalog.latest())
+        drop(other.store, "others")
+        until(lambda: client.get("/v1/collections/others").status_code == 404)
+        kept = cached(cache)
+
+        def gone_once_unused() -> bool:
+            for lease in (cache / "locks").glob("*.lease"):
+                with suppress(FileNotFoundError):
+                    os.utime(lease, (0, 0))  # unused for long, so far as anybody can tell
+            return holding(cache, text) == []
+
+        until(gone_once_unused)
+        assert (len(kept), len(cached(cache)), keys(client)) == (3, 1, [2])
+
+
+def holding(folder: Path, text: str) -> list[Path]:
+    """Return the files below ``folder`` in which ``text`` stands."""
+    found = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError, IsADirectoryError):  # it is being evicted
+            found += [path] if text.encode() in path.read_bytes() else []
+    return found
+
+
+def cached(cache: Path) -> list[str]:
+    """Return the segments in a cache."""
+    return sorted(path.name for path in (cache / "segments").iterdir() if not path.name.startswith("."))
 
 
 def test_a_collection_dropped_under_load_answers_200_or_404(library: Library, serve: Serve) -> None:

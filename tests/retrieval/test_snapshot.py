@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
@@ -105,6 +106,18 @@ def test_idle_segments_go_even_when_there_is_room(library: Library) -> None:
 
     assert library.cache.evict() == 0
     assert library.cache.evict(idle_seconds=-1) > 0
+
+
+def test_what_a_killed_process_had_fetched_of_a_segment_goes_and_a_fetch_under_way_goes_on(library: Library) -> None:
+    segments = library.root / "cache" / "segments"
+    parts = [segments / f".{number:010x}-00000000.part" for number in (0xAA << 32, 0xBB << 32)]
+    for part in parts:
+        part.mkdir()
+    with (segments / ".fetch-bb.lock").open("ab") as fetching:
+        fcntl.flock(fetching, fcntl.LOCK_EX)
+        library.cache.evict()
+
+    assert [part.exists() for part in parts] == [False, True]
 
 
 def test_results_stay_readable_after_their_snapshot_is_gone(library: Library) -> None:
