@@ -145,10 +145,51 @@ def test_compaction_says_what_there_was_and_is(grebe: Grebe, catalog: Catalog, t
     assert (before[:2], after[:2]) == (["before", "6"], ["after", "1"])
 
 
+def test_all_collections_are_purged_and_vacuumed_and_one_that_fails_stops_no_other(
+    grebe: Grebe, catalog: Catalog, tmp_path: Path
+) -> None:
+    root, cache = Store.at(str(tmp_path / "store")), tmp_path / "cache"
+    for name in ("alpha", "zeta"):
+        other = Catalog.create(root, TEXTS.model_copy(update={"name": name}))
+        publish(other, cache, 1, upsert(1, body=CANARY), upsert(2))
+        erase(other, cache, 2, 1)
+        if name == "alpha":
+            for file in other.read().segments[0].files:
+                (tmp_path / "store" / name / file.path).write_bytes(b"")
+
+    compacted = grebe("compact", "--all", "--purge", "-o", "json")
+    vacuumed = grebe("vacuum", "--all", "--retain", 0, "--yes", "-o", "json")
+
+    assert (compacted.code, compacted.json["failed"]) == (1, ["alpha"])
+    found = [(one["collection"], one["outcome"], one.get("tombstoned")) for one in compacted.json["collections"]]
+    assert found == [("alpha", "failed", None), ("texts", "done", 0), ("zeta", "done", 0)]
+    assert f"error: alpha: {compacted.json['collections'][0]['error']}" in compacted.err
+    assert (vacuumed.code, vacuumed.json["failed"], len(vacuumed.json["collections"])) == (0, [], 3)
+    assert holding(root, CANARY) == []
+    assert [path for path in (tmp_path / "commands").rglob("*") if path.is_file()] == []
+
+
+def test_all_collections_are_shown_as_a_table(grebe: Grebe, catalog: Catalog) -> None:
+    compacted, vacuumed = grebe("compact", "--all"), grebe("vacuum", "--all", "--dry-run")
+
+    assert (compacted.code, vacuumed.code) == (0, 0)
+    assert [line.split()[:2] for line in compacted.out.splitlines()] == [["collection", "outcome"], ["texts", "done"]]
+    assert [line.split()[:2] for line in vacuumed.out.splitlines()] == [["collection", "outcome"], ["texts", "done"]]
+
+
+@pytest.mark.parametrize("command", [("compact",), ("vacuum", "--yes")], ids=" ".join)
+def test_a_store_without_collections_is_no_failure(grebe: Grebe, command: tuple[str, ...], tmp_path: Path) -> None:
+    said = grebe(*command, "--all", "--store", tmp_path / "empty", "-o", "json")
+
+    assert (said.code, said.json) == (0, {"collections": [], "failed": []})
+    assert "has no collection" in said.err
+
+
 def test_a_vacuum_and_a_rollback_ask_first(grebe: Grebe, catalog: Catalog) -> None:
     before = catalog.store.list()
 
     assert grebe("vacuum", "texts", "--retain", 0).code == 1
+    assert grebe("vacuum", "--all", "--retain", 0).code == 1
     assert grebe("rollback", "texts", 1).code == 1
 
     assert catalog.store.list() == before
@@ -187,6 +228,10 @@ def test_a_rollback_to_what_is_not_kept_is_a_sentence(grebe: Grebe, sure: tuple[
     [
         ("vacuum", "texts", "--retain", "-1"),
         ("vacuum", "texts", "--retain", "1e9"),
+        ("vacuum",),
+        ("vacuum", "texts", "--all"),
+        ("compact",),
+        ("compact", "texts", "--all"),
         ("history", "texts", "--limit", "0"),
         ("rollback", "texts", "-3"),
         ("rollback", "texts"),
