@@ -307,6 +307,19 @@ def test_syncs_do_not_overlap_and_one_that_hangs_ends() -> None:
     assert (continuous["spec"]["replicas"], continuous["spec"]["strategy"]) == (1, {"type": "Recreate"})
 
 
+def test_maintenance_purges_and_vacuums_every_collection_in_turn_and_no_two_runs_overlap() -> None:
+    compact, vacuum = manifest("maintenance/compact.yaml"), manifest("maintenance/vacuum.yaml")
+    for found in (compact, vacuum):
+        assert found["spec"]["concurrencyPolicy"] == "Forbid"
+        assert found["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 0
+        assert pod(found)["serviceAccountName"] == manifest("maintenance/service-account.yaml")["metadata"]["name"]
+    assert {"--all", "--purge"} <= set(pod(compact)["containers"][0]["args"])
+    assert {"--all", "--yes"} <= set(pod(vacuum)["containers"][0]["args"])
+    weekly, daily = compact["spec"]["schedule"].split(), vacuum["spec"]["schedule"].split()
+    assert (weekly[2:], daily[2:]) == (["*", "*", "0"], ["*", "*", "*"])
+    assert "../maintenance" in manifest("example/kustomization.yaml")["components"]
+
+
 def test_nodes_and_routers_agree_on_parts_names_ports_and_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes, service = manifest("nodes/stateful-set.yaml"), manifest("nodes/service.yaml")
     (container,) = pod(nodes)["containers"]
