@@ -296,6 +296,24 @@ def test_secrets_are_named_and_not_kept_here() -> None:
         assert references == ["grebe-store-credentials"]
 
 
+def test_what_signs_in_at_a_source_is_in_the_syncs_pods_alone_where_the_connector_looks() -> None:
+    having = {
+        (name, volume["name"])
+        for name, found in WORKLOADS.items()
+        for volume in pod(found)["volumes"]
+        if volume.get("secret", {}).get("secretName") == "grebe-source-credentials"
+    }
+    assert having == {("CronJob grebe-sync", "source"), ("Deployment grebe-sync", "source")}
+    for name, volume in having:
+        (container,) = pod(WORKLOADS[name])["containers"]
+        (place,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == volume]
+        assert {"name": "SNOWFLAKE_HOME", "value": place} in container["env"]
+        assert [one["secret"]["optional"] for one in pod(WORKLOADS[name])["volumes"] if one["name"] == volume] == [True]
+    for path in ("docs/kubernetes.md", "docs/snowflake.md"):
+        assert "secret generic grebe-source-credentials" in (ROOT / path).read_text()
+    assert f'private_key_file = "{place}/' in (ROOT / "docs" / "snowflake.md").read_text()
+
+
 def test_syncs_do_not_overlap_and_one_that_hangs_ends() -> None:
     scheduled, continuous = (
         manifest("sync-scheduled/cron-job.yaml")["spec"],
