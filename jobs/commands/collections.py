@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from jobs.output import Format, Output, StoreOption, confirmed, note, print_json
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
+    from indexer.format.store import Store
     from jobs.status import Letter
 
 
@@ -157,14 +159,33 @@ def drop(
 ) -> None:
     """Delete a collection's index and its history. The source table stays as it is.
 
+    Grants stay too, and it is said which roles have some: a new collection of the same name would be open to them.
+
     grebe drop advisories --yes
     """
+    from indexer.cache import of_collection
     from indexer.catalog import drop as drop_collection
     from indexer.format.store import Store
 
-    root = Store.at(Settings.read(store=store).store)
+    settings = Settings.read(store=store)
+    root = Store.at(settings.store)
+    if roles := _granted_by_name(root, name):
+        note(
+            f"Warning: {', '.join(roles)} may go on using what is called '{name}', a new collection of that name too. "
+            f"To end that: {' && '.join(f'grebe roles withdraw {role} {name}' for role in roles)}"
+        )
     if not yes and not confirmed(f"Delete the index of '{name}' in {root.url}?"):
         note("Nothing was deleted.")
         raise typer.Exit(1)
     drop_collection(root, name)
+    shutil.rmtree(of_collection(settings.cache / "sync", root.child(name)), ignore_errors=True)  # no sync will sweep it
     note(f"Dropped {name}.")
+
+
+def _granted_by_name(store: Store, name: str) -> list[str]:
+    """Return the roles with a grant on ``name`` itself, sorted; one by a pattern is meant for what is to come."""
+    from api.identity.control import ControlTable
+
+    control = ControlTable(store).read()
+    roles = control.roles.items() if control else ()
+    return sorted(role for role, grants in roles if any(grant.collection == name for grant in grants))

@@ -215,3 +215,22 @@ def test_a_name_that_is_given_twice_is_refused(grebe: Grebe) -> None:
 
     assert said.code == 2
     assert "'a' is given twice" in said.err
+
+
+def test_a_drop_says_which_roles_would_be_let_into_a_new_collection_of_that_name(
+    grebe: Grebe, library: Library, tmp_path: Path
+) -> None:
+    for role, name in (("short", "books"), ("long", "books"), ("wide", "b*"), ("other", "others")):
+        grebe("roles", "grant", role, name, "search")
+
+    asked = grebe("drop", "books")
+    said = grebe("drop", "books", "--yes")
+
+    assert (asked.code, said.code) == (1, 0)
+    assert asked.err.startswith("Warning: long, short may go on using what is called 'books'")
+    commands = said.err.splitlines()[0].partition("To end that: ")[2].split(" && ")
+    assert commands == ["grebe roles withdraw long books", "grebe roles withdraw short books"]
+    for command in commands:
+        assert grebe(*command.split()[1:]).code == 0
+    Library(tmp_path).commit(1, [book(1)])
+    assert grebe("drop", "books", "--yes").err == "Dropped books.\n"
