@@ -336,6 +336,11 @@ def test_maintenance_purges_and_vacuums_every_collection_in_turn_and_no_two_runs
     weekly, daily = compact["spec"]["schedule"].split(), vacuum["spec"]["schedule"].split()
     assert (weekly[2:], daily[2:]) == (["*", "*", "0"], ["*", "*", "*"])
     assert "../maintenance" in manifest("example/kustomization.yaml")["components"]
+    for found in (compact, vacuum):  # the document's days are reckoned from these, and its crontab is the same
+        (container,) = pod(found)["containers"]
+        command = " ".join(container["args"]).replace("--output", "--store s3://bucket/search --output")
+        line = f"{found['spec']['schedule']} cd /srv/grebe && .venv/bin/grebe {command} >>"
+        assert line in (ROOT / "docs" / "erasure.md").read_text()
 
 
 def test_nodes_and_routers_agree_on_parts_names_ports_and_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
