@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from indexer.fit import KEYLESS_TYPES, OPAQUE_TYPES, OWN_NAMES
 from indexer.spec_file import parse_spec
 from jobs.errors import CommandError
 
@@ -21,6 +22,8 @@ TEXT_NAMES = frozenset(
 )
 VECTOR_TYPES = frozenset({"array<float>", "array<double>"})
 """Columns of these are likely to be embeddings, which nobody filters by."""
+NESTED_TYPES = frozenset({"struct"})
+"""A sync takes these and answers show them, but nothing can be asked of them."""
 HEAD_NAMES = frozenset({"title", "summary", "subject", "headline", "question"})
 
 TEMPLATE = """\
@@ -54,7 +57,7 @@ vector:
 
 # Columns to filter on and to return. The key is there anyway.
 columns: [{columns}]
-
+{left_out}
 # Who sees which rows and values; without policies, whoever may search sees all (docs/governance.md):
 # policies:
 #   - role: support
@@ -83,9 +86,11 @@ def starter_spec(name: str, table: str | None, columns: Sequence[Column] = ()) -
     """Return YAML that is a valid spec as it stands; raises :class:`indexer.errors.SpecError` for a bad ``name``.
 
     The key is the column called like one, else the first; text fields are the strings named like prose, else all
-    strings but the key.
+    strings but the key. Columns that a sync would refuse, or that nothing can be asked of, are in a comment.
     """
-    key = _key(columns)
+    unusable = [column for column in columns if not _is_usable(column)]
+    columns = [column for column in columns if _is_usable(column)]
+    key = _key([column for column in columns if _kinds(column)[0] not in KEYLESS_TYPES])
     strings = [column.name for column in columns if column.type == "string" and column.name != key]
     fields = [column for column in strings if column.lower() in TEXT_NAMES] or strings
     if columns and not fields:
@@ -102,9 +107,28 @@ def starter_spec(name: str, table: str | None, columns: Sequence[Column] = ()) -
         or "title: 2.0, body: 1.0",
         vectors=_yaml(vectors[0]) if vectors else "embedding",
         columns=", ".join(map(_yaml, rest)),
+        left_out=_left_out(unusable),
     )
     parse_spec(text, origin=f"{name}.yaml")
     return text
+
+
+def _is_usable(column: Column) -> bool:
+    """Say whether a sync takes the column, and whether it can be filtered by."""
+    return column.name not in OWN_NAMES and not (NESTED_TYPES | OPAQUE_TYPES).intersection(_kinds(column))
+
+
+def _kinds(column: Column) -> list[str]:
+    """Return the name of the column's type and, of an array, those of what is in it, outermost first."""
+    return column.type.rstrip(">").split("<")
+
+
+def _left_out(columns: Sequence[Column]) -> str:
+    if not columns:
+        return ""
+    names = "".join(f"\n#   {json.dumps(column.name)[1:-1]}: {column.type}" for column in columns)
+    heading = "# Left out: no filter can read these types (flatten what is needed upstream), or Grebe uses the name:"
+    return f"{heading}{names}\n"
 
 
 @dataclass(frozen=True, kw_only=True)

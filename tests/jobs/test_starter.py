@@ -63,3 +63,26 @@ def test_a_column_of_vectors_is_named_where_vectors_come_from_and_is_no_filter(t
     text = starter_spec("t", str(tmp_path), facts_of(str(tmp_path)).columns)
     assert "the table's own vectors (column: emb)" in text
     assert parse_spec(text).columns == ("tags",)
+
+
+def test_columns_that_no_filter_can_read_are_left_out_and_named(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "places": [{"x": 1}],
+            "labels": pa.array([[("k", "v")]], pa.map_(pa.string(), pa.string())),
+            "several": [[{"x": 1}]],
+            "share": [0.5],
+            "number": [7],
+            "body": ["b"],
+            "_version": [3],
+            "seen": pa.array([0], pa.timestamp("us", "UTC")),
+        }
+    )
+    write_deltalake(str(tmp_path), table)
+    text = starter_spec("t", str(tmp_path), facts_of(str(tmp_path)).columns)
+    spec = parse_spec(text)
+    assert (spec.key, spec.columns) == (("number",), ("share", "seen"))
+    assert (
+        "# Left out: no filter can read these types (flatten what is needed upstream), or Grebe uses the name:\n"
+        "#   places: struct\n#   labels: map\n#   several: array<struct>\n#   _version: long\n"
+    ) in text
