@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from connectors.errors import SessionFailed
 from connectors.session import is_alive, is_s3, spark_session
+from indexer.cache import of_collection
 from indexer.catalog import Catalog, SyncFailure
 from indexer.errors import CollectionBusy, CollectionHeld, IndexerError
 from indexer.format.store import Store
@@ -114,7 +115,7 @@ def run_verify(store: Store, name: str, *, cache: Path) -> Verification:
     spec = catalog.read().spec
     spark = _session(f"grebe verify {name}", [spec])
     note(f"Comparing {name} with {spec.source.table} ...")
-    return verify(open_source(spark, spec), catalog, cache / "sync")
+    return verify(open_source(spark, spec), catalog, of_collection(cache / "sync", catalog.store))
 
 
 def _is_loaded(store: Store, name: str) -> bool:
