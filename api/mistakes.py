@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.models.requests import Body, DecayBody, DiversifyBody, FusionBody, MinVersion, RerankBody, Weights
+from api.models.requests import (
+    Body,
+    CollapseBody,
+    DecayBody,
+    DiversifyBody,
+    FusionBody,
+    MinVersion,
+    RerankBody,
+    Weights,
+)
 from api.problems import INVALID, NOT_JSON, Mistake, Problem, did_you_mean
 
 MAX_MISTAKES = 20
@@ -18,6 +27,7 @@ _PARTS: dict[tuple[int | str, ...], type[BaseModel]] = {
     ("fusion", "weights"): Weights,
     ("rerank",): RerankBody,
     ("decay",): DecayBody,
+    ("collapse",): CollapseBody,
     ("diversify",): DiversifyBody,
     ("min_version",): MinVersion,
 }

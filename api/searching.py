@@ -23,7 +23,7 @@ from api.watcher import View, Watcher
 from indexer.format.keys import format_key
 from retrieval.deadline import check_deadline
 from retrieval.policies import Caller
-from retrieval.refine.stages import NO_STAGES, Decay, Diversify, Rerank, Stages
+from retrieval.refine.stages import NO_STAGES, Collapse, Decay, Diversify, Rerank, Stages
 from retrieval.request import DEFAULT_FUSION, Fusion, Page, SearchRequest
 from retrieval.response import Hit, SearchResponse
 from retrieval.version import OpenVersion
@@ -107,6 +107,7 @@ def _stages(body: SearchBody) -> Stages:
     return Stages(
         rerank=None if body.rerank is None else Rerank(**dict(body.rerank)),
         decay=None if body.decay is None else Decay(**dict(body.decay)),
+        collapse=None if body.collapse is None else Collapse(**dict(body.collapse)),
         diversify=None if body.diversify is None else Diversify(**dict(body.diversify)),
     )
 

@@ -1,7 +1,7 @@
 // The numbers that made a score, in the order in which they did.
 
 const LEGS = ["vector", "keyword"];
-const STAGES = ["rerank", "decay", "diversify"];
+const STAGES = ["rerank", "decay", "collapse", "diversify"];
 
 /**
  * @typedef {{name: string, rank: number, raw_score: number, normalised_score: number, weight: number,
@@ -37,6 +37,9 @@ export function stageSentence({ name, numbers }, show) {
     const factor = `factor ${show(numbers.factor)} with weight ${show(numbers.weight)}`;
     const distance = numbers.distance === null ? "no value, so " : "";
     return `${from}; ${show(numbers.relevance)} of the best, ${distance}${factor}: ${show(numbers.score)}`;
+  }
+  if (name === "collapse") {
+    return numbers.turn === 0 ? `${from}; it has no value, and stays` : `${from}; number ${numbers.turn} of its value`;
   }
   const penalty = `less ${show(numbers.penalty)} for likeness ${show(numbers.similarity)} to a hit above`;
   const relevance = `its relevance ${show(numbers.relevance)} × ${show(1 - numbers.diversity)}`;

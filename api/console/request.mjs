@@ -28,6 +28,7 @@ export function searchBody(fields) {
   if (fusion) body.fusion = fusion;
   if (fields.rerank) body.rerank = depthOf(fields.rerank_depth);
   if (fields.decay) body.decay = decayOf(fields);
+  if (fields.collapse) body.collapse = { column: fields.collapse, most: numberOf(fields.collapse_most || "1") };
   if (fields.diversify) body.diversify = { diversity: numberOf(fields.diversity || "0.5") };
   Object.assign(body, freshnessOf(fields));
   if (fields.explain !== "no") body.explain = true;

@@ -55,7 +55,7 @@ export class SearchView {
     for (const group of this._form.querySelectorAll("details")) {
       group.open ||= Array.from(group.querySelectorAll("[name]")).some((control) => control.name in fields);
     }
-    const isCurrent = await this._describe(fields.decay);
+    const isCurrent = await this._describe(fields);
     if (!isCurrent || this._shown !== shown) return;
     const { query, filter, like } = searchBody(fields);
     if (query || filter || like) await this._run({ ...fields, collection: this._collection.value });
@@ -136,7 +136,7 @@ export class SearchView {
   }
 
   // What the collection has decides what can be asked for. False if meanwhile another one was to be described.
-  async _describe(decay = "") {
+  async _describe({ decay = "", collapse = "" } = {}) {
     this._describing.abort();
     this._describing = new AbortController();
     const { signal } = this._describing;
@@ -150,6 +150,9 @@ export class SearchView {
     const offered = columns.filter(([, type]) => DECAYS.test(type)).map(([column]) => column);
     byId("decay").value = decay;
     offer(byId("decay"), offered, [new Option("no decay", "")]);
+    const single = columns.filter(([, type]) => !type.startsWith("ARRAY")).map(([column]) => column);
+    byId("collapse").value = collapse;
+    offer(byId("collapse"), single, [new Option("every row", "")]);
     this._weigh(this._described?.spec?.fusion?.weights);
     this._fit();
     return true;
@@ -176,6 +179,7 @@ export class SearchView {
     byId("rerank-note").hidden = !noReranker;
     byId("rerank-more").hidden = !byId("rerank").checked;
     byId("decay-more").hidden = byId("decay").value === "";
+    byId("collapse-more").hidden = byId("collapse").value === "";
     byId("diversify-more").hidden = !byId("diversify").checked;
     const share = Number(byId("vector-weight").value);
     byId("vector-weight-said").textContent = `meaning ${share.toFixed(2)}, words ${(1 - share).toFixed(2)}`;

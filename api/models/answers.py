@@ -65,6 +65,15 @@ class DecayedAnswer(Answer):
     score: float
 
 
+class CollapsedAnswer(Answer):
+    """That a hit stayed when the list was collapsed."""
+
+    rank_before: int
+    score_before: float
+    turn: int = Field(description="The how manyth of its value it is, from 1; 0 without a value.")
+    most: int
+
+
 class DiversifiedAnswer(Answer):
     """Why a hit was picked in its turn: ``mmr = (1 - diversity) * relevance - penalty``, the highest there was."""
 
@@ -84,6 +93,7 @@ class ExplanationAnswer(Answer):
     keyword: LegAnswer | None = None
     rerank: RerankedAnswer | None = None
     decay: DecayedAnswer | None = None
+    collapse: CollapsedAnswer | None = None
     diversify: DiversifiedAnswer | None = None
 
 

@@ -104,6 +104,14 @@ class DecayBody(Body):
     depth: Depth = Field(default=None, description="How many rows take part: 200, or k if that is more.")
 
 
+class CollapseBody(Body):
+    """Keep the best rows of each value of a column, as of the document that they are passages of."""
+
+    column: str = Field(min_length=1, max_length=256, description="A stored column; rows without a value all stay.")
+    most: int = Field(default=1, ge=1, le=MAX_K, description="How many rows of one value stay.")
+    depth: Depth = Field(default=None, description="How many rows take part: 200, or k if that is more.")
+
+
 class DiversifyBody(Body):
     """Pick rows one by one that are relevant and unlike those picked before (maximal marginal relevance)."""
 
@@ -252,6 +260,7 @@ class SearchBody(PagedBody):
                     "query": "zip bomb",
                     "rerank": {"depth": 50},
                     "decay": {"column": "published", "scale": "180d", "weight": 0.5},
+                    "collapse": {"column": "package", "most": 2},
                     "diversify": {"diversity": 0.3},
                 },
                 {"filter": "severity >= 7", "k": 500, "include": ["package"], "cursor": "start"},
@@ -290,6 +299,9 @@ class SearchBody(PagedBody):
     )
     rerank: RerankBody | None = Field(default=None, description="Score the first rows anew; comes after fusion.")
     decay: DecayBody | None = Field(default=None, description="Prefer what is recent, or near a number; after rerank.")
+    collapse: CollapseBody | None = Field(
+        default=None, description="Keep the best rows of each value of a column; after decay."
+    )
     diversify: DiversifyBody | None = Field(default=None, description="Avoid rows that are alike; comes last.")
     include: Include = Field(default=None, description="The columns to return; by default, all.")
     explain: bool = Field(default=False, description="Say what made each score.")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from api.agents.tools import tools
 from api.models.requests import MAX_CURSOR_CHARS, MAX_DIM, MAX_INCLUDE, MAX_KEYS, SearchBody, SqlBody
 from api.settings import MAX_DEADLINE_MS
-from retrieval.explanation import Decayed, Diversified, Reranked
+from retrieval.explanation import Collapsed, Decayed, Diversified, Reranked
 from retrieval.filter.parse import MAX_TEXT_CHARACTERS, MAX_TOKENS
 from retrieval.request import MAX_K, MAX_QUERY_CHARS
 from retrieval.sql import parse_statement
@@ -196,17 +196,24 @@ def test_an_answer_of_rows_is_as_described(client: httpx.Client, schema: Any) ->
 
 
 def test_an_explanation_is_as_described(client: httpx.Client, schema: Any) -> None:
-    stages = {"decay": {"column": "pages", "origin": 100, "scale": 50}, "diversify": {}}
+    stages = {
+        "decay": {"column": "pages", "origin": 100, "scale": 50},
+        "collapse": {"column": "pages"},
+        "diversify": {},
+    }
     asked = {"query": "otter", "explain": True, **stages}
     hits = client.post("/v1/collections/books/search", json=asked).json()["results"]
     members = schema["components"]["schemas"]["ExplanationAnswer"]["properties"]
     for part in (part for hit in hits for part in hit["explanation"].items()):
         assert part[0] in members
-    assert {part for hit in hits for part in hit["explanation"]} == {"vector", "keyword", "decay", "diversify"}
+    assert {part for hit in hits for part in hit["explanation"]} == {
+        *("vector", "keyword", "decay", "collapse", "diversify"),
+    }
     made = {
         "LegAnswer": hits[0]["explanation"]["vector"],
         "RerankedAnswer": fields_of(Reranked),
         "DecayedAnswer": fields_of(Decayed),
+        "CollapsedAnswer": fields_of(Collapsed),
         "DiversifiedAnswer": fields_of(Diversified),
     }
     for model, fields in made.items():

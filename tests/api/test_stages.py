@@ -34,6 +34,7 @@ OVERLAP = {"model": "words:overlap"}
 EVERY = {
     "rerank": {"depth": 15},
     "decay": {"column": "pages", "scale": 50, "origin": 100, "kind": "linear"},
+    "collapse": {"column": "shelf", "most": 3},
     "diversify": {"diversity": 0.3},
 }
 
@@ -57,7 +58,7 @@ def answer(client: httpx.Client, **body: Any) -> Any:
 def test_every_stage_runs_and_is_explained(books: httpx.Client) -> None:
     found = answer(books, query="story 7 otter river", k=4, explain=True, **EVERY)
 
-    assert list(found["took_ms"])[-4:] == ["rerank", "decay", "diversify", "total"]
+    assert list(found["took_ms"])[-5:] == ["rerank", "decay", "collapse", "diversify", "total"]
     for hit in found["results"]:
         stages = {name: hit["explanation"][name] for name in EVERY}
         assert stages["rerank"]["score"] == pytest.approx(1 / (1 + math.exp(-stages["rerank"]["raw_score"])))
@@ -109,6 +110,12 @@ def test_a_cross_encoder_of_the_spec_is_served(tmp_path: Path, serve: Serve) -> 
             "decay.scale",
             "value-error",
             "must be a text or a number",
+        ),
+        (
+            {"collapse": {"column": "pages", "mots": 2}},
+            "collapse.mots",
+            "extra-forbidden",
+            "unknown field; did you mean 'most'?",
         ),
         (
             {"diversify": {"diversity": 2}},

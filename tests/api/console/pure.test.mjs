@@ -196,6 +196,8 @@ test("a search's body has all that a form can say", () => {
     decay_kind: "gauss",
     decay_origin: "2026",
     decay_weight: "0.5",
+    collapse: "package",
+    collapse_most: "2",
     diversify: "yes",
     diversity: "0.3",
     min_version: "4",
@@ -211,6 +213,7 @@ test("a search's body has all that a form can say", () => {
     fusion: { kind: "rrf", weights: { vector: 0.7, keyword: 0.3 } },
     rerank: { depth: 20 },
     decay: { column: "day", scale: "30d", kind: "gauss", origin: 2026, weight: 0.5 },
+    collapse: { column: "package", most: 2 },
     diversify: { diversity: 0.3 },
     min_version: 4,
     max_staleness_seconds: 2.5,
@@ -249,6 +252,8 @@ test("an explanation's parts are in order and add up", () => {
     stageSentence(parts.stages[0], String),
     "was 0.8, rank 2; 1 of the best, no value, so factor 0.5 with weight 1: 0.5",
   );
+  const [stage] = explainedParts({ collapse: { rank_before: 3, score_before: 0.5, turn: 2, most: 2 } }).stages;
+  assert.equal(stageSentence(stage, String), "was 0.5, rank 3; number 2 of its value");
 });
 
 test("figures read well", () => {

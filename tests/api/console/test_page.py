@@ -135,10 +135,12 @@ def test_stages_after_fusion_are_explained_up_to_the_score(page: Page, served: S
     page.get_by_label("Decay by").select_option("pages")
     page.get_by_label("Scale").fill("50")
     page.get_by_label("Origin").fill("100")
+    page.get_by_label("Collapse by").select_option("pages")
+    page.get_by_label("Rows of one value").fill("2")
     page.get_by_label("Diversify").check()
     page.get_by_role("button", name="Search").click()
     hit = page.locator(".hit").first
-    expect(hit.locator(".stages b")).to_have_text(["decay", "diversify"])
+    expect(hit.locator(".stages b")).to_have_text(["decay", "collapse", "diversify"])
     score = float(hit.locator(".score").get_attribute("title") or "")
     hit.get_by_text("Why this score").click()
     assert float(hit.locator(".final b").inner_text()) == pytest.approx(score, abs=1e-4)
