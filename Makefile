@@ -5,15 +5,19 @@ VENV := .venv/.stamp
 LOCK := --python-version 3.11 --generate-hashes --no-header --no-annotate
 # The images' are of the same versions, without what only tests and benchmarks need; serving needs no source's.
 IMAGE_LOCK = --quiet $(LOCK) --universal --extra cpu -c requirements.txt
+AZURITE := azurite@3.37.0
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test check lint house soak bench format lock clean
+.PHONY: help tools demo emulators test check lint house soak bench format lock clean
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)  ## search the documentation of this Python, live; ARGS=--exit ends after the tour
 	@HF_HUB_OFFLINE=1 .venv/bin/grebe demo $(ARGS)
+
+emulators:  ## install Azurite, without which the tests of Azure are skipped; needs Node.js and npm
+	@npm install --silent --prefix .emulators --no-save --no-package-lock --ignore-scripts --no-audit --no-fund $(AZURITE)
 
 test: $(VENV)  ## run the tests (those of the house are in check), two at a time; ARGS="-k word" picks some
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not soak" --ignore=tests/house -n 2 --dist worksteal $(ARGS)
@@ -51,7 +55,7 @@ lock: $(VENV)  ## resolve the requirements anew, pinned and hashed
 	@echo hnswlib | .venv/bin/uv pip compile --quiet $(LOCK) --no-deps -o requirements-peers.txt -
 
 clean:  ## remove what the targets made, the .venv too
-	@rm -rf .venv .grebe .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build spark-warehouse
+	@rm -rf .venv .grebe .emulators .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build spark-warehouse
 
 tools:
 	@bash infra/tools.sh

@@ -98,7 +98,7 @@ def _quota(text: str) -> str:
 class ServeSettings(BaseSettings):
     """Settings of ``grebe serve``.
 
-    ``store`` is the store's root (a folder or ``s3://bucket/prefix``), ``cache`` a local folder for opened
+    ``store`` is the store's root (a folder or a bucket's address), ``cache`` a local folder for opened
     segments. ``allowed_hosts`` are the names in the Host header that are answered, beside ``host``. By default they
     are this machine's own where no other is served, because a page of another site may have its name point here
     (DNS rebinding); elsewhere any is answered, because every caller brings credentials, which no such page has.
@@ -204,8 +204,10 @@ def masked(url: str) -> str:
 
     >>> masked("s3://key:secret@bucket/prefix")
     's3://***@bucket/prefix'
+    >>> masked("abfss://container@account.dfs.core.windows.net/prefix")
+    'abfss://container@account.dfs.core.windows.net/prefix'
     """
-    return re.sub(r"(?<=://)[^/@]*@", "***@", url)
+    return re.sub(r"(?<!^abfss://)(?<=://)[^/@]*@", "***@", url)
 
 
 def _variable(error: NotJson) -> str:

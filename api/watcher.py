@@ -8,7 +8,6 @@ One whose policies cannot even be read does so for a while only: who may see wha
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -264,7 +263,7 @@ def root_is_there(store: Store) -> bool:
 
     A bucket that is away fails instead.
     """
-    return store.url.startswith("s3://") or os.path.isdir(store.url)
+    return store.directory is None or store.directory.is_dir()
 
 
 def _cause(error: Exception) -> str:

@@ -28,7 +28,7 @@ class AuditLog:
 
     def __init__(self, settings: AuditSettings, store: Store, report: Callable[[str], None]) -> None:
         folder = _made(settings.folder)
-        if not store.url.startswith("s3://") and folder.resolve().is_relative_to(Path(store.url).resolve()):
+        if store.directory and folder.resolve().is_relative_to(store.directory.resolve()):
             raise SettingsError(f"audit.folder: {folder} is inside the store; give a folder of this server's own")
         self._tell = report
         self._key = SigningKey.read(settings.signing_key) if settings.signing_key else _own_key(folder)

@@ -1,4 +1,4 @@
-"""The one seam to where files lie: a local directory, or a bucket under ``s3://``.
+"""The one seam to where files lie: a local directory, or a bucket (:mod:`indexer.format.cloud`).
 
 Every object is written once and whole: no reader ever sees half of one. In a directory a write goes to a temporary
 name beside its target, is flushed to the disk and renamed; in a bucket the PUT itself is atomic. Errors of the file
@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import S3Store
+from obstore.exceptions import AlreadyExistsError, BaseError
 
 from indexer.errors import CorruptFile, ObjectNotFound, StoreError
+from indexer.format.cloud import ADDRESSES, Cloud, address, cloud_of, first_line, trouble
 from indexer.format.records import FileRecord
 
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ LOG_REQUEST_SECONDS = 30
 
 BLOCK_BYTES = 8 << 20
 TEMPORARY_SUFFIX = ".part"
-
-_METADATA_SERVICE = "169.254.169.254"
-"""Where obstore asks for a machine's role when the environment has no credentials."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,19 +82,26 @@ class Store:
 
     @classmethod
     def at(cls, url: str) -> Store:
-        """Return the store at ``url``: ``dir``, ``/dir``, ``file:///dir`` or ``s3://bucket/prefix``.
+        """Return the store at ``url``: ``dir``, ``/dir``, ``file:///dir`` or a bucket's address.
 
-        A bucket is reached with the environment's ``AWS_*`` variables, ``AWS_ENDPOINT_URL`` and ``AWS_ALLOW_HTTP``
-        among them. Raises :class:`StoreError` for any other kind of address; nothing is reached or made yet.
+        A bucket's is ``s3://bucket/prefix``, ``abfss://container@account.dfs.core.windows.net/prefix``,
+        ``az://container/prefix`` or ``gs://bucket/prefix``, reached with the environment's ``AWS_*``, ``AZURE_*`` or
+        ``GOOGLE_*`` variables. Raises :class:`StoreError` for any other kind of address; nothing is reached or made
+        yet.
         """
+        if bucket := address(url):
+            return cls(bucket)
         parts = urlsplit(url)
-        if parts.scheme == "s3" and parts.netloc:
-            return cls(f"s3://{parts.netloc}/{parts.path.strip('/')}".rstrip("/"))
         if parts.scheme == "file":
             return cls(str(Path(unquote(parts.path)).absolute()))
         if "://" in url or not url:
-            raise StoreError(f"'{url}' is no store: give a directory or s3://bucket/prefix")
+            raise StoreError(f"'{url}' is no store: give a directory, {ADDRESSES}")
         return cls(str(Path(url).expanduser().absolute()))
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory of this machine that it is; None if it is in a bucket."""
+        return None if cloud_of(self.url) else Path(self.url)
 
     def child(self, name: str) -> Store:
         """Return the store of the folder ``name``."""
@@ -214,19 +218,21 @@ class Store:
 
     @cached_property
     def _delta_options(self) -> dict[str, str]:
-        if not self.url.startswith("s3://"):
+        cloud = cloud_of(self.url)
+        if cloud is None:
             return {}
         return {
             "timeout": f"{LOG_REQUEST_SECONDS}s",
             "connect_timeout": f"{CONNECT_SECONDS}s",
             "max_retries": str(MAX_RETRIES),
             "retry_timeout": f"{RETRY_SECONDS}s",
-            "allow_http": str(_allows_http()).lower(),
+            "allow_http": str(cloud.allows_http()).lower(),
         }
 
     @cached_property
     def _backend(self) -> _Backend:
-        return _Bucket(self.url) if self.url.startswith("s3://") else _Directory(Path(self.url))
+        cloud = cloud_of(self.url)
+        return _Bucket(self.url, cloud) if cloud else _Directory(Path(self.url))
 
     def _verify(self, record: FileRecord, size_bytes: int, sha256: str) -> None:
         if (size_bytes, sha256) != (record.size_bytes, record.sha256):
@@ -328,19 +334,24 @@ class _Directory:
 
 
 class _Bucket:
-    """A prefix of an S3 bucket."""
+    """A prefix of a bucket; made without a request."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cloud: Cloud) -> None:
         client: ClientConfig = {
             "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
             "read_timeout": timedelta(seconds=STALL_SECONDS),
             "timeout": timedelta(seconds=REQUEST_SECONDS),
         }
-        if _allows_http():
+        if cloud.allows_http():
             client["allow_http"] = True
         retries: RetryConfig = {"max_retries": MAX_RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
-        with _translated(url, "reached"):
-            self.objects = S3Store.from_url(url, client_options=client, retry_config=retries)
+        try:
+            self.objects = cloud.opened.from_url(url, client_options=client, retry_config=retries)
+        except (BaseError, ValueError) as error:
+            raise StoreError(
+                f"{url} cannot be reached as it is set up: {first_line(error)}. Check the address and, in the "
+                f"environment, {cloud.credentials}"
+            ) from error
 
     def put(self, path: str, data: bytes) -> None:
         obstore.put(self.objects, path, data)
@@ -382,22 +393,18 @@ class _Bucket:
         return sorted(prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in below)
 
     def delete(self, paths: list[str]) -> None:
-        obstore.delete(self.objects, paths)
+        try:
+            obstore.delete(self.objects, paths)
+        except FileNotFoundError:  # Azure and Google say so of one that is gone, and may have left others
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    obstore.delete(self.objects, path)
 
     def clear(self) -> None:
         self.delete([entry.path for entry in self.entries("")])
 
     def settle(self, path: str) -> None:
         """A PUT that was answered is durable."""
-
-
-def _allows_http() -> bool:
-    """Say whether requests may go unencrypted: AWS_ALLOW_HTTP decides, or else the endpoint's own address."""
-    allowed = os.environ.get("AWS_ALLOW_HTTP")
-    if allowed is not None:
-        return allowed.lower() in ("1", "true", "yes")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    return endpoint.startswith("http://")
 
 
 def _checked(path: str) -> str:
@@ -457,23 +464,16 @@ def _translated(what: str, done: str) -> Iterator[None]:
     """Turn the errors of the file system and of obstore into this package's own."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise ObjectNotFound(f"{what} does not exist") from error
-    except (PermissionDeniedError, UnauthenticatedError) as error:
+    except (BaseError, OSError, ValueError) as error:
+        if said := trouble(what, error):
+            raise StoreError(f"{what} could not be {done}: {said}") from error
+        if isinstance(error, FileNotFoundError):
+            raise ObjectNotFound(f"{what} does not exist") from error
+        if isinstance(error, OSError):
+            reason = _os_sentence(error)
+            raise StoreError(f"{what} could not be {done}: {reason}; nothing was left half-done") from error
         raise StoreError(
-            f"{what} could not be {done}: access was denied. Check the AWS_* credentials and the bucket's policy: "
-            f"{_first_line(error)}"
-        ) from error
-    except OSError as error:
-        raise StoreError(f"{what} could not be {done}: {_os_sentence(error)}; nothing was left half-done") from error
-    except (BaseError, ValueError) as error:
-        if _METADATA_SERVICE in str(error):
-            raise StoreError(
-                f"{what} could not be {done}: no AWS credentials were found. Set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or run where the machine has a role"
-            ) from error
-        raise StoreError(
-            f"{what} could not be {done}, after up to {MAX_RETRIES} retries: {_first_line(error)}. Check the address "
+            f"{what} could not be {done}, after up to {MAX_RETRIES} retries: {first_line(error)}. Check the address "
             "and the network; trying again may help."
         ) from error
 
@@ -482,7 +482,3 @@ def _os_sentence(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}: free some space, then try again"
     return error.strerror or str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]

@@ -85,6 +85,9 @@ def test_credentials_in_an_address_are_not_shown() -> None:
     assert "key:secret" not in repr(settings)
     assert "key:secret" not in str(settings)
     assert masked("s3://bucket/pre@fix") == "s3://bucket/pre@fix"
+    assert (
+        masked("abfss://container@account.dfs.core.windows.net/a") == "abfss://container@account.dfs.core.windows.net/a"
+    )
 
 
 def test_a_list_of_the_environment_that_is_no_json_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A store in a local directory and one in a bucket, so that tests of storage run against both; a model."""
+"""A store in a local directory and one in a bucket of each cloud, so that tests of storage run against all; a model."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ from indexer.catalog import Catalog
 from indexer.embedding import BUNDLED_NAME, SentenceTransformerEmbedder
 from indexer.format.store import Store
 from indexer.spec import VectorSpec
+from tests import azure, google
 from tests.indexer.parts import TEXTS
 
 BUCKET = "grebe"
 ABOVE_THE_STORE = {"test_compact", "test_duplicates", "test_expiry", "test_receipt", "test_rollback", "test_vacuum"}
-"""What these do in a bucket differs from a directory in the store alone, whose own tests always run on both."""
+"""What these do in a bucket differs from a directory in the store alone, whose own tests always run on all."""
+
+GOOGLE_TAKES_LONG = {"test_catalog"}
+"""That server is S3's behind another, so there is little to see that these don't show of S3."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to the soak what runs in a bucket and is above the store."""
     for item in items:
-        above = item.path.parent == Path(__file__).parent and item.path.stem in ABOVE_THE_STORE
-        parameters = getattr(item, "callspec", None)
-        if above and parameters and parameters.params.get("store") == "s3":
+        kind = item.callspec.params.get("store", "directory") if hasattr(item, "callspec") else "directory"
+        left = ABOVE_THE_STORE | (GOOGLE_TAKES_LONG if kind == "google" else set())
+        if kind != "directory" and item.path.parent == Path(__file__).parent and item.path.stem in left:
             item.add_marker(pytest.mark.soak)
 
 
@@ -55,12 +59,43 @@ def s3_store(s3_endpoint: str) -> Store:
     return Store.at(f"s3://{BUCKET}/{uuid.uuid4().hex}")
 
 
-@pytest.fixture(params=["directory", "s3"])
+@pytest.fixture(scope="session")
+def azure_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of Azurite with one empty container; the environment points there."""
+    with azure.azurite(tmp_path_factory.mktemp("azurite")) as endpoint, pytest.MonkeyPatch.context() as environment:
+        for name, value in azure.environment_of(endpoint).items():
+            environment.setenv(name, value)
+        azure.make_container(endpoint, BUCKET)
+        yield endpoint
+
+
+@pytest.fixture
+def azure_store(azure_endpoint: str) -> Store:
+    """An empty store in the container."""
+    return Store.at(f"az://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture(scope="session")
+def google_endpoint(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server like Google's, whose buckets are those of the S3 server; the environment points there."""
+    with google.google_storage(s3_endpoint) as endpoint, pytest.MonkeyPatch.context() as environment:
+        for name, value in google.environment_of(endpoint, tmp_path_factory.mktemp("google")).items():
+            environment.setenv(name, value)
+        yield endpoint
+
+
+@pytest.fixture
+def google_store(google_endpoint: str) -> Store:
+    """An empty store in the bucket."""
+    return Store.at(f"gs://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture(params=["directory", "s3", "azure", "google"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """An empty store of each kind."""
     if request.param == "directory":
         return Store.at(str(tmp_path / "store"))
-    found: Store = request.getfixturevalue("s3_store")
+    found: Store = request.getfixturevalue(f"{request.param}_store")
     return found
 
 

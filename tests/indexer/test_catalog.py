@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from deltalake import DeltaTable
@@ -29,6 +30,22 @@ from tests.faulty_proxy import Fault, faulty_proxy
 from tests.indexer.collection import NOON, PACK, SPEC, moved, named, position, segment, sync
 
 LOG_ENTRY = r"_delta_log/.*\.json$"
+
+
+class Bucket(NamedTuple):
+    """An empty store in a bucket, its server's address, and the environment's variable that names that."""
+
+    store: Store
+    endpoint: str
+    variable: str
+
+
+@pytest.fixture(params=["s3", "azure"])
+def bucket(request: pytest.FixtureRequest) -> Bucket:
+    """One of each cloud whose server can be replaced by a proxy."""
+    variable = {"s3": "AWS_ENDPOINT_URL", "azure": "AZURITE_BLOB_STORAGE_URL"}[request.param]
+    store, endpoint = (request.getfixturevalue(f"{request.param}_{name}") for name in ("store", "endpoint"))
+    return Bucket(store, endpoint, variable)
 
 
 def test_a_new_collection_is_empty_and_listed(store: Store) -> None:
@@ -158,38 +175,32 @@ def test_no_commit_of_two_processes_is_lost(store: Store) -> None:
     assert (state.letter_count, state.version) == (16, 16)
 
 
-def test_a_lost_reply_does_not_lose_the_commit(
-    s3_endpoint: str, s3_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with faulty_proxy(s3_endpoint) as proxy, monkeypatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        catalog = Catalog.create(Store.at(s3_store.url), SPEC)
+def test_a_lost_reply_does_not_lose_the_commit(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    with faulty_proxy(bucket.endpoint) as proxy, monkeypatch.context() as environment:
+        environment.setenv(bucket.variable, proxy.endpoint)
+        catalog = Catalog.create(Store.at(bucket.store.url), SPEC)
         seen = catalog.read()
         proxy.fault = lost = Fault("drop", "PUT", LOG_ENTRY, forwarded=True)
 
         committed = sync(catalog, seen, 1)
 
-    assert (committed.version, lost.met, Catalog.open(s3_store, "advisories").read()) == (1, 1, committed)
+    assert (committed.version, lost.met, Catalog.open(bucket.store, "advisories").read()) == (1, 1, committed)
 
 
-def test_a_lost_reply_does_not_lose_the_creation(
-    s3_endpoint: str, s3_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with faulty_proxy(s3_endpoint) as proxy, monkeypatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+def test_a_lost_reply_does_not_lose_the_creation(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    with faulty_proxy(bucket.endpoint) as proxy, monkeypatch.context() as environment:
+        environment.setenv(bucket.variable, proxy.endpoint)
         proxy.fault = lost = Fault("drop", "PUT", LOG_ENTRY, forwarded=True)
 
-        state = Catalog.create(Store.at(s3_store.url), SPEC).read()
+        state = Catalog.create(Store.at(bucket.store.url), SPEC).read()
 
-    assert (lost.met, Catalog.open(s3_store, "advisories").read()) == (1, state)
+    assert (lost.met, Catalog.open(bucket.store, "advisories").read()) == (1, state)
 
 
-def test_a_request_that_never_arrives_commits_nothing(
-    s3_endpoint: str, s3_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with faulty_proxy(s3_endpoint) as proxy, monkeypatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        catalog = Catalog.create(Store.at(s3_store.url), SPEC)
+def test_a_request_that_never_arrives_commits_nothing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    with faulty_proxy(bucket.endpoint) as proxy, monkeypatch.context() as environment:
+        environment.setenv(bucket.variable, proxy.endpoint)
+        catalog = Catalog.create(Store.at(bucket.store.url), SPEC)
         seen = catalog.read()
         proxy.fault = Fault("drop", "PUT", LOG_ENTRY, times=1_000)
 
@@ -200,7 +211,7 @@ def test_a_request_that_never_arrives_commits_nothing(
         proxy.fault = None
         again = sync(catalog, catalog.read(), 1)
 
-    assert (again.version, Catalog.open(s3_store, "advisories").read()) == (1, again)
+    assert (again.version, Catalog.open(bucket.store, "advisories").read()) == (1, again)
 
 
 @pytest.mark.parametrize(

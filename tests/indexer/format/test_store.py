@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import pickle
@@ -7,7 +8,9 @@ import re
 import resource
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +21,7 @@ from obstore.exceptions import GenericError
 from indexer.errors import CorruptFile, ObjectNotFound, StoreError
 from indexer.format.records import FileRecord
 from indexer.format.store import BLOCK_BYTES, Store, _translated
+from tests import azure
 
 DATA = os.urandom(1000)
 
@@ -46,6 +50,9 @@ def file_size_limit(size_bytes: int) -> Iterator[None]:
         ("file:///a/b%20c", "/a/b c"),
         ("s3://bucket/a/b/", "s3://bucket/a/b"),
         ("s3://bucket", "s3://bucket"),
+        ("abfss://container@account.dfs.core.windows.net/a/", "abfss://container@account.dfs.core.windows.net/a"),
+        ("az://container/a/b", "az://container/a/b"),
+        ("GS://bucket/a/b/", "gs://bucket/a/b"),
         ("a/b", str(Path.cwd() / "a/b")),
     ],
 )
@@ -53,9 +60,12 @@ def test_an_address_names_a_directory_or_a_bucket(given: str, expected: str) -> 
     assert Store.at(given).url == expected
 
 
-@pytest.mark.parametrize("address", ["ftp://host/a", "http://host/a", "s3://", ""])
+@pytest.mark.parametrize(
+    "address",
+    ["ftp://host/a", "http://host/a", "s3://", "", "gs://", "az://", "abfss://container/a", "abfss://@account/a"],
+)
 def test_another_kind_of_address_is_refused(address: str) -> None:
-    with pytest.raises(StoreError, match="is no store: give a directory or s3://bucket/prefix"):
+    with pytest.raises(StoreError, match="is no store: give a directory, s3://bucket/prefix, abfss://container@acc"):
         Store.at(address)
 
 
@@ -69,6 +79,14 @@ def test_what_is_put_is_got(store: Store) -> None:
         False,
         False,
     )
+
+
+def test_of_many_who_put_a_new_object_one_wins(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda number: store.put_new("a/one", str(number).encode()), range(8)))
+
+    assert (sum(won), store.get("a/one")) == (1, str(won.index(True)).encode())
+    assert not store.put_new("a/one", b"late")
 
 
 def test_a_store_that_nothing_was_written_to_is_empty(store: Store) -> None:
@@ -143,6 +161,15 @@ def test_deleting_is_repeatable(store: Store) -> None:
     store.delete([])
 
     assert store.list() == ["b"]
+
+
+def test_what_is_gone_keeps_nothing_else_from_being_deleted(store: Store) -> None:
+    for path in ("a", "b/1", "c"):
+        store.put(path, b"")
+
+    store.delete(["none", "a", "b/none", "b/1"])
+
+    assert store.list() == ["c"]
 
 
 def test_clearing_leaves_the_neighbours(store: Store) -> None:
@@ -252,9 +279,58 @@ def test_a_write_that_was_cut_short_is_not_listed(tmp_path: Path) -> None:
     assert store.list() == []
 
 
-def test_a_bucket_that_does_not_exist_is_an_error(s3_endpoint: str) -> None:
-    with pytest.raises(StoreError, match="s3://no-such-bucket/a"):
-        Store.at("s3://no-such-bucket").put("a", b"")
+@pytest.mark.parametrize(("scheme", "server"), [("s3", "s3"), ("az", "azure"), ("gs", "google")])
+def test_a_bucket_that_does_not_exist_is_an_error(request: pytest.FixtureRequest, scheme: str, server: str) -> None:
+    request.getfixturevalue(f"{server}_endpoint")
+    missing = Store.at(f"{scheme}://no-such-bucket")
+
+    with pytest.raises(StoreError, match=f"{scheme}://no-such-bucket/a could not be written: there is no such bucket"):
+        missing.put("a", b"")
+    with pytest.raises(StoreError, match=f"{scheme}://no-such-bucket could not be listed: there is no such bucket"):
+        missing.list()
+
+
+def test_a_container_is_the_same_by_either_of_its_names(azure_store: Store) -> None:
+    azure_store.put("a", DATA)
+    container, prefix = azure_store.url.removeprefix("az://").split("/")
+
+    named = Store.at(f"abfss://{container}@{azure.ACCOUNT}.dfs.core.windows.net/{prefix}")
+
+    assert (named.get("a"), named.list()) == (DATA, ["a"])
+
+
+def test_who_may_not_is_told_so_and_no_secret(azure_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = base64.b64encode(b"no key of the emulator's").decode()
+    monkeypatch.delenv("AZURE_STORAGE_USE_EMULATOR")
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"{azure_endpoint}/{azure.ACCOUNT}")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", azure.ACCOUNT)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", secret)
+    refused = Store.at("az://grebe")
+
+    for asked in (lambda: refused.put("a", b""), lambda: refused.list(), lambda: refused.delete(["a"])):
+        with pytest.raises(
+            StoreError, match=r"access was denied\. Check the AZURE_\* credentials and the role"
+        ) as denied:
+            asked()
+        assert secret not in "".join(traceback.format_exception(denied.value))
+    assert secret not in repr(refused)
+
+
+@pytest.mark.parametrize(
+    ("address", "missing"),
+    [
+        ("az://container/a", "Account must be specified.*AZURE_STORAGE_ACCOUNT_NAME, unless the address names it"),
+        ("abfss://container@account.example.com/a", "AZURE_STORAGE_ACCOUNT_NAME, unless the address names it"),
+        ("gs://bucket/a", "Unable to open service account file.*GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE"),
+    ],
+)
+def test_what_the_environment_lacks_is_named(address: str, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", "/nowhere.json")
+
+    with pytest.raises(StoreError, match=f"{re.escape(address)} cannot be reached as it is set up: .*{missing}"):
+        Store.at(address).get("b")
 
 
 def test_a_directory_that_is_a_file_is_an_error(tmp_path: Path) -> None:
@@ -264,9 +340,25 @@ def test_a_directory_that_is_a_file_is_an_error(tmp_path: Path) -> None:
         Store.at(str(tmp_path / "file")).put("a", b"")
 
 
-def test_a_bucket_without_credentials_is_told_so() -> None:
+@pytest.mark.parametrize(
+    ("address", "asked", "told"),
+    [
+        ("s3://b", "PUT http://169.254.169.254/latest/api/token", "no AWS credentials were found. Set AWS_ACCESS"),
+        (
+            "az://b",
+            "GET http://169.254.169.254/metadata/identity/oauth2/token",
+            "no Azure credentials were found. Set AZ",
+        ),
+        (
+            "gs://b",
+            "GET http://metadata.google.internal/computeMetadata/v1",
+            "no Google credentials were found. Set GO",
+        ),
+    ],
+)
+def test_a_bucket_without_credentials_is_told_so(address: str, asked: str, told: str) -> None:
     with (
-        pytest.raises(StoreError, match=r"s3://b could not be listed: no AWS credentials were found\. Set AWS_ACCESS"),
-        _translated("s3://b", "listed"),
+        pytest.raises(StoreError, match=re.escape(f"{address} could not be listed: {told}")),
+        _translated(address, "listed"),
     ):
-        raise GenericError("Error performing PUT http://169.254.169.254/latest/api/token: 403 Forbidden")
+        raise GenericError(f"Error performing {asked}: 403 Forbidden")
