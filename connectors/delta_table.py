@@ -21,6 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 from pyspark.sql.utils import is_remote
 
+from connectors.clouds import cloud_of, hadoop_address
 from connectors.columns import require_columns
 from connectors.contract import Head, Position
 from connectors.errors import (
@@ -217,8 +218,7 @@ def _is_path(table: str) -> bool:
 
 
 def _spark_path(table: str) -> str:
-    if re.match(r"s3://", table, re.IGNORECASE):
-        return "s3a://" + table[len("s3://") :]
+    table = hadoop_address(table)
     return table if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", table) else os.path.abspath(table)
 
 
@@ -264,8 +264,13 @@ def _changed(table: DeltaTable, reason: str) -> SourceError:
     )
 
 
-def _no_s3(table: DeltaTable, reason: str) -> SourceError:
-    return SourceNotFound(f"{table.named} is on S3 and this Spark session has no S3 client: start it with s3=True")
+def _no_client(table: DeltaTable, reason: str) -> SourceError:
+    cloud = cloud_of(table.named)
+    return SourceNotFound(
+        f"{table.named} is in a bucket and this Spark session has no client for it: start it with "
+        f"clouds={{{cloud!r}}}, "
+        f"or give spark-submit the JARs ({reason})"
+    )
 
 
 _MEANINGS = (
@@ -283,7 +288,7 @@ _MEANINGS = (
         _lost,
     ),
     (("REQUIRES_SINGLE_PART_NAMESPACE",), _no_catalog),
-    (("S3AFileSystem not found", 'No FileSystem for scheme "s3'), _no_s3),
+    (("FileSystem not found", "No FileSystem for scheme"), _no_client),
     (
         (
             "DELTA_MISSING_DELTA_TABLE",

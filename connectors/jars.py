@@ -1,4 +1,4 @@
-"""The JARs that Spark needs for Delta and S3: their Maven coordinates, and the files they were found to be.
+"""The JARs that Spark needs for Delta and each cloud: their Maven coordinates, and the files they were found to be.
 
 Ivy resolves coordinates in two seconds of every start, though all it needs is in its cache. What it found is therefore
 remembered, and the next session names the files.
@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -19,6 +19,7 @@ import pyspark
 from pyspark.find_spark_home import _find_spark_home
 
 from connectors.caches import user_cache
+from connectors.clouds import Cloud
 from connectors.errors import SessionFailed
 
 SCALA = "2.13"
@@ -30,6 +31,8 @@ FILES = "spark.jars"
 # The version is the one that hadoop-project 3.5.0 names.
 AWS_SDK_VERSION = "2.35.4"
 AWS_SDK_MODULES = ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client")
+
+_CLIENTS: dict[Cloud, str] = {"s3": "hadoop-aws", "azure": "hadoop-azure", "google": "hadoop-gcp"}
 
 # Spark ships these itself; Delta's pom names older ones, and two versions of Hadoop on one class path is one too many.
 EXCLUDED_JARS = (
@@ -45,19 +48,22 @@ EXCLUDED_JARS = (
 )
 
 
-def packages(*, s3: bool = False) -> list[str]:
+def packages(clouds: Collection[Cloud] = ()) -> list[str]:
     """Return the Maven coordinates that a session needs, matched to the installed pyspark and delta-spark."""
     spark = ".".join(pyspark.__version__.split(".")[:2])
     delta = f"io.delta:delta-spark_{spark}_{SCALA}:{importlib.metadata.version('delta-spark')}"
-    if not s3:
-        return [delta]
-    sdk = [f"software.amazon.awssdk:{module}:{AWS_SDK_VERSION}" for module in AWS_SDK_MODULES]
-    return [delta, f"org.apache.hadoop:hadoop-aws:{_hadoop_version()}", *sdk]
+    return [delta, *(coordinate for cloud in sorted(clouds) for coordinate in _client_of(cloud))]
 
 
-def to_resolve(*, s3: bool = False) -> dict[str, str]:
+def to_resolve(clouds: Collection[Cloud] = ()) -> dict[str, str]:
     """Return the settings by which Spark has Ivy find, and the first time download, what :func:`packages` names."""
-    return {PACKAGES: ",".join(packages(s3=s3)), EXCLUDES: ",".join(EXCLUDED_JARS)}
+    return {PACKAGES: ",".join(packages(clouds)), EXCLUDES: ",".join(EXCLUDED_JARS)}
+
+
+def _client_of(cloud: Cloud) -> list[str]:
+    client = f"org.apache.hadoop:{_CLIENTS[cloud]}:{_hadoop_version()}"
+    sdk = AWS_SDK_MODULES if cloud == "s3" else ()
+    return [client, *(f"software.amazon.awssdk:{module}:{AWS_SDK_VERSION}" for module in sdk)]
 
 
 def are_ours(extra_conf: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""The Spark session: Delta's JAR, a quiet terminal, no litter, and S3 only when it is wanted.
+"""The Spark session: Delta's JAR, a quiet terminal, no litter, and a cloud's client only when it is wanted.
 
 A session that is already active (a notebook, Databricks, a test) and a driver that ``spark-submit`` launched are taken
 as they are: whoever started them decided their settings. What Spark's workers lack of a wheel is given to them.
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from connectors import class_archive, jars, python_daemon
+from connectors.clouds import Cloud, settings_for
 from connectors.errors import JavaMissing, SessionFailed
 from connectors.spark_submit import is_submitted, share_wheel
 
@@ -49,14 +50,14 @@ def spark_session(
     master: str | None = None,
     shuffle_partitions: int | None = None,
     extra_conf: Mapping[str, str] | None = None,
-    s3: bool = False,
+    clouds: Collection[Cloud] = (),
 ) -> SparkSession:
     """Return the active session, or start one that reads and writes Delta tables.
 
     ``master`` defaults to ``local[*]``; ``shuffle_partitions`` to the number of cores. ``extra_conf`` wins over every
-    default (Java options are added to ours). ``s3`` adds the S3 client (the first use downloads it); credentials,
-    region and endpoint come from the environment's ``AWS_*``. The JARs come from Maven Central once and from Ivy's
-    cache afterwards.
+    default (Java options are added to ours). ``clouds`` adds the clients of tables there (the first use downloads
+    them); credentials, region and endpoint come from the environment, as :mod:`connectors.clouds` has it. The JARs
+    come from Maven Central once and from Ivy's cache afterwards.
 
     Raises :class:`JavaMissing` without a Java that Spark can use, :class:`SessionFailed` when Spark does not start.
     """
@@ -71,10 +72,10 @@ def spark_session(
     scratch = scratch_dir()
     master = master or "local[*]"
     conf = SparkConf(loadDefaults=False).setMaster(master).setAppName(app_name)
-    wanted = jars.to_resolve(s3=s3)
+    wanted = jars.to_resolve(clouds)
     ours = SparkContext._gateway is None and jars.are_ours(extra_conf or {})
     jar_settings = jars.resolved(wanted) if ours else wanted
-    conf.setAll(list((_settings(master, shuffle_partitions, scratch, s3=s3) | jar_settings).items()))
+    conf.setAll(list((_settings(master, shuffle_partitions, scratch, clouds) | jar_settings).items()))
     if ours and master.startswith("local") and class_archive.RECORDS not in (extra_conf or {}).get(JAVA_OPTIONS, ""):
         conf.set(JAVA_OPTIONS, f"{conf.get(JAVA_OPTIONS)} {class_archive.mapped(java)}")
     for name, value in (extra_conf or {}).items():
@@ -111,11 +112,6 @@ def is_alive(session: SparkSession) -> bool:
         return not session.sparkContext._jsc.sc().isStopped()
     except Exception:  # py4j's, the socket's, or an AttributeError: Python forgets the parts of a context it stops
         return False
-
-
-def is_s3(table: str) -> bool:
-    """Say whether ``table`` is an S3 address, for which the session needs ``s3=True``."""
-    return table.lower().startswith(("s3://", "s3a://"))
 
 
 @functools.cache
@@ -158,7 +154,7 @@ def java_major(text: str) -> int:
     return int(found.group(1)) if found else 0
 
 
-def _settings(master: str, shuffle_partitions: int | None, scratch: Path, *, s3: bool) -> dict[str, str]:
+def _settings(master: str, shuffle_partitions: int | None, scratch: Path, clouds: Collection[Cloud]) -> dict[str, str]:
     local = master.startswith("local")
     settings = {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -187,8 +183,8 @@ def _settings(master: str, shuffle_partitions: int | None, scratch: Path, *, s3:
         }
     if shuffle_partitions is not None:
         settings["spark.sql.shuffle.partitions"] = str(shuffle_partitions)
-    if s3:
-        settings |= _s3_settings()
+    for cloud in clouds:
+        settings |= settings_for(cloud)
     return settings
 
 
@@ -217,23 +213,6 @@ _COMPILED = {
     "spark.sql.codegen.wholeStage": "true",
     "spark.sql.codegen.factoryMode": "FALLBACK",
 }
-
-
-def _s3_settings() -> dict[str, str]:
-    settings = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if endpoint:
-        secure = endpoint.lower().startswith("https://")
-        settings |= {
-            "spark.hadoop.fs.s3a.endpoint": endpoint,
-            "spark.hadoop.fs.s3a.path.style.access": "true",
-            "spark.hadoop.fs.s3a.connection.ssl.enabled": str(secure).lower(),
-            "spark.hadoop.fs.s3a.endpoint.region": region or "us-east-1",
-        }
-    elif region:
-        settings["spark.hadoop.fs.s3a.endpoint.region"] = region
-    return settings
 
 
 def _runs_our_daemon(conf: SparkConf) -> bool:

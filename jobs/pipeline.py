@@ -16,8 +16,9 @@ from pathlib import Path
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
+from connectors.clouds import cloud_of
 from connectors.errors import SessionFailed
-from connectors.session import is_alive, is_s3, spark_session
+from connectors.session import is_alive, spark_session
 from indexer.cache import of_collection
 from indexer.catalog import Catalog, SyncFailure
 from indexer.errors import CollectionBusy, CollectionHeld, IndexerError
@@ -207,4 +208,5 @@ def _session(app_name: str, specs: Iterable[CollectionSpec]) -> SparkSession:
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # stack after stack when the JVM ends
     if SparkSession.getActiveSession() is None:
         note("Starting Spark ...")
-    return spark_session(app_name, s3=any(is_s3(spec.source.table) for spec in specs))
+    clouds = {cloud for spec in specs if spec.source.kind == "delta" and (cloud := cloud_of(spec.source.table))}
+    return spark_session(app_name, clouds=clouds)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import sys
 
+from connectors.clouds import hadoop_address
 from connectors.delta_source import DeltaSource
-from connectors.session import is_s3, spark_session
+from connectors.session import spark_session
 from tests.conftest import SHORT_RUNS
 from tests.connectors.tables import COLUMNS, changes_after
 
 
 def main(table: str) -> None:
-    spark = spark_session("s3", master="local[2]", shuffle_partitions=2, extra_conf=SHORT_RUNS, s3=is_s3(table))
-    name = f"delta.`{table.replace('s3://', 's3a://')}`"
+    spark = spark_session("s3", master="local[2]", shuffle_partitions=2, extra_conf=SHORT_RUNS, clouds={"s3"})
+    name = f"delta.`{hadoop_address(table)}`"
     spark.sql(
         f"CREATE TABLE {name} (id BIGINT, text STRING) USING delta TBLPROPERTIES (delta.enableChangeDataFeed=true)"
     )

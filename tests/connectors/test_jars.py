@@ -17,7 +17,11 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_coordinates_match_what_is_installed() -> None:
     assert jars.packages() == ["io.delta:delta-spark_4.2_2.13:4.4.0"]
-    assert jars.packages(s3=True)[1] == "org.apache.hadoop:hadoop-aws:3.5.0"
+    assert jars.packages({"s3"})[1] == "org.apache.hadoop:hadoop-aws:3.5.0"
+    assert jars.packages({"google", "azure"})[1:] == [
+        "org.apache.hadoop:hadoop-azure:3.5.0",
+        "org.apache.hadoop:hadoop-gcp:3.5.0",
+    ]
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def named(files: list[Path]) -> str:
 
 
 def test_files_stand_for_their_coordinates_while_all_of_them_are_there(files: list[Path]) -> None:
-    delta, s3 = jars.to_resolve(), jars.to_resolve(s3=True)
+    delta, s3 = jars.to_resolve(), jars.to_resolve({"s3"})
     assert jars.resolved(delta) == delta
 
     jars.remember(delta, named(files))

@@ -18,7 +18,6 @@ from connectors.session import (
     _ended_if_interrupted,
     for_large_batches,
     is_alive,
-    is_s3,
     java_major,
     require_java,
     spark_session,
@@ -120,11 +119,6 @@ def test_an_old_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
     with pytest.raises(JavaMissing, match="is Java 11: install it"):
         require_java()
-
-
-@pytest.mark.parametrize(("table", "expected"), [("s3://b/t", True), ("S3A://b/t", True), ("/s3/t", False)])
-def test_an_s3_address_is_told_from_a_path(table: str, expected: bool) -> None:
-    assert is_s3(table) is expected
 
 
 def test_a_session_is_alive_until_its_jvm_stops_or_answers_no_more(spark: SparkSession) -> None:
