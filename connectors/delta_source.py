@@ -18,7 +18,7 @@ from connectors.session import for_large_batches
 class DeltaSource:
     """Implements :class:`connectors.contract.Source` over a Delta table.
 
-    ``table`` is a path (``/data/t``, ``s3://bucket/t``) or a metastore name (``schema.table``,
+    ``table`` is a path (``/data/t``, ``s3://bucket/t``, ``gs://bucket/t``) or a metastore name (``schema.table``,
     ``catalog.schema.table``); ``columns`` are those of the table that its DataFrames have, beside the contract's.
     ``_version`` is Delta's commit version, ``_committed_at`` its commit's time, and a position's epoch the table's id.
     """

@@ -266,10 +266,10 @@ def _changed(table: DeltaTable, reason: str) -> SourceError:
 
 def _no_client(table: DeltaTable, reason: str) -> SourceError:
     cloud = cloud_of(table.named)
+    if cloud is None:
+        return _not_found(table, reason)
     return SourceNotFound(
-        f"{table.named} is in a bucket and this Spark session has no client for it: start it with "
-        f"clouds={{{cloud!r}}}, "
-        f"or give spark-submit the JARs ({reason})"
+        f"{table.named} is in a bucket and this Spark session has no client for it: start it with clouds=['{cloud}']"
     )
 
 

@@ -71,7 +71,7 @@ class Part(BaseModel):
 class SourceSpec(Part):
     """Where the rows are.
 
-    Of a Delta table: a path, an ``s3://`` address or a metastore name. Of a Snowflake table or view: its name
+    Of a Delta table: a path, a bucket's address or a metastore name. Of a Snowflake table or view: its name
     ``DB.SCHEMA.TABLE``, and optionally the ``connection`` of ``connections.toml`` that signs in, the ``warehouse`` and
     ``role`` that win over the connection's, ``paths``, columns that are places in semi-structured ones, and
     ``trail_seconds``, how far reading stays behind the server's clock (2 by default).

@@ -76,7 +76,8 @@ ADVICE = {
     "faiss": "install one of Grebe's extras: pip install 'grebe[cpu]'",
     "gpu": "see that `nvidia-smi` runs",
     "cache": "set GREBE_CACHE to a folder that can be written",
-    "store": "set GREBE_STORE to a folder that can be written, or to s3://bucket/prefix with AWS_* credentials",
+    "store": "set GREBE_STORE to a folder that can be written, or to a bucket (s3://, abfss://, az://, gs://) with its "
+    "cloud's credentials in the environment",
     "model": "download it where there is a network, or give a folder as vector.model",
     "reranking model": "download it where there is a network, or give a folder as rerank.model",
     "spark and delta": "the first start downloads Delta's JAR from Maven Central: see that it can be reached, "

@@ -40,7 +40,9 @@ Output = Annotated[
 StoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", help="A folder or s3://bucket/prefix.  [default: GREBE_STORE, or .grebe/store]", show_default=False
+        "--store",
+        help="A folder, or a bucket: s3://, abfss://, az:// or gs://.  [default: GREBE_STORE, or .grebe/store]",
+        show_default=False,
     ),
 ]
 

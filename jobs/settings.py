@@ -17,7 +17,7 @@ DEFAULT_DATA = "../shared/data"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """``store`` is a folder or ``s3://bucket/prefix``; ``cache`` a local folder; ``data`` holds the evaluation sets."""
+    """``store`` is a folder or a bucket's address; ``cache`` a local folder; ``data`` holds the evaluation sets."""
 
     store: str
     cache: Path

@@ -144,13 +144,15 @@ def facts_of(table: str) -> TableFacts:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
+    from indexer.catalog_table import causes
+
     if Path(table).is_dir() and not Path(table, "_delta_log").is_dir():
         raise CommandError(f"{table}: is a folder and no Delta table: it has no _delta_log")
     try:
         found = DeltaTable(table)
         fields, configuration = found.schema().fields, found.metadata().configuration
     except (DeltaError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip("!;")
+        reason = causes(error).rstrip("!;")
         raise CommandError(
             f"{table}: cannot be read as a Delta table: {reason}; a metastore's table has no folder to read here, "
             "so leave --table out and write its name into the file"

@@ -28,7 +28,10 @@ def add_to(app: typer.Typer) -> None:
 def init(
     name: Annotated[str, typer.Argument(help="The collection's name: lower-case letters, digits, '_' and '-'.")],
     from_table: Annotated[
-        str | None, typer.Option("--table", help="A Delta table (folder or s3:// address) to take the columns from.")
+        str | None,
+        typer.Option(
+            "--table", help="A Delta table (a folder, or s3://, abfss://, az:// or gs://) to take the columns from."
+        ),
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Where to write it.  [default: NAME.yaml]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
