@@ -118,7 +118,12 @@ def _secrets(asked: dict[str, Any]) -> dict[str, Any]:
 def facts_of(body: SearchBody) -> dict[str, Any]:
     """Return what a search asks for, its texts and values as secrets."""
     asked = {"query": body.query, "filter": body.filter, "vector": body.vector, "params": body.params or None}
-    asked_too = {"stages": body.stages or None, "like": body.like, "min_similarity": body.min_similarity}
+    asked_too = {
+        "stages": body.stages or None,
+        "like": body.like,
+        "min_similarity": body.min_similarity,
+        "context": body.context or None,
+    }
     more = {name: value for name, value in asked_too.items() if value is not None}
     return _secrets(asked) | {"mode": body.mode, "k": body.k, "include": body.include} | more | _page(body)
 

@@ -61,6 +61,7 @@ def search_request(body: SearchBody, deadline: float, pages: Pages | None = None
         stages=_stages(body),
         min_similarity=body.min_similarity,
         include=None if body.include is None else tuple(dict.fromkeys(body.include)),
+        context=body.context,
         explain=body.explain,
         page=None if pages is None else pages.page,
         now=None if pages is None else pages.now,

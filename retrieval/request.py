@@ -74,6 +74,9 @@ class Page:
 
 
 DEFAULT_FUSION = Fusion()
+MAX_CONTEXT = 10
+"""Most chunks before and after a hit's own that its passage may have."""
+
 FUSION_DEPTH = 200
 """Each leg of a hybrid search brings at least this many rows: what only one leg finds can still win."""
 
@@ -86,7 +89,8 @@ class SearchRequest:
     values in spec order, whose vector is taken instead, and which is not found itself. Without ``mode`` the search is
     hybrid, vector or keyword by what is given; with nothing to rank by it returns the rows that pass the filter
     in key order. ``include`` names the columns and text fields to return (None: the stored columns); a name that is
-    repeated counts once. ``min_similarity`` leaves out of the vector leg what has a lower score there.
+    repeated counts once. ``context`` chunks of a hit's row before and after its own are in its passage.
+    ``min_similarity`` leaves out of the vector leg what has a lower score there.
     ``stages`` come after fusion; a search by filter alone ranks nothing and has none. With a
     ``page``, ``k`` rows of a list are returned: of the one of the best ``MAX_K`` rows, whatever page it is, or where
     nothing is ranked of all rows that pass. ``now`` (aware; by default the present) is what a filter takes for it.
@@ -105,6 +109,7 @@ class SearchRequest:
     stages: Stages = NO_STAGES
     include: tuple[str, ...] | None = None
     min_similarity: float | None = None
+    context: int = 0
     explain: bool = False
     page: Page | None = None
     now: datetime | None = None
@@ -115,6 +120,10 @@ class SearchRequest:
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k <= MAX_K:
             raise RequestError(f"expected a whole number from 1 to {MAX_K}, got {self.k!r}", field="k")
+        if isinstance(self.context, bool) or not isinstance(self.context, int) or not 0 <= self.context <= MAX_CONTEXT:
+            raise RequestError(
+                f"expected a whole number from 0 to {MAX_CONTEXT}, got {self.context!r}", field="context"
+            )
         if self.mode not in (None, "hybrid", "vector", "keyword"):
             raise RequestError(f"expected 'hybrid', 'vector' or 'keyword', got {self.mode!r}", field="mode")
         if self.query is not None and len(self.query) > MAX_QUERY_CHARS:

@@ -22,7 +22,11 @@ Effort = Literal["exact", "approximate", "exhausted"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hit:
-    """One row: ``text`` is its best chunk, the passage; ``score`` is the fused one, the single leg's or a stage's."""
+    """One row.
+
+    ``text`` is its best chunk, the passage, with its neighbours if that was asked for; ``score`` is the fused one, the
+    single leg's or a stage's.
+    """
 
     key: Key
     score: float
@@ -63,6 +67,7 @@ class Hits(Sequence[Hit]):
         include: Sequence[str],
         sight: Sight,
         explanations: Sequence[Explanation] | None = None,
+        context: int = 0,
     ) -> None:
         self._parts = parts
         self._spec = spec
@@ -70,6 +75,7 @@ class Hits(Sequence[Hit]):
         self._include = include
         self._explanations = explanations
         self._sight = sight
+        self._context = context
 
     def __len__(self) -> int:
         return len(self._ranked)
@@ -86,7 +92,7 @@ class Hits(Sequence[Hit]):
         return Hit(
             key=keys_of(part, self._spec, [position])[0],
             score=self._ranked.scores[index],
-            text=passage(part, self._spec, position, self._sight.hidden_text),
+            text=passage(part, self._spec, position, self._sight.hidden_text, context=self._context),
             fields=read_fields(part, self._spec, position, self._include, self._sight),
             explanation=None if self._explanations is None else self._explanations[index],
         )

@@ -139,25 +139,38 @@ def read_fields(
     return {name: sight.value(name, value) for name, value in fields.items()} if sight.masks else fields
 
 
-def passage(chunks: Chunks, spec: CollectionSpec, position: int, hidden: frozenset[str]) -> str:
+def passage(chunks: Chunks, spec: CollectionSpec, position: int, hidden: frozenset[str], *, context: int = 0) -> str:
     """Return the text of one chunk: its portions of the text fields, in spec order, parted by blank lines.
 
-    The ``hidden`` fields are left out.
+    With ``context``, of so many chunks of the row before and after it too. The ``hidden`` fields are left out.
     """
     shown = (field for field in spec.text.fields if field not in hidden)
-    portions = (chunks.reader(TEXT_PREFIX + field)(position) for field in shown)
+    if context:
+        around = window(chunks.chunks_of_row(position), position, context)
+        portions = (whole_field(chunks, field, around) for field in shown)
+    else:
+        portions = (chunks.reader(TEXT_PREFIX + field)(position) for field in shown)
     return "\n\n".join(portion for portion in portions if portion)
 
 
+def window(positions: range, position: int, context: int) -> range:
+    """Return those of a row's ``positions`` that are at most ``context`` from ``position``.
+
+    >>> window(range(10, 15), 11, 2)
+    range(10, 14)
+    """
+    return range(max(positions.start, position - context), min(positions.stop, position + context + 1))
+
+
 def whole_field(chunks: Chunks, field: str, positions: range) -> str | None:
-    """Put a text field together from its portions at ``positions``; None when the row has none."""
+    """Put a text field together from its portions at ``positions``, side by side; None where there are none."""
     text, start = chunks.reader(TEXT_PREFIX + field), chunks.reader(START_PREFIX + field)
-    portions = [(start(position), portion) for position in positions if (portion := text(position)) is not None]
+    portions = sorted((start(position), portion) for position in positions if (portion := text(position)) is not None)
     if not portions:
         return None
-    whole = ""
-    for offset, portion in sorted(portions):
-        whole += portion[len(whole) - offset :]
+    first, whole = int(portions[0][0]), str(portions[0][1])
+    for offset, portion in portions[1:]:
+        whole += portion[first + len(whole) - offset :]
     return whole
 
 

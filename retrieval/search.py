@@ -85,7 +85,7 @@ def search(
             ranked, explanations = refiner.refine(snapshot.segments, ranked, explanations, watch)
         plan = _plan(snapshot, request, sight, passing, mode, legs)
     ranked, explanations, has_more = paged(request, ranked, explanations)
-    hits = Hits(snapshot.segments, snapshot.spec, ranked, include, sight, explanations)
+    hits = Hits(snapshot.segments, snapshot.spec, ranked, include, sight, explanations, request.context)
     return response_of(snapshot, sight, hits, plan, watch, has_more=has_more)
 
 

@@ -27,7 +27,7 @@ An answer holds what its caller may see and nothing else; columns named in 'mask
 says how old it is. Cite rows by their keys."""
 
 _WHAT = ("query", "like", "filter", "params", "dialect", "k", "mode", "min_similarity")
-_OF_SEARCH = (*_WHAT, "include", "rerank", "decay")
+_OF_SEARCH = (*_WHAT, "include", "context", "rerank", "decay")
 _OF_SQL = ("sql", "params", "dialect")
 _COLLECTION = {"collection": {"type": "string", "description": "The collection's name."}}
 _KEY = {

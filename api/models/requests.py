@@ -23,7 +23,7 @@ from indexer.spec import Dialect, FusionKind, WeightsSpec
 from retrieval.filter.parse import MAX_TEXT_CHARACTERS, MAX_TOKENS
 from retrieval.refine.decay import DURATION, DecayKind
 from retrieval.refine.stages import MAX_DEPTH, STAGE_NAMES, StageName
-from retrieval.request import MAX_K, MAX_QUERY_CHARS, Mode
+from retrieval.request import MAX_CONTEXT, MAX_K, MAX_QUERY_CHARS, Mode
 
 MAX_DIM = 16_384
 MAX_INCLUDE = 1024
@@ -304,6 +304,9 @@ class SearchBody(PagedBody):
     )
     diversify: DiversifyBody | None = Field(default=None, description="Avoid rows that are alike; comes last.")
     include: Include = Field(default=None, description="The columns to return; by default, all.")
+    context: int = Field(
+        default=0, ge=0, le=MAX_CONTEXT, description="So many chunks before and after a hit's own are in its text."
+    )
     explain: bool = Field(default=False, description="Say what made each score.")
     _question = frozenset(
         {"query", "vector", "like", "filter", "params", "dialect", "mode", "fusion", "min_similarity"}

@@ -45,6 +45,7 @@ def fetch(
     *,
     names: Collection[str],
     passages: bool,
+    context: int = 0,
     vectors: bool = False,
     deadline: float | None,
 ) -> tuple[list[Chunks], Positions, Positions]:
@@ -64,6 +65,7 @@ def fetch(
             columns=[name for name in spec.stored_columns if name in names],
             fields=[field for field in spec.text.fields if field in names and field not in spec.stored_columns],
             passages=passages,
+            context=context,
             vectors=vectors,
         )
     answers = version.nodes.ask(asker, questions, deadline=deadline).answers()

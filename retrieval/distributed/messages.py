@@ -115,8 +115,8 @@ class Like(Message):
 class Fetch(Message):
     """What do the rows of these chunks hold, of ``columns`` and the text ``fields``?
 
-    With ``passages`` each chunk brings its own portion of every text field; ``fields`` are wanted whole. With
-    ``vectors`` it brings its vector too.
+    With ``passages`` each chunk brings its own portion of every text field, and so do as many as ``context`` of the row
+    before and after it; ``fields`` are wanted whole. With ``vectors`` it brings its vector too.
     """
 
     kind: Literal["fetch"] = "fetch"
@@ -125,6 +125,7 @@ class Fetch(Message):
     columns: list[str]
     fields: list[str] = []
     passages: bool = True
+    context: int = 0
     vectors: bool = False
 
 

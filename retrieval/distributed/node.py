@@ -31,7 +31,7 @@ from retrieval.legs import Legs
 from retrieval.likeness import LikedRow, find_liked, liked_at
 from retrieval.policies import Sight
 from retrieval.ranking import Positions, Ranked, rows_of
-from retrieval.rows import find_rows
+from retrieval.rows import find_rows, window
 from retrieval.search import counts_of, filter_for, in_key_order
 from retrieval.snapshot import Snapshot
 from retrieval.sql import parse_statement
@@ -204,7 +204,7 @@ class _Node:
         return Answer(rows=tuple((number, place.n_chunks) for number, place in found.items())), self.fetch(wanted)
 
     def fetch(self, part: Fetch) -> pa.Table:
-        """Return the chunks that are asked for, in that order, or all chunks of their rows where fields are wanted."""
+        """Return the chunks that are asked for, in that order, with neighbours, or all of their rows for fields."""
         snapshot = self.snapshot
         places, positions, asked, best = _expanded(snapshot, part)
         brought = set(part.fields)
@@ -240,7 +240,10 @@ def _expanded(snapshot: Snapshot, part: Fetch) -> tuple[Positions, Positions, Po
     for at, (place, position) in enumerate(zip(part.places, part.positions, strict=True)):
         if not (0 <= place < len(snapshot.segments) and 0 <= position < snapshot.segments[place].n):
             raise NodeFailed(f"this node's version {snapshot.version} has no chunk {position} in segment {place}")
-        chunks: Sequence[int] = snapshot.segments[place].chunks_of_row(position) if part.fields else [position]
+        chunks: Sequence[int] = [position]
+        if part.fields or part.context:
+            row = snapshot.segments[place].chunks_of_row(position)
+            chunks = row if part.fields else window(row, position, part.context)
         each.extend((place, chunk, at, chunk == position) for chunk in chunks)
     table = np.array(each, dtype=np.int64).reshape(-1, 4)
     return table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.bool_)

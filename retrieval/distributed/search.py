@@ -81,7 +81,7 @@ def search_nodes(
     watch.lap("fetch")
     if refiner is not None:
         ranked, explanations = refiner.refine(parts, ranked, explanations, watch)
-    hits = Hits(parts, version.spec, ranked, include, sight, explanations)
+    hits = Hits(parts, version.spec, ranked, include, sight, explanations, request.context)
     return response_of(version, sight, hits, run.plan(), watch, has_more=has_more)
 
 
@@ -90,11 +90,13 @@ def _shown_at_once(
 ) -> list[str] | None:
     """Return the columns that nodes send along with what they find; None where that would be too much, or too little.
 
-    Of a hybrid search nodes send hundreds of rows, and for a whole text field several chunks are read.
+    Of a hybrid search nodes send hundreds of rows; for a whole text field, or a chunk's neighbours, several chunks are
+    read.
     """
     stored = version.spec.stored_columns
     names = {*include, *version.spec.key}
-    if mode == "hybrid" or not names <= set(stored) or request.pool * len(version.parts) > READ_AHEAD:
+    is_much = mode == "hybrid" or request.pool * len(version.parts) > READ_AHEAD
+    if is_much or request.context or not names <= set(stored):
         return None
     return [name for name in stored if name in names]
 
@@ -236,6 +238,7 @@ class SearchRun:
             np.array(ranked.positions, dtype=np.int64),
             names=names,
             passages=True,
+            context=self._request.context,
             vectors=stages.diversify is not None,
             deadline=self._request.deadline,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ from api.models.requests import SearchBody
 from api.searching import hits_in_time, search_request
 from retrieval.errors import DeadlineExceeded
 from retrieval.response import Hit
+from tests.api.conftest import Serve
+from tests.api.library import Library, book
 
 PATH = "/v1/collections/books/search"
 
@@ -36,6 +39,24 @@ def test_an_answer_has_hits_version_source_age_plan_and_times(client: httpx.Clie
     assert 0 <= found["age_seconds"] < 600
     assert found["plan"] == {"mode": "hybrid", "vector": "exact", "chunks": 20, "passing": 14}
     assert set(found["took_ms"]) >= {"embed", "filter", "vector", "keyword", "fuse", "total"}
+
+
+def test_a_passage_may_have_the_chunks_around_it_as_they_stand_in_the_text(tmp_path: Path, serve: Serve) -> None:
+    text = {"fields": {"title": 2.0, "body": 1.0}, "chunk": {"max_tokens": 16, "overlap_tokens": 6}}
+    library = Library(tmp_path, text=text)
+    body = " ".join(f"word{number} of the story." for number in range(60))
+    library.commit(1, [book(1, body=body)])
+    with serve() as client:
+        chunk, around, more = (
+            answer(client, query="word30", mode="keyword", context=context)["results"][0]["text"]
+            for context in (0, 1, 10)
+        )
+    assert "word30" in chunk
+    assert len(chunk) < len(around) < len(more)
+    for part in (chunk, around, more):
+        assert part in body
+    assert chunk in around
+    assert around in more
 
 
 def test_an_explained_score_is_the_sum_of_its_parts(client: httpx.Client) -> None:

@@ -128,6 +128,28 @@ def test_a_hit_has_its_key_passage_and_stored_columns(library: Library) -> None:
     assert hit.fields == {"id": 1, "lang": "en", "colour": "red", "size": 4}
 
 
+@pytest.mark.parametrize(
+    ("context", "text"), [(0, "four. "), (1, "three. four. five. "), (2, "Count\n\none, two. three. four. five. ")]
+)
+def test_a_passage_has_the_chunks_around_its_own(library: Library, context: int, text: str) -> None:
+    bodies = ("one, two. ", "three. ", "four. ", "five. ")
+    library.add(
+        Doc(id=7, bodies=("before. ",), vectors=(None,)),
+        Doc(id=1, title="Count", bodies=bodies, vectors=(None, None, unit(1), None)),
+        Doc(id=9, bodies=("behind. ",), vectors=(None,)),
+    )
+    with library.open() as snapshot:
+        hit = search(snapshot, SearchRequest(vector=unit(1), context=context)).results[0]
+
+    assert (hit.key, hit.text) == ((1,), text)
+
+
+@pytest.mark.parametrize("context", [-1, 11, True, 1.0])
+def test_context_is_a_whole_number(context: Any) -> None:
+    with pytest.raises(RequestError, match="expected a whole number from 0 to 10"):
+        SearchRequest(vector=unit(1), context=context)
+
+
 def test_include_names_columns_and_whole_text_fields(library: Library) -> None:
     library.add(Doc(id=1, bodies=("about pumps. ", "about boilers."), vectors=(unit(1), unit(0, 1))))
     with library.open() as snapshot:

@@ -98,6 +98,18 @@ def test_fields_and_passages_are_those_of_the_rows(spread: Spread) -> None:
     assert [list(hit.fields) for hit in several] == [list(include)] * 20
 
 
+@pytest.mark.parametrize("context", [1, 2])
+@pytest.mark.parametrize("include", [("size",), ("body", "size")])
+@pytest.mark.parametrize("asked", [{"vector": QUERY}, {"vector": QUERY, "stages": Stages(decay=DECAY)}])
+def test_passages_with_context_are_those_of_the_rows(
+    spread: Spread, context: int, include: tuple[str, ...], asked: dict[str, Any]
+) -> None:
+    one, several = both(spread, k=20, include=include, context=context, **asked)
+    alone, _ = both(spread, k=20, include=include, **asked)
+    assert several == one
+    assert [hit.text for hit in one] != [hit.text for hit in alone]
+
+
 def test_rows_like_one_leave_that_one_out(spread: Spread) -> None:
     for key in (0, 17, 238):
         one, several = both(spread, like=[key], k=30)
