@@ -37,6 +37,7 @@ class Collections:
         *,
         poll_interval_seconds: float,
         trust_seconds: float,
+        governed: Callable[[], bool],
         ready: Callable[[CollectionSpec, CollectionSpec], bool],
         opened: Callable[[OpenVersion], object],
         log: Logger,
@@ -46,6 +47,7 @@ class Collections:
         self._opener = opener
         self._interval = poll_interval_seconds
         self._trust_seconds = trust_seconds
+        self._governed = governed
         self._ready = ready
         self._opened = opened
         self._log = log
@@ -124,6 +126,7 @@ class Collections:
                 self._opener,
                 poll_interval_seconds=self._interval,
                 trust_seconds=self._trust_seconds,
+                governed=self._governed,
                 ready=self._ready,
                 opened=self._opened,
                 log=self._log,

@@ -62,10 +62,9 @@ class Models(ABC, Generic[S, M]):
             return future.result()
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), timeout_seconds)
 
-    @property
-    def failing(self) -> int:
-        """How many models could not be loaded when they were last tried."""
-        return len(self._failed_at)
+    def failed(self, spec: S) -> bool:
+        """Return whether the model of ``spec`` could not be loaded when that was last tried."""
+        return spec.model_dump_json() in self._failed_at
 
     def settled(self, spec: S) -> bool:
         """Return whether loading has ended once, well or not; a failed model that is tried again stays settled."""

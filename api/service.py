@@ -66,6 +66,7 @@ class Service:
             self._opener(),
             poll_interval_seconds=settings.poll_interval_ms / 1000,
             trust_seconds=settings.identity.trust_seconds,
+            governed=lambda: self.identity.is_configured,
             ready=self._has_model,
             opened=self._warm,
             log=self.log,
@@ -76,7 +77,7 @@ class Service:
         self.draining = False
         self.metrics.describe(self.statuses)
         self.metrics.queue_depth.set_function(lambda: self.pool.depth + self.statements.depth)
-        self.metrics.models_failing.set_function(lambda: self.embedders.failing + self.rerankers.failing)
+        self.metrics.models_failing.set_function(self._models_failing)
         self.metrics.audit_failing.set_function(lambda: float(self.auditor.trouble is not None))
         self.metrics.audit_unshipped.set_function(lambda: self.audit.unshipped if self.audit else 0)
 
@@ -181,6 +182,15 @@ class Service:
             return True
         loading = self.embedders.warm(spec.vector)
         return loading.done() and loading.result() is not None
+
+    def _models_failing(self) -> int:
+        """Return how many models failed of those that collections have now, or are to have next."""
+        versions = [watcher.versions for watcher in self.collections.all()]
+        served = [each.served.spec for each in versions if each.served is not None]
+        specs = [*served, *(each.newest_spec for each in versions if each.newest_spec is not None)]
+        embedding = {spec.vector.model_dump_json() for spec in specs if self.embedders.failed(spec.vector)}
+        rerank = (spec.rerank for spec in specs if spec.rerank is not None)
+        return len(embedding) + len({one.model_dump_json() for one in rerank if self.rerankers.failed(one)})
 
     def _warm(self, snapshot: OpenVersion) -> None:
         if isinstance(snapshot, Snapshot):

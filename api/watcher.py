@@ -95,7 +95,7 @@ class Watcher:
     ``ready`` is asked before a version with this spec is opened in the place of another one, and again until it says
     yes; ``opened`` is called with each version before it is put in place. Both are called on the watcher's thread, and
     what they raise is a version that cannot be opened. What is open is served for ``trust_seconds`` while the policies
-    of a newer version cannot be read.
+    in force cannot be read; or longer, if the store is away and ``governed`` says that no caller has rights of its own.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class Watcher:
         *,
         poll_interval_seconds: float,
         trust_seconds: float,
+        governed: Callable[[], bool],
         ready: Callable[[CollectionSpec, CollectionSpec], bool],
         opened: Callable[[OpenVersion], object],
         log: Logger,
@@ -122,10 +123,11 @@ class Watcher:
         self._opened = opened
         self._interval = poll_interval_seconds
         self._trust_seconds = trust_seconds
-        self._unread_since: float | None = None
+        self._governed = governed
+        self._known_at = time.monotonic()
         self._metrics = metrics
         self._catalog: Catalog | None = None
-        self._look_for_failure_at = 0.0
+        self._look_for_failure_at = self._look_again_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch-{name}", daemon=True)
 
@@ -166,7 +168,7 @@ class Watcher:
                     self.gone = True
                     self._log.info("collection gone")
                 else:
-                    wait = max(wait, min(self._report(None, error), LAST_POLL_RETRY_SECONDS))
+                    wait = max(wait, min(self._report(None, error), LAST_POLL_RETRY_SECONDS, self._trusted_for(error)))
             self._stopping.wait(wait)
         self.versions.close()
 
@@ -174,15 +176,14 @@ class Watcher:
         if self._catalog is None:
             self._catalog = Catalog.open(self._store, self.name)
         latest = self._catalog.latest()
-        heartbeat = self._catalog.read_heartbeat()
-        self._show(heartbeat=heartbeat, latest_version=latest)
-        if time.monotonic() >= self._look_for_failure_at:
-            self._look_for_failure_at = time.monotonic() + FAILURE_SECONDS
-            self._show(sync_failure=self._catalog.read_failure())
-        self.versions.close_unwanted()
-        self._learn(self._catalog, latest)
+        self._show(latest_version=latest)
+        if not self.versions.is_known(latest):
+            self.versions.learn(latest, self._catalog.read(latest).spec)
+        self._known_at = time.monotonic()
         if self._known.failure and self._known.failure.version is None:
             self._show(failure=None)
+        self.versions.close_unwanted()
+        self._look(self._catalog)
         wanted = latest
         try:
             newest = self._opener.newest(self._catalog, latest)
@@ -194,20 +195,31 @@ class Watcher:
         except Exception as error:  # as in _run: the old version goes on being served
             self._report(wanted, error)
 
-    def _learn(self, catalog: Catalog, latest: int) -> None:
-        """Put the policies of ``latest`` in force; where they cannot be read for long, close what is open."""
-        if self.versions.is_known(latest):
+    def _look(self, catalog: Catalog) -> None:
+        """Read what syncs left beside the catalog; what cannot be read shows as age, and is tried again."""
+        now = time.monotonic()
+        if now < self._look_again_at:
             return
         try:
-            spec = catalog.read(latest).spec
-        except Exception:
-            now = time.monotonic()
-            self._unread_since = now if self._unread_since is None else self._unread_since
-            if now - self._unread_since > self._trust_seconds and self.versions.distrust():
-                self._log.error("closed, because the policies in force cannot be read", version=latest)
-            raise
-        self._unread_since = None
-        self.versions.learn(latest, spec)
+            self._show(heartbeat=catalog.read_heartbeat())
+            if now >= self._look_for_failure_at:
+                self._look_for_failure_at = now + FAILURE_SECONDS
+                self._show(sync_failure=catalog.read_failure())
+        except Exception as error:  # neither says what may be served
+            self._look_again_at = now + FAILURE_SECONDS
+            self._log.error("heartbeat cannot be read", exc_info=error)
+
+    def _trusted_for(self, error: Exception) -> float:
+        """Return for how many seconds the policies are trusted that were in force last; then close what is open."""
+        is_away = not isinstance(error, CatalogError) or isinstance(error, CollectionNotFound)
+        if is_away and not self._governed():
+            return LAST_POLL_RETRY_SECONDS
+        left = self._known_at + self._trust_seconds - time.monotonic()
+        if left > 0:
+            return left
+        if self.versions.distrust():
+            self._log.error("closed, because the policies in force cannot be read")
+        return LAST_POLL_RETRY_SECONDS
 
     def _show(self, **known: Any) -> None:
         self._known = replace(self._known, **known)
@@ -227,6 +239,14 @@ class Watcher:
         if snapshot is before:
             return
         self.versions.learn(snapshot.version, snapshot.state.spec)  # it may be newer than what was looked at
+        try:
+            is_ready = before is None or self._ready(before.spec, snapshot.state.spec)
+        except BaseException:
+            snapshot.close()
+            raise
+        if not is_ready:
+            snapshot.close()
+            return
         self._opened(snapshot)
         if not self.versions.serve(snapshot):
             return

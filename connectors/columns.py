@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-
-from pyspark.sql import Column
-from pyspark.sql import functions as F  # noqa: N812
+from typing import TYPE_CHECKING
 
 from connectors.contract import COMMITTED_AT, OP, VERSION
 from connectors.errors import SchemaMismatch
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column
 
 RESERVED = frozenset({OP, VERSION, COMMITTED_AT})
 
@@ -27,6 +28,9 @@ def require_columns(named: str, columns: Sequence[str], found: Sequence[str]) ->
 
 def column(name: str) -> Column:
     """Return the column of exactly that name: a dot in it is no path into a structure."""
+    # Here, because looking at names needs no Spark.
+    from pyspark.sql import functions as F  # noqa: N812
+
     return F.col("`" + name.replace("`", "``") + "`")
 
 

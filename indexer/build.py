@@ -41,7 +41,7 @@ from indexer.format.tombstones import Tombstones, decode, encode, merge
 from indexer.letters import letters_of, write_letters
 from indexer.lookup import TOUCHED, Found, look_up, overtakes, tombstones_of
 from indexer.netting import ROW_HASH, NetChanges, dense, net_changes
-from indexer.reuse import known_vectors, same_rows
+from indexer.reuse import known_vectors, readable, same_rows
 from indexer.spec import CollectionSpec
 
 QUERIES, QUERY_WORDS = 100, 8
@@ -161,7 +161,7 @@ def build_part(
     touched["removed"][gone.at] = ~touched["upsert"][gone.at]
     wanted = np.ones(len(net.upserts), dtype=bool)
     wanted[found.at[same | stale]] = False
-    earlier = look_up(touched, job.donors, job.store, job.cache) if job.donors else gone
+    earlier = look_up(touched, readable(job.donors, job.store, job.cache), job.store, job.cache) if job.donors else gone
     written = _write_segments(changes, net, wanted, earlier, job, shard, progress)
     letters = letters_of(changes, net, job.spec)
     touched = touched[np.concatenate([wanted, np.ones(len(net.deletes), dtype=bool)])]

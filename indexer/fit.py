@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 from connectors.columns import nearest
 from connectors.contract import COMMITTED_AT, OP, VERSION, Source
 from connectors.errors import SchemaMismatch
-from indexer.load import PART
-from indexer.netting import BAD_TEXT, ROW_HASH
-from indexer.publish import ROUTE, SHARD, SLOT
+from indexer.netting import BAD_TEXT, PART, ROUTE, ROW_HASH, SHARD, SLOT
 from indexer.spec import CollectionSpec
 
 if TYPE_CHECKING:

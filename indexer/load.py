@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,14 +28,13 @@ from connectors.errors import HistoryExpired
 from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import commit_load
-from indexer.errors import BuildError, CatalogError, ObjectNotFound, ProgressMoved
-from indexer.format.records import Record, SegmentRecord
+from indexer.errors import BuildError, ObjectNotFound, ProgressMoved
+from indexer.format.records import SegmentRecord
 from indexer.format.store import Store
+from indexer.load_plan import LoadPlan, compares_with
+from indexer.netting import PART, ROUTE, SHARD, SLOT
 from indexer.publish import (
     RESULT_SCHEMA,
-    ROUTE,
-    SHARD,
-    SLOT,
     named,
     of_shard,
     prepared,
@@ -44,7 +42,7 @@ from indexer.publish import (
     tenant_hash,
     usual_width,
 )
-from indexer.spec import CollectionSpec, SourceSpec
+from indexer.spec import CollectionSpec
 from indexer.tasks import raised_by_tasks
 
 if TYPE_CHECKING:
@@ -58,53 +56,9 @@ ROWS_WORTH_A_TASK = 1_000
 PROGRESS_SECONDS = 1.0
 LOST_FILE = ("FAILED_READ_FILE", "FILE_NOT_EXIST", "FileNotFoundException", "connectors.errors.HistoryExpired")
 """How Spark says that VACUUM took a data file of the version that is being read, or that it is too old."""
-PART = "_part"
 
 Progress = Callable[[str, int, int | None], None]
 """``progress(stage, done, total)`` in rows, called from the driver about once a second."""
-
-
-class LoadPlan(Record):
-    """What a load reads, and in how many parts per shard.
-
-    Its ``id`` names the folder of its parts, so that no part of another plan is ever taken for one of its own.
-    ``compares`` is the catalog version that a resync compares with; None for a load that replaces everything. ``large``
-    has the tenants (by the hash that places them) whose rows are too many for one part, and in how many pieces they are
-    cut: no other tenant's rows have a say in that.
-    """
-
-    id: str
-    position: SourcePosition
-    committed_at: datetime
-    source: SourceSpec
-    fingerprint: str
-    stored_columns: tuple[str, ...]
-    rows: int
-    parts: int
-    dim: int | None
-    compares: int | None = None
-    large: dict[int, int] = {}
-
-    def fits(self, spec: CollectionSpec, state: CatalogState, epoch: str) -> bool:
-        """Whether the plan loads what ``spec`` wants of the table ``epoch``, and nothing older than ``state`` has."""
-        same = (self.source.rows, self.fingerprint, self.stored_columns, self.position.epoch)
-        if same != (spec.source.rows, spec.fingerprint, spec.stored_columns, epoch):
-            return False
-        return (
-            state.position is None or state.position.epoch != epoch or state.position.version <= self.position.version
-        )
-
-    def part(self, tenant: Column | None) -> Column:
-        """Return the part that a prepared row belongs to: by its slot and, of a large ``tenant``, by its piece too."""
-        slot = F.col(SLOT)
-        if tenant is not None and self.large:
-            pieces = F.element_at(F.create_map(*(F.lit(each) for pair in self.large.items() for each in pair)), tenant)
-            slot = slot + F.coalesce(F.pmod(slot_of(F.col(ROUTE)), pieces), F.lit(0))
-        return (F.col(SHARD) * F.lit(self.parts) + F.pmod(slot, F.lit(self.parts))).cast("int")
-
-    def total(self, spec: CollectionSpec) -> int:
-        """How many parts there are; none of an empty table."""
-        return self.parts * spec.shards if self.rows else 0
 
 
 def load(
@@ -145,13 +99,15 @@ def load(
 def donors_of(state: CatalogState, spec: CollectionSpec, types: Mapping[str, str]) -> tuple[SegmentRecord, ...]:
     """Return the segments of ``state`` whose vectors are those that ``spec`` wants of the same texts.
 
-    None where nothing changed, neither in the spec nor in the columns' ``types``: who has that built again wants new
-    vectors, of a model whose files are others by now.
+    None where nothing asks for another index, neither the spec nor the columns' ``types``: who has that built again
+    wants new vectors, of a model whose files are others by now.
     """
-    same = (state.spec.key, state.spec.vector) == (spec.key, spec.vector)
-    if not same or spec.vector.model is None or (state.spec == spec and state.types == types):
+    before = state.spec
+    if (before.key, before.vector) != (spec.key, spec.vector) or spec.vector.model is None:
         return ()
-    return state.segments
+    known = {name: kind for name, kind in state.types.items() if name in types}
+    as_before = (before.source.rows, before.fingerprint, before.stored_columns, known)
+    return () if as_before == (spec.source.rows, spec.fingerprint, spec.stored_columns, types) else state.segments
 
 
 def column_types(spec: CollectionSpec, schema: StructType) -> dict[str, str]:
@@ -189,19 +145,6 @@ def unfinished(
     return None
 
 
-def compares_with(plan: LoadPlan, state: CatalogState, catalog: Catalog | None) -> bool:
-    """Say whether ``plan`` is a load's or, with ``catalog``, a resync's for which ``state`` is still as it was.
-
-    Merges do not count.
-    """
-    if catalog is None or plan.compares is None:
-        return catalog is None and plan.compares is None
-    try:
-        return catalog.read(plan.compares).position == state.position
-    except CatalogError:
-        return False
-
-
 @raised_by_tasks()
 def new_plan(source: Source, spec: CollectionSpec, loads: Store, compares: CatalogState | None = None) -> LoadPlan:
     """Plan a load (of a resync with what it ``compares`` with) at the source's head, and forget all others."""
@@ -225,6 +168,15 @@ def new_plan(source: Source, spec: CollectionSpec, loads: Store, compares: Catal
     )
     loads.put(f"{plan.id}/plan.json", plan.model_dump_json().encode())
     return plan
+
+
+def _part(plan: LoadPlan, tenant: Column | None) -> Column:
+    """Return the part that a prepared row belongs to: by its slot and, of a large ``tenant``, by its piece too."""
+    slot = F.col(SLOT)
+    if tenant is not None and plan.large:
+        pieces = F.element_at(F.create_map(*(F.lit(each) for pair in plan.large.items() for each in pair)), tenant)
+        slot = slot + F.coalesce(F.pmod(slot_of(F.col(ROUTE)), pieces), F.lit(0))
+    return (F.col(SHARD) * F.lit(plan.parts) + F.pmod(slot, F.lit(plan.parts))).cast("int")
 
 
 def _parts(rows: int, largest: int, shards: int, cores: int) -> int:
@@ -253,7 +205,7 @@ def _built(rows: DataFrame, plan: LoadPlan, job: BuildJob, area: Store, progress
     missing = frozenset(range(total)) - done.keys()
     if missing:
         parted = prepared(rows, job.spec)
-        parted = parted.withColumn(PART, plan.part(tenant_hash(parted, job.spec) if job.spec.tenant else None))
+        parted = parted.withColumn(PART, _part(plan, tenant_hash(parted, job.spec) if job.spec.tenant else None))
         if done:
             parted = parted.where(F.col(PART).isin(sorted(missing)))
         tasks = parted.repartitionById(total, F.col(PART)).mapInArrow(_task(job, area, plan, missing), RESULT_SCHEMA)

@@ -13,7 +13,7 @@ from indexer.build import PartResult
 from indexer.catalog import Catalog, CatalogState
 from indexer.errors import ObjectNotFound
 from indexer.format.store import Entry, Store
-from indexer.load import LoadPlan, compares_with
+from indexer.load_plan import LoadPlan, compares_with
 
 FOLDER = "loads"
 

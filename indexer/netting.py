@@ -22,6 +22,8 @@ from indexer.spec import CollectionSpec, VectorSpec
 
 ROW_HASH = "_row_hash"
 BAD_TEXT = "_bad_text"
+ROUTE, SHARD, SLOT, PART = "_route", "_shard", "_slot", "_part"
+"""Columns that say where a row goes; with those above and the contract's, the names that a table's may not have."""
 
 REASONS = {
     "null_key": "the key is null",

@@ -30,7 +30,7 @@ from indexer.duplicates import MAX_KEYS
 from indexer.errors import ObjectNotFound, ProgressMoved
 from indexer.format.records import SegmentRecord
 from indexer.letters import letters_by_key
-from indexer.netting import BAD_TEXT, ROW_HASH
+from indexer.netting import BAD_TEXT, ROUTE, ROW_HASH, SHARD, SLOT
 from indexer.spec import CollectionSpec
 from indexer.tasks import raised_by_tasks
 
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 NUMBERED = "_source_"
-ROUTE = "_route"
-SHARD = "_shard"
-SLOT = "_slot"
 SLOTS = 1024
 """Slots per shard: the finest grain in which a batch can be spread over tasks."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,10 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from indexer.errors import CorruptFile, ObjectNotFound
+from indexer.format.fetch import fetch_keys
 from indexer.format.keys import column_hashes, hash_column
+from indexer.format.records import SegmentRecord
 from indexer.format.segment import fetch_segment, read_segment
 from indexer.format.store import Store
 from indexer.lookup import Found, chunk_positions
@@ -40,12 +45,17 @@ def known_vectors(
 
     Chunk i is of the row of ``touched[row_of_chunk[i]]`` and its text has the hash ``text_hashes[i]``, ``(n, 16)
     uint8``. Returns which chunks are known, ``(n,) bool``, and the vectors of all, ``(n, dim) float32``, zeros where
-    they are not.
+    they are not. Of a segment that is gone, damaged or of another width nothing is known.
     """
     known, vectors = np.zeros(len(row_of_chunk), dtype=bool), np.zeros((len(row_of_chunk), dim), dtype=np.float32)
     new = _keyed(row_of_chunk, text_hashes).with_row_index("chunk")
     for record, mine in found.by_segment():
-        files = read_segment(fetch_segment(store, record, cache))
+        if record.dim != dim:
+            continue
+        try:
+            files = read_segment(fetch_segment(store, record, cache))
+        except (ObjectNotFound, CorruptFile):
+            continue
         at = chunk_positions(found.entries[mine])
         rows = np.repeat(found.at[mine], found.entries["n_chunks"][mine])
         old = _keyed(rows, column_hashes(files.chunks()["_hash"].take(pa.array(at)))).with_columns(
@@ -56,6 +66,16 @@ def known_vectors(
         known[chunks] = True
         vectors[chunks] = files.vectors[both["position"].to_numpy()]
     return known, vectors
+
+
+def readable(records: Sequence[SegmentRecord], store: Store, cache: Path) -> list[SegmentRecord]:
+    """Return those of an old index's segments whose keys are there and whole: a new one needs none of them."""
+    there = []
+    for record in records:
+        with suppress(ObjectNotFound, CorruptFile):
+            fetch_keys(store, record, cache)
+            there.append(record)
+    return there
 
 
 def _keyed(rows: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint8]) -> pl.DataFrame:

@@ -26,8 +26,8 @@ from indexer.format.keys import column_hashes, format_key
 from indexer.format.records import SegmentRecord
 from indexer.format.segment import read_segment
 from indexer.format.store import Store
-from indexer.netting import ROW_HASH, judge
-from indexer.publish import SHARD, SLOT, named, prepared
+from indexer.netting import ROW_HASH, SHARD, SLOT, judge
+from indexer.publish import named, prepared
 from indexer.spec import CollectionSpec
 from indexer.tasks import raised_by_tasks
 

@@ -110,7 +110,17 @@ def faiss(installed: frozenset[str]) -> Finding:
     return Finding(check="faiss", state="ok", found=f"{found[0]} {library.__version__}")
 
 
+def _without_spark(check: str) -> Finding | None:
+    """Return what a check of Spark finds where syncs' packages are not installed; None where they are."""
+    if importlib.util.find_spec("pyspark") is not None:
+        return None
+    advice = "only syncs need it: pip install 'grebe[spark]'"
+    return Finding(check=check, state="absent", found="pyspark is not installed", advice=advice)
+
+
 def _java(_: Settings) -> Finding:
+    if (none := _without_spark("java")) is not None:
+        return none
     from connectors.session import java_major, require_java
 
     try:
@@ -212,6 +222,8 @@ def _reranker(spec: RerankSpec, _: Settings) -> Finding:
 
 
 def _spark(_: Settings) -> Finding:
+    if (none := _without_spark("spark and delta")) is not None:
+        return none
     from pyspark.sql import SparkSession
 
     from connectors.class_archive import mapped

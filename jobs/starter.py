@@ -89,11 +89,16 @@ def starter_spec(name: str, table: str | None, columns: Sequence[Column] = ()) -
     strings but the key. Columns that a sync would refuse, or that nothing can be asked of, are in a comment.
     """
     unusable = [column for column in columns if not _is_usable(column)]
-    columns = [column for column in columns if _is_usable(column)]
-    key = _key([column for column in columns if _kinds(column)[0] not in KEYLESS_TYPES])
+    is_given, columns = bool(columns), [column for column in columns if _is_usable(column)]
+    keys = [column for column in columns if _kinds(column)[0] not in KEYLESS_TYPES]
+    if is_given and not keys:
+        raise CommandError(
+            f"{table} has no column whose type can identify a row: a key is of texts, whole numbers or dates"
+        )
+    key = _key(keys)
     strings = [column.name for column in columns if column.type == "string" and column.name != key]
     fields = [column for column in strings if column.lower() in TEXT_NAMES] or strings
-    if columns and not fields:
+    if is_given and not fields:
         raise CommandError(f"{table} has no text column beside its key '{key}': there is nothing to search in it")
     vectors = [column.name for column in columns if column.type in VECTOR_TYPES]
     out = {key, *fields, *vectors}

@@ -88,9 +88,17 @@ class Helpers:
             if self._executor is None or self._busy >= self._threads:
                 return None
             self._busy += 1
+        called_off = False
+
+        def begun() -> T:
+            if called_off:
+                raise RuntimeError("nobody waits for this any more")
+            return work()
+
         try:
-            helper = self._executor.submit(work)
-        except RuntimeError:  # closed
+            helper = self._executor.submit(begun)
+        except RuntimeError:  # closed; or no thread can be started, and what waits for one must not run later
+            called_off = True
             self._leave()
             return None
         helper.add_done_callback(lambda _: self._leave())

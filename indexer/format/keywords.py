@@ -45,16 +45,14 @@ def analyser_name(text: TextSpec) -> str:
 def analyser(language: Language, *, fold_accents: bool = False) -> tantivy.TextAnalyzer:
     """Build the analyser: words in lower case, then the language's stop words and stemmer unless it is ``none``.
 
-    Accents are folded before the stemmer, so that a word has one stem with them and without.
+    Accents are folded first, so that a word is the same with them and without; stop words that have some then stay.
     """
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
     builder = builder.filter(tantivy.Filter.remove_long(LONGEST_TERM_BYTES + 1)).filter(tantivy.Filter.lowercase())
-    if language != "none":
-        builder = builder.filter(tantivy.Filter.stopword(language))
     if fold_accents:
         builder = builder.filter(tantivy.Filter.ascii_fold())
     if language != "none":
-        builder = builder.filter(tantivy.Filter.stemmer(language))
+        builder = builder.filter(tantivy.Filter.stopword(language)).filter(tantivy.Filter.stemmer(language))
     return builder.build()
 
 

@@ -155,7 +155,7 @@ def decode_rows(rows: list[dict[str, object]], *, version: int) -> CatalogState:
         newer = isinstance(format_version, int) and format_version > FORMAT_VERSION
         raise (NewerCatalog if newer else CatalogError)(
             f"the catalog is of format {format_version}; this Grebe reads format {FORMAT_VERSION}. "
-            "Use the Grebe that wrote it, or rebuild the collection"
+            "Use the Grebe that wrote it, or drop the collection and load it anew"
         )
     try:
         return CatalogState.model_validate(

@@ -17,7 +17,7 @@ from api.collections import Collections
 from api.watcher import Watcher
 from indexer import catalog_table
 from indexer.build import PartResult
-from indexer.catalog import CatalogState, drop
+from indexer.catalog import Catalog, CatalogState, drop
 from indexer.compact import purge
 from indexer.embedding import load_embedder
 from indexer.format import states
@@ -303,8 +303,32 @@ def test_a_version_of_a_newer_release_closes_the_collection_once_trust_is_over(
         newest.write_bytes(states.encode_table(changed))
         until(lambda: keys(client) == [1])
         assert status(client)["failure"] is None
-    closed = [line for line in log.lines() if line["event"].startswith("closed")]
-    assert [(line["collection"], line["version"]) for line in closed] == [("books", 2)]
+    assert [line["collection"] for line in log.lines() if line["event"].startswith("closed")] == ["books"]
+
+
+def test_a_log_that_cannot_be_read_closes_the_collection_once_trust_is_over(library: Library, serve: Serve) -> None:
+    library.commit(1, [book(1)])
+    with serve(identity={"trust_seconds": 3.0}) as client:
+        library.commit(2, [book(2)])
+        until(lambda: keys(client) == [1, 2])
+        torn = library.file("catalog/_delta_log/00000000000000000003.json")
+        torn.write_bytes(b'{"commit')
+        until(lambda: status(client)["failure"] is not None)
+        assert keys(client) == [1, 2]
+        until(lambda: client.post(PATH, json={"query": "river"}).status_code == 503)
+        torn.unlink()
+        until(lambda: keys(client) == [1, 2])
+
+
+def test_a_heartbeat_that_cannot_be_read_holds_up_no_version(library: Library, serve: Serve) -> None:
+    library.commit(1, [book(1)])
+    library.file("heartbeat.json").mkdir()
+    log = LogLines()
+    with serve(log) as client:
+        library.commit(2, [book(2)])
+        until(lambda: keys(client) == [1, 2])
+        assert status(client)["failure"] is None
+    assert "heartbeat cannot be read" in {line["event"] for line in log.lines()}
 
 
 def test_a_version_whose_model_cannot_be_loaded_is_not_served(library: Library, serve: Serve) -> None:
@@ -316,9 +340,29 @@ def test_a_version_whose_model_cannot_be_loaded_is_not_served(library: Library, 
             "EmbeddingError: its model cannot be loaded; the server's log has the details"
         )
         assert client.post(PATH, json={"query": "river"}).json()["version"] == 1
+        assert "grebe_models_failing 1.0" in client.get("/metrics").text
         _change_model(library, "hash:16")
         until(lambda: status(client)["version"] == 3)
         assert status(client)["failure"] is None
+        assert "grebe_models_failing 0.0" in client.get("/metrics").text
+
+
+def test_a_model_that_comes_while_a_version_is_opened_is_waited_for_too(
+    library: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.commit(1, [book(1)])
+    with serve() as client:
+        look = Watcher._look
+
+        def slow(self: Watcher, catalog: Catalog) -> None:
+            look(self, catalog)
+            if catalog.latest() == 2:
+                _change_model(library, "/no/such/model")
+
+        monkeypatch.setattr(Watcher, "_look", slow)
+        library.commit(2, [book(2)])
+        until(lambda: status(client)["latest_version"] == 3 and status(client)["failure"] is not None)
+        assert client.post(PATH, json={"query": "river"}).json()["version"] in (1, 2)
 
 
 def test_the_version_before_is_served_until_the_new_model_is_loaded(

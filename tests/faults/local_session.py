@@ -23,9 +23,10 @@ from connectors.contract import DELETE, OP, ChangeBatch, Position, Source
 from connectors.errors import HistoryExpired
 from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.format.store import Store
-from indexer.load import LoadPlan, Progress, forget
-from indexer.netting import BAD_TEXT, ROW_HASH
-from indexer.publish import ROUTE, SHARD, of_shard
+from indexer.load import Progress, forget
+from indexer.load_plan import LoadPlan
+from indexer.netting import BAD_TEXT, ROUTE, ROW_HASH, SHARD
+from indexer.publish import of_shard
 from indexer.spec import CollectionSpec
 
 

@@ -17,7 +17,7 @@ from indexer.compact import purge
 from indexer.errors import CatalogError, ObjectNotFound, StoreError
 from indexer.format.states import encode_table
 from indexer.format.store import Store
-from indexer.load import LoadPlan
+from indexer.load_plan import LoadPlan
 from indexer.merge import merge_once
 from indexer.rollback import rollback
 from indexer.vacuum import KINDS, Removed, vacuum

@@ -121,6 +121,23 @@ def test_what_is_not_worth_a_helper_is_done_where_it_is_asked_for(helpers: Helpe
         assert result() == threading.get_ident()
 
 
+def test_what_no_thread_could_be_started_for_is_done_once(helpers: Helpers, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with helpers.working():
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with helpers.beside(lambda: done.append(1)) as result:
+            result()
+        monkeypatch.setattr(threading.Thread, "start", start)
+        assert helpers.each(_together(2), 2) == [0, 1]  # a helper takes what was left behind, and then this
+    assert done == [1]
+    assert helpers._busy == 0
+
+
 def test_alone_nobody_helps() -> None:
     own = threading.get_ident()
     with ALONE.working():

@@ -138,7 +138,7 @@ def test_a_record_that_lacks_a_field_is_refused() -> None:
     rows = golden()
     rows[0]["record"] = "{}"
 
-    with pytest.raises(CatalogError, match=r"version 12 of a catalog cannot be read: .* validation errors"):
+    with pytest.raises(CatalogError, match=r"version 12 of a catalog cannot be read: number: Field required"):
         decode_rows(rows, version=12)
 
 
