@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -75,12 +76,15 @@ def _row(
 
 def _rows(body: RowsBody, deadline: float, view: View, snapshot: OpenVersion, caller: Caller, _models: Models) -> Found:
     asked = [key if isinstance(key, list) else [key] for key in body.keys]
-    where = [f"keys.{number}" for number in range(len(asked))]
+    first = {json.dumps(key): number for number, key in reversed(list(enumerate(asked)))}
+    numbers = sorted(first.values())  # a key that is asked for twice is answered once
+    where = [f"keys.{number}" for number in numbers]
+    asked = [asked[number] for number in numbers]
     looked_up = _looked_up(snapshot, caller, asked, key_of_json, where, body.include, deadline)
     rows = [row for row in looked_up if row is not None]
     answer = {
         "rows": [_answer(row) for row in rows],
-        "missing": [key for key, row in zip(body.keys, looked_up, strict=True) if row is None],
+        "missing": [body.keys[number] for number, row in zip(numbers, looked_up, strict=True) if row is None],
         **_state(snapshot, caller),
         "age_seconds": rounded(age_seconds(view.complete_at, datetime.now(UTC))),
     }

@@ -86,13 +86,14 @@ def _azure(environment: Mapping[str, str]) -> dict[str, str]:
     Without any of them it is the machine's own identity.
     """
     oauth = {"azure.account.auth.type": "OAuth"}
+    authority = environment.get("AZURE_AUTHORITY_HOST", "").rstrip("/")
     client = {"azure.account.oauth2.client.id": "${env.AZURE_CLIENT_ID}"}
     provider = "azure.account.oauth.provider.type"
     key = next((name for name in _KEYS if environment.get(name)), None)
     if key:
         return {"azure.account.auth.type": "SharedKey", "azure.account.key": f"${{env.{key}}}"}
     if environment.get("AZURE_CLIENT_SECRET"):
-        host = environment.get("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com").rstrip("/")
+        host = authority or "https://login.microsoftonline.com"
         return {
             **oauth,
             **client,
@@ -107,6 +108,7 @@ def _azure(environment: Mapping[str, str]) -> dict[str, str]:
             provider: f"{_OAUTH}.WorkloadIdentityTokenProvider",
             "azure.account.oauth2.msi.tenant": "${env.AZURE_TENANT_ID}",
             "azure.account.oauth2.token.file": "${env.AZURE_FEDERATED_TOKEN_FILE}",
+            **({"azure.account.oauth2.msi.authority": authority} if authority else {}),
         }
     token = next((name for name in _TOKENS if environment.get(name)), None)
     if token:

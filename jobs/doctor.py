@@ -11,6 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,8 +113,9 @@ def faiss(installed: frozenset[str]) -> Finding:
 
 def _without_spark(check: str) -> Finding | None:
     """Return what a check of Spark finds where syncs' packages are not installed; None where they are."""
-    if importlib.util.find_spec("pyspark") is not None:
-        return None
+    with suppress(ModuleNotFoundError):
+        if importlib.util.find_spec("pyspark") is not None:
+            return None
     advice = "only syncs need it: pip install 'grebe[spark]'"
     return Finding(check=check, state="absent", found="pyspark is not installed", advice=advice)
 

@@ -345,6 +345,7 @@ class _Bucket:
         if cloud.allows_http():
             client["allow_http"] = True
         retries: RetryConfig = {"max_retries": MAX_RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
+        self.url = url
         try:
             self.objects = cloud.opened.from_url(url, client_options=client, retry_config=retries)
         except (BaseError, ValueError) as error:
@@ -395,7 +396,9 @@ class _Bucket:
     def delete(self, paths: list[str]) -> None:
         try:
             obstore.delete(self.objects, paths)
-        except FileNotFoundError:  # Azure and Google say so of one that is gone, and may have left others
+        except FileNotFoundError as error:  # Azure and Google say so of one that is gone, and may have left others
+            if trouble(self.url, error):  # of the bucket itself
+                raise
             for path in paths:
                 with suppress(FileNotFoundError):
                     obstore.delete(self.objects, path)

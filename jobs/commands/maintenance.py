@@ -53,6 +53,7 @@ def compact(
     grebe compact advisories
     grebe compact --all --purge
     """
+    from indexer.catalog import Catalog
     from indexer.format.store import Store
 
     require_one_or_all(name, every=every)
@@ -62,6 +63,7 @@ def compact(
     def act(each: str) -> Compaction:
         return _compacted(place, each, settings, purge=purge)
 
+    has_any = name is not None or bool(Catalog.names(place))
     if name is None:
         columns: dict[str, Callable[[Compaction], object]] = {
             "segments before": lambda done: len(done.before.segments),
@@ -72,7 +74,7 @@ def compact(
         _over_all(place, act, _compaction, columns, output)
     else:
         _show_compaction(name, act(name), output)
-    if purge:
+    if purge and has_any:
         note(f"Older versions still hold what was purged. Next: grebe vacuum {name or '--all'} --retain 0 --dry-run")
 
 

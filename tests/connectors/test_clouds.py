@@ -74,6 +74,17 @@ def test_an_address_without_its_account_says_what_names_it() -> None:
             },
         ),
         (
+            {"AZURE_FEDERATED_TOKEN_FILE": "/token", "AZURE_AUTHORITY_HOST": "https://login.microsoftonline.us/"},
+            "azure",
+            CLIENT
+            | {
+                "azure.account.oauth.provider.type": f"{OAUTH}.WorkloadIdentityTokenProvider",
+                "azure.account.oauth2.msi.tenant": "${env.AZURE_TENANT_ID}",
+                "azure.account.oauth2.token.file": "${env.AZURE_FEDERATED_TOKEN_FILE}",
+                "azure.account.oauth2.msi.authority": "https://login.microsoftonline.us",
+            },
+        ),
+        (
             {"AZURE_STORAGE_SAS_TOKEN": "SECRET"},
             "azure",
             {"azure.account.auth.type": "SAS", "azure.sas.fixed.token": "${env.AZURE_STORAGE_SAS_TOKEN}"},

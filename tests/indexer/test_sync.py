@@ -145,6 +145,26 @@ def test_what_a_rebuild_embeds(scene: Scene, changed: dict[str, Any], embedded: 
     assert scene.state.live_rows == 3
 
 
+def test_a_rebuild_of_the_spec_as_it_is_embeds_all_whatever_was_applied_before(scene: Scene) -> None:
+    scene.load()
+    fusion = {"fusion": {"kind": "rrf"}}
+    apply(scene.store, scene.spec(columns=[]))
+    apply(scene.store, scene.spec(columns=[], **fusion), rebuild=True)
+
+    assert scene.sync().ledger.embedded == 3
+
+
+def test_a_rebuild_needs_nothing_of_the_old_index(scene: Scene) -> None:
+    scene.load()
+    for record in scene.state.segments:
+        for file in record.files:
+            (scene.folder / "store/scene" / file.path).unlink()
+    apply(scene.store, scene.spec(text={"fields": {"body": 1.0}, "language": "none"}), rebuild=True)
+
+    assert scene.sync().ledger.embedded == 3
+    assert scene.is_served()
+
+
 def vectors_by_key(scene: Scene) -> dict[int, list[float]]:
     found: dict[int, list[float]] = {}
     for record in scene.state.segments:

@@ -15,7 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pyarrow as pa
 import pytest
+import yaml
+from deltalake import write_deltalake
 
 from api.settings import ServeSettings
 from benchmarks.replicas import until
@@ -174,10 +177,9 @@ def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
         thread.join()
 
 
-def test_serving_needs_neither_java_nor_a_package_of_sparks_nor_a_writable_folder_but_its_own(
-    library: Library, tmp_path: Path
-) -> None:
-    library.commit(1, [book(1)])
+@pytest.fixture
+def without_spark(library: Library, tmp_path: Path) -> dict[str, str]:
+    """An environment in which there is neither Java nor a package of Spark's, and the store of ``library``."""
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(
@@ -188,7 +190,7 @@ def test_serving_needs_neither_java_nor_a_package_of_sparks_nor_a_writable_folde
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
     )
-    environment = {
+    return {
         "PATH": "/nonexistent",
         "HOME": "/nonexistent",
         "TMPDIR": str(tmp_path),
@@ -198,9 +200,48 @@ def test_serving_needs_neither_java_nor_a_package_of_sparks_nor_a_writable_folde
         "GREBE_STORE": str(library.root),
         "GREBE_CACHE": str(tmp_path / "cache"),
     }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "status",
+        "search books otter --mode keyword",
+        "history books",
+        "compact books --purge",
+        "vacuum --all --dry-run",
+        "receipt books 1",
+        "init others --table {table}",
+        "apply -f {spec}",
+        "doctor",
+        "drop books --yes",
+    ],
+)
+def test_what_reads_no_table_needs_no_spark(
+    library: Library, without_spark: dict[str, str], tmp_path: Path, arguments: str
+) -> None:
+    library.commit(1, [book(1), book(2)])
+    library.commit(2, [], [book(1)])
+    table = tmp_path / "table"
+    rows = pa.table({"id": [1], "title": ["a"], "body": ["b"], "shelf": ["c"], "pages": [1]})
+    write_deltalake(str(table), rows, configuration={"delta.enableChangeDataFeed": "true"})
+    spec = tmp_path / "books.yaml"
+    spec.write_text(yaml.safe_dump(library.spec.model_dump(mode="json")))
+    command = [sys.executable, "-m", "jobs", *arguments.format(table=table, spec=spec).split()]
+
+    done = subprocess.run(command, env=without_spark, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    assert (done.returncode, done.stderr) == (0, done.stderr)
+    assert "not installed here" not in done.stderr
+
+
+def test_serving_needs_neither_java_nor_a_package_of_sparks_nor_a_writable_folder_but_its_own(
+    library: Library, without_spark: dict[str, str], tmp_path: Path
+) -> None:
+    library.commit(1, [book(1)])
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jobs", "serve", "--port", "0"], env=environment, cwd="/", stdout=log, stderr=log
+            [sys.executable, "-m", "jobs", "serve", "--port", "0"], env=without_spark, cwd="/", stdout=log, stderr=log
         )
     try:
         until(lambda: "Serving on" in (tmp_path / "log").read_text(), "a server", seconds=60)

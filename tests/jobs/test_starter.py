@@ -44,6 +44,14 @@ def test_a_folder_that_is_no_table_is_named(tmp_path: Path) -> None:
         facts_of(str(tmp_path / "absent"))
 
 
+def test_a_table_none_of_whose_columns_can_be_used_is_refused_and_not_made_up() -> None:
+    columns = [Column(name="payload", type="struct"), Column(name="meta", type="map")]
+    with pytest.raises(CommandError, match="no column whose type can identify a row"):
+        starter_spec("t", "/t", columns)
+    with pytest.raises(CommandError, match="no column whose type can identify a row"):
+        starter_spec("t", "/t", [Column(name="score", type="double")])
+
+
 def test_a_bad_name_is_refused() -> None:
     with pytest.raises(SpecError, match="lower-case"):
         starter_spec("Bad Name", None)
