@@ -14,17 +14,22 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from api.errors import PoolFull
+from retrieval.helpers import ALONE, Helpers
 
 T = TypeVar("T")
 
 
 class WorkPool:
-    """``threads`` pieces of work run together, and up to ``queue`` more wait for a thread."""
+    """``threads`` pieces of work run together, and up to ``queue`` more wait for a thread.
 
-    def __init__(self, *, threads: int, queue: int, name: str = "search") -> None:
+    Each counts as at work among ``helpers`` from its admission to its end: where some wait, nobody helps.
+    """
+
+    def __init__(self, *, threads: int, queue: int, name: str = "search", helpers: Helpers = ALONE) -> None:
         self._threads = threads
         self.limit = threads + queue
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._helpers = helpers
         self._admitted = 0
         self._lock = threading.Lock()
 
@@ -43,6 +48,7 @@ class WorkPool:
             if self._admitted >= self.limit:
                 raise PoolFull
             self._admitted += 1
+        self._helpers.enter()
         task = self._executor.submit(work)
         task.add_done_callback(lambda _: self._leave())
         return await asyncio.wait_for(asyncio.wrap_future(task), timeout_seconds)
@@ -54,3 +60,4 @@ class WorkPool:
     def _leave(self) -> None:
         with self._lock:
             self._admitted -= 1
+        self._helpers.leave()

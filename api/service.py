@@ -57,9 +57,9 @@ class Service:
         self.identity = Identity(store, settings.identity, log=self.log)
         self.quotas = Quotas(settings.quota)
         threads, queue = settings.search.threads, settings.search.queue
-        self.pool = WorkPool(threads=threads, queue=queue)
         self.helpers = Helpers(threads)
-        self.statements = WorkPool(threads=max(1, threads // 2), queue=queue, name="statement")
+        self.pool = WorkPool(threads=threads, queue=queue, helpers=self.helpers)
+        self.statements = WorkPool(threads=max(1, threads // 2), queue=queue, name="statement", helpers=self.helpers)
         self.nodes = self._nodes()
         self.collections = Collections(
             store,

@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Helpers:
     """``threads`` at most are at work for searches: theirs and helpers. Safe to share between threads.
 
-    Whoever asks for help is itself within :meth:`working`. With one thread there is no help.
+    Whoever asks for help is counted itself, from before its search begins to its end. With one thread there is no help.
     """
 
     def __init__(self, threads: int) -> None:
@@ -27,15 +27,24 @@ class Helpers:
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(threads - 1, thread_name_prefix="helper") if threads > 1 else None
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Count this thread among those at work while the block runs."""
+    def enter(self) -> None:
+        """Count one more search, that runs or waits for its thread, until :meth:`leave`."""
         with self._lock:
             self._busy += 1
+
+    def leave(self) -> None:
+        """Count one less."""
+        with self._lock:
+            self._busy -= 1
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Count one search while the block runs."""
+        self.enter()
         try:
             yield
         finally:
-            self._leave()
+            self.leave()
 
     @contextmanager
     def beside(self, work: Callable[[], T], *, worth: bool = True) -> Iterator[Callable[[], T]]:
@@ -99,14 +108,10 @@ class Helpers:
             helper = self._executor.submit(begun)
         except RuntimeError:  # closed; or no thread can be started, and what waits for one must not run later
             called_off = True
-            self._leave()
+            self.leave()
             return None
-        helper.add_done_callback(lambda _: self._leave())
+        helper.add_done_callback(lambda _: self.leave())
         return helper
-
-    def _leave(self) -> None:
-        with self._lock:
-            self._busy -= 1
 
 
 def _end(helper: Future[T] | None) -> None:

@@ -54,7 +54,7 @@ class Legs:
         helpers = self.snapshot.helpers
         legs: dict[str, Ranked] = {}
         worth = mode == "hybrid" and vector is not None and self.passing.count > WORTH_HELP
-        with helpers.working(), helpers.beside(partial(self._keyword_leg, depth), worth=worth) as words:
+        with helpers.beside(partial(self._keyword_leg, depth), worth=worth) as words:
             if mode in ("hybrid", "vector"):
                 legs["vector"] = NOTHING if vector is None else self._vector_leg(vector, depth)
                 self.watch.lap("vector")
