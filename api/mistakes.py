@@ -8,16 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.models.requests import (
-    Body,
-    CollapseBody,
-    DecayBody,
-    DiversifyBody,
-    FusionBody,
-    MinVersion,
-    RerankBody,
-    Weights,
-)
+from api.models.requests import MinVersion
+from api.models.stages import Body, CollapseBody, DecayBody, DiversifyBody, FusionBody, RerankBody, Weights
 from api.problems import INVALID, NOT_JSON, Mistake, Problem, did_you_mean
 
 MAX_MISTAKES = 20

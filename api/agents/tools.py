@@ -11,7 +11,8 @@ from typing import Any
 from mcp_types import Tool, ToolAnnotations
 from pydantic import TypeAdapter
 
-from api.models.requests import Body, KeyValue, SearchBody, SqlBody
+from api.models.requests import KeyValue, SearchBody, SqlBody
+from api.models.stages import Body
 from api.problems import did_you_mean
 from indexer.format.keys import format_key
 from indexer.spec import collection_name

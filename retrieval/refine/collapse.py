@@ -16,8 +16,8 @@ from indexer.spec import CollectionSpec
 from retrieval.chunks import Chunks
 from retrieval.errors import RequestError
 from retrieval.policies import Sight
+from retrieval.refine.columns import column_type
 from retrieval.refine.stages import Collapse
-from retrieval.request import unknown_names
 
 Indices = npt.NDArray[np.int64]
 
@@ -38,14 +38,7 @@ class CollapseColumn:
         Raises RequestError for one that is not stored, that ``sight`` masks (which rows are left out would tell whose
         values are equal), or whose values are lists.
         """
-        unknown_names([collapse.column], spec.stored_columns, where="collapse.column")
-        if collapse.column in sight.masks:
-            raise RequestError(
-                f"{collapse.column} is masked for you and cannot be collapsed by",
-                field="collapse.column",
-                code="collapse_masked_column",
-            )
-        dtype = schema.get(collapse.column)
+        dtype = column_type("collapse", collapse.column, spec, schema, sight)
         if dtype is None:
             return None
         if dtype.is_nested():

@@ -14,9 +14,9 @@ from indexer.spec import CollectionSpec
 from retrieval.chunks import Chunks
 from retrieval.errors import RequestError
 from retrieval.policies import Sight
+from retrieval.refine.columns import column_type
 from retrieval.refine.decay import LARGEST, Floats, distances, seconds
 from retrieval.refine.stages import Decay
-from retrieval.request import unknown_names
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -43,14 +43,7 @@ class DecayColumn:
         Raises RequestError for one that is not stored, that ``sight`` masks (the order of the rows would tell its
         values), or whose type or unit does not fit.
         """
-        unknown_names([decay.column], spec.stored_columns, where="decay.column")
-        if decay.column in sight.masks:
-            raise RequestError(
-                f"{decay.column} is masked for you and cannot be ranked by",
-                field="decay.column",
-                code="decay_masked_column",
-            )
-        dtype = schema.get(decay.column)
+        dtype = column_type("decay", decay.column, spec, schema, sight)
         if dtype is None:
             return None
         if dtype == pl.Date or dtype == pl.Datetime:

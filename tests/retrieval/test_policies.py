@@ -431,7 +431,7 @@ def test_after_every_stage_an_answer_is_that_of_a_collection_of_what_the_caller_
 def test_a_masked_column_cannot_be_ranked_by(masked: Snapshot, role: str) -> None:
     stages = Stages(decay=Decay(column="size", scale=1, origin=4))
 
-    with pytest.raises(RequestError, match="size is masked for you and cannot be ranked by") as raised:
+    with pytest.raises(RequestError, match="size is masked for you, so that nothing can be ranked") as raised:
         answer(masked, caller(role), vector=unit(1), stages=stages)
 
     assert (raised.value.field, raised.value.code) == ("decay.column", "decay_masked_column")
