@@ -26,12 +26,14 @@ MOST_KEPT = 16
 class OpenVersions:
     """The open versions of the collection ``name`` of ``store``; safe to share between threads.
 
-    ``served`` is the newest of them, None while there is none; ``ended`` says that they are closed for good.
+    ``served`` is the newest of them, None while there is none; ``ended`` says that they are closed for good. Between
+    :meth:`suspend` and :meth:`resume` it is as if none were open.
     """
 
     def __init__(self, store: Store, name: str, opener: Opener, log: Logger) -> None:
-        self.served: OpenVersion | None = None
         self.ended = False
+        self._served: OpenVersion | None = None
+        self._suspended = False
         self._store, self._name, self._opener, self._log = store, name, opener, log
         self._newest: tuple[int, CollectionSpec] | None = None
         self._lingering: list[tuple[float, OpenVersion]] = []
@@ -41,9 +43,18 @@ class OpenVersions:
         self._changing = threading.Lock()
 
     @property
+    def served(self) -> OpenVersion | None:
+        """The newest version that is open; None while there is none."""
+        return None if self._suspended else self._served
+
+    @property
     def all(self) -> list[OpenVersion]:
         """The versions that are open, the newest first: what is served, and what was until lately."""
-        served = self.served
+        return [] if self._suspended else self._every
+
+    @property
+    def _every(self) -> list[OpenVersion]:
+        served = self._served
         return [*([served] if served is not None else []), *(version for _, version in reversed(self._lingering))]
 
     def at(self, version: int) -> OpenVersion | None:
@@ -90,11 +101,11 @@ class OpenVersions:
             if self._newest is not None and self._newest[0] >= version:
                 return
             self._newest = (version, spec)
-            for open_version in self.all:
+            for open_version in self._every:
                 if not self._governed(open_version):
                     self._lingering = [kept for kept in self._lingering if kept[1] is not open_version]
-                    if open_version is self.served:
-                        self.served = None
+                    if open_version is self._served:
+                        self._served = None
                     open_version.close()
 
     @property
@@ -102,13 +113,15 @@ class OpenVersions:
         """The spec whose policies are in force."""
         return self._newest[1] if self._newest is not None else None
 
-    def distrust(self) -> bool:
-        """Close what is open, because the policies in force are not known; return whether anything was."""
+    def suspend(self) -> bool:
+        """Serve nothing, because the policies in force are not known; return whether anything was served until now."""
         with self._changing:
-            versions, self._lingering, self.served = self.all, [], None
-        for version in versions:
-            version.close()
-        return bool(versions)
+            was_serving, self._suspended = self.served is not None, True
+        return was_serving
+
+    def resume(self) -> None:
+        """Serve what is open, on which the newest policies are in force."""
+        self._suspended = False
 
     def is_known(self, version: int) -> bool:
         """Say whether the policies of ``version``, or of a newer one, are in force."""
@@ -117,11 +130,11 @@ class OpenVersions:
     def serve(self, version: OpenVersion) -> bool:
         """Put ``version`` in the place of the one that is served, or close it if the newest policies do not fit it."""
         with self._changing:
-            fits, before = self._governed(version), self.served
+            fits, before = self._governed(version), self._served
             if fits and before is not None:  # in both for a moment, so that who looks for it finds it
                 self._lingering = [*self._lingering, (time.monotonic() + self._opener.linger_seconds, before)]
             if fits:
-                self.served = version
+                self._served = version
         if not fits:
             version.close()
         return fits
@@ -136,13 +149,13 @@ class OpenVersions:
             self._asked_until = {number: until for number, until in self._asked_until.items() if number in wanted}
         for version in over:
             version.close()
-        self._opener.serves(self._name, [version.version for version in self.all])
+        self._opener.serves(self._name, [version.version for version in self._every])
 
     def close(self) -> None:
         """Close all of them, for good."""
         with self._changing:
             self.ended = True
-            versions, self._lingering = self.all, []
+            versions, self._lingering = self._every, []
         self._reopener.shutdown(wait=False)
         for version in versions:
             version.close()

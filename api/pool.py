@@ -49,7 +49,19 @@ class WorkPool:
                 raise PoolFull
             self._admitted += 1
         self._helpers.enter()
-        task = self._executor.submit(work)
+        called_off = False
+
+        def begun() -> T:
+            if called_off:
+                raise PoolFull
+            return work()
+
+        try:
+            task = self._executor.submit(begun)
+        except BaseException:  # no thread can be started: what waits for one must not run for nobody
+            called_off = True
+            self._leave()
+            raise
         task.add_done_callback(lambda _: self._leave())
         return await asyncio.wait_for(asyncio.wrap_future(task), timeout_seconds)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -67,7 +66,7 @@ def _row(
     caller: Caller,
     _models: Models,
 ) -> Found:
-    (row,) = _looked_up(snapshot, caller, [raw_key], parse_key, ["key"], include, deadline)
+    row = _looked_up(snapshot, caller, [raw_key], parse_key, ["key"], include, deadline)[0]
     if row is None:
         raise Problem(ROW_NOT_FOUND, f"version {snapshot.version} has no row of that key")
     answer = _answer(row) | _state(snapshot, caller)
@@ -76,15 +75,12 @@ def _row(
 
 def _rows(body: RowsBody, deadline: float, view: View, snapshot: OpenVersion, caller: Caller, _models: Models) -> Found:
     asked = [key if isinstance(key, list) else [key] for key in body.keys]
-    first = {json.dumps(key): number for number, key in reversed(list(enumerate(asked)))}
-    numbers = sorted(first.values())  # a key that is asked for twice is answered once
-    where = [f"keys.{number}" for number in numbers]
-    asked = [asked[number] for number in numbers]
+    where = [f"keys.{number}" for number in range(len(asked))]
     looked_up = _looked_up(snapshot, caller, asked, key_of_json, where, body.include, deadline)
-    rows = [row for row in looked_up if row is not None]
+    rows = [row for row in looked_up.values() if row is not None]
     answer = {
         "rows": [_answer(row) for row in rows],
-        "missing": [body.keys[number] for number, row in zip(numbers, looked_up, strict=True) if row is None],
+        "missing": [body.keys[number] for number, row in looked_up.items() if row is None],
         **_state(snapshot, caller),
         "age_seconds": rounded(age_seconds(view.complete_at, datetime.now(UTC))),
     }
@@ -99,21 +95,26 @@ def _looked_up(
     where: Sequence[str],
     include: Sequence[str] | None,
     deadline: float,
-) -> list[Row | None]:
-    """Return the row of each of ``keys``, of which ``read`` makes values; ``where`` has the fields that errors name."""
+) -> dict[int, Row | None]:
+    """Return the row of each of ``keys`` by the key's number, of a key that is there twice by its first.
+
+    ``read`` makes values of a key; ``where`` has the fields that errors name.
+    """
     if include is not None:
         unknown_names(include, field_names(snapshot.spec), where="include")
         include = tuple(dict.fromkeys(include))
     if not snapshot.arrow_schema.names:  # no row has been indexed
-        return [None] * len(keys)
+        return dict.fromkeys(range(len(keys)))
     fields = [snapshot.arrow_schema.field(name) for name in snapshot.spec.key]
-    values = []
-    for key, place in zip(keys, where, strict=True):
+    numbers: dict[Key, int] = {}
+    for number, (key, place) in enumerate(zip(keys, where, strict=True)):
         try:
-            values.append(read(key, fields))
+            numbers.setdefault(read(key, fields), number)
         except ValueError as error:
             raise RequestError(str(error), field=place) from error
-    return rows_of_version(snapshot, values, caller, where=where, names=include, deadline=deadline)
+    where = [where[number] for number in numbers.values()]
+    rows = rows_of_version(snapshot, list(numbers), caller, where=where, names=include, deadline=deadline)
+    return dict(zip(numbers.values(), rows, strict=True))
 
 
 def _answer(row: Row) -> dict[str, Any]:

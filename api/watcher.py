@@ -95,7 +95,7 @@ class Watcher:
     ``ready`` is asked before a version with this spec is opened in the place of another one, and again until it says
     yes; ``opened`` is called with each version before it is put in place. Both are called on the watcher's thread, and
     what they raise is a version that cannot be opened. What is open is served for ``trust_seconds`` while the policies
-    in force cannot be read; or longer, if the store is away and ``governed`` says that no caller has rights of its own.
+    in force cannot be read, and on, but for those of a newer release, if ``governed`` says that no caller has rights.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Watcher:
         self._interval = poll_interval_seconds
         self._trust_seconds = trust_seconds
         self._governed = governed
-        self._known_at = time.monotonic()
+        self._unread_since: float | None = None
         self._metrics = metrics
         self._catalog: Catalog | None = None
         self._look_for_failure_at = self._look_again_at = 0.0
@@ -179,7 +179,8 @@ class Watcher:
         self._show(latest_version=latest)
         if not self.versions.is_known(latest):
             self.versions.learn(latest, self._catalog.read(latest).spec)
-        self._known_at = time.monotonic()
+        self._unread_since = None
+        self.versions.resume()
         if self._known.failure and self._known.failure.version is None:
             self._show(failure=None)
         self.versions.close_unwanted()
@@ -202,22 +203,30 @@ class Watcher:
             return
         try:
             self._show(heartbeat=catalog.read_heartbeat())
-            if now >= self._look_for_failure_at:
-                self._look_for_failure_at = now + FAILURE_SECONDS
-                self._show(sync_failure=catalog.read_failure())
-        except Exception as error:  # neither says what may be served
+        except Exception as error:  # it does not say what may be served
             self._look_again_at = now + FAILURE_SECONDS
             self._log.error("heartbeat cannot be read", exc_info=error)
+        if now >= self._look_for_failure_at:
+            self._look_for_failure_at = now + FAILURE_SECONDS
+            try:
+                self._show(sync_failure=catalog.read_failure())
+            except Exception as error:
+                self._log.error("how the last sync failed cannot be read", exc_info=error)
 
     def _trusted_for(self, error: Exception) -> float:
-        """Return for how many seconds the policies are trusted that were in force last; then close what is open."""
-        is_away = not isinstance(error, CatalogError) or isinstance(error, CollectionNotFound)
-        if is_away and not self._governed():
+        """Return for how many seconds the policies are trusted that were in force last; then serve nothing.
+
+        They count from the first time that they could not be read: while a version was opened nobody looked.
+        """
+        if not self._governed() and not isinstance(error, NewerCatalog):
             return LAST_POLL_RETRY_SECONDS
-        left = self._known_at + self._trust_seconds - time.monotonic()
+        now = time.monotonic()
+        if self._unread_since is None:
+            self._unread_since = now
+        left = self._unread_since + self._trust_seconds - now
         if left > 0:
             return left
-        if self.versions.distrust():
+        if self.versions.suspend():
             self._log.error("closed, because the policies in force cannot be read")
         return LAST_POLL_RETRY_SECONDS
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from retrieval.errors import NodeFailed
 from retrieval.keyword_leg import KeywordSearch
@@ -127,6 +127,12 @@ class Fetch(Message):
     passages: bool = True
     context: int = 0
     vectors: bool = False
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``context`` where there is none: a node of the release before does not know it."""
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if (name, value) != ("context", 0)}
 
 
 class Rows(Message):

@@ -30,7 +30,7 @@ from retrieval.filter.sqltypes import (
     decimal,
 )
 from retrieval.filter.tree import Call, Constant, Node, Now, Parameter
-from retrieval.filter.values import parse_date, parse_timestamp, widen
+from retrieval.filter.values import MAX_DECIMAL_SCALE, parse_date, parse_timestamp, widen
 
 DAYS_OF_UNIT = {
     "MICROSECOND": 1 / 86_400_000_000, "MILLISECOND": 1 / 86_400_000, "SECOND": 1 / 86_400, "MINUTE": 1 / 1_440,
@@ -40,7 +40,7 @@ MAX_INTERVAL_DAYS = 3_660_000
 """Ten thousand years: more leaves the range of dates."""
 
 MOST_AFTER_POINT = 10
-"""Digits after the point of what is reckoned of decimals that leave enough before it, 28, where 38 is the most."""
+"""Digits after the point of a product of decimals that leave enough before it, 28, where 38 is the most."""
 
 _NUMERIC_OPERATORS: dict[type[exp.Expr], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*"}
 
@@ -73,8 +73,8 @@ def _as_number(check: Checker, node: exp.Expr, checked: Node) -> Node:
 def _result(operator: type[exp.Expr], left: Node, right: Node) -> SqlType:
     """Whole numbers stay whole, and decimals exact: what then needs more than 38 digits is NULL.
 
-    A decimal of more than ``MOST_AFTER_POINT`` digits after the point would leave too few before it: where 38 are not
-    sure to be enough for one of those, it is a double instead.
+    A product of more than ``MOST_AFTER_POINT`` digits after the point, more than either number has, would have too few
+    before it: where 38 are not sure to be enough for one of those, it is a double instead.
     """
     kinds = {left.type.kind, right.type.kind}
     if Kind.FLOAT in kinds:
@@ -85,7 +85,8 @@ def _result(operator: type[exp.Expr], left: Node, right: Node) -> SqlType:
     whole, scale = max(one.whole, two.whole) + 1, max(one.scale, two.scale)
     if operator is exp.Mul:
         whole, scale = one.whole + two.whole, one.scale + two.scale
-    return capped_decimal(whole, scale) if scale <= MOST_AFTER_POINT else decimal(whole, scale)
+    most = MOST_AFTER_POINT if scale > max(one.scale, two.scale) else MAX_DECIMAL_SCALE
+    return capped_decimal(whole, scale) if scale <= most else decimal(whole, scale)
 
 
 def _digits(node: Node) -> SqlType:

@@ -23,6 +23,7 @@ from api.pool import WorkPool
 from api.service import Service
 from indexer.catalog import drop
 from indexer.embedding import HashEmbedder, Vectors
+from retrieval.helpers import Helpers
 from tests.api.conftest import LogLines, settings_for
 from tests.api.library import Library, book
 
@@ -206,6 +207,27 @@ def test_a_model_that_cannot_be_loaded_is_503_and_the_keyword_leg_still_answers(
             assert (response.status_code, response.json()["code"]) == (503, "model-unavailable")
             assert (await server.search(mode="keyword")).status_code == 200
             assert (await server.search(vector=[1.0] * 32)).status_code == 200
+
+    run(scenario())
+
+
+def test_a_pool_counts_nothing_for_which_no_thread_could_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scenario() -> None:
+        helpers = Helpers(2)
+        pool = WorkPool(threads=1, queue=1, helpers=helpers)
+        ran: list[int] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            for _ in range(5):
+                with pytest.raises(RuntimeError, match="can't start"):
+                    await pool.run(lambda: ran.append(1), timeout_seconds=1)
+        assert await pool.run(lambda: 7, timeout_seconds=60) == 7
+        assert (ran, pool.depth, helpers._busy) == ([], 0, 0)
+        pool.close()
+        helpers.close()
 
     run(scenario())
 

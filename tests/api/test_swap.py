@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ import polars as pl
 import pytest
 
 from api.collections import Collections
+from api.identity.administration import create_key, grant
+from api.identity.control import ControlTable
 from api.watcher import Watcher
 from indexer import catalog_table
 from indexer.build import PartResult
 from indexer.catalog import Catalog, CatalogState, drop
 from indexer.compact import purge
 from indexer.embedding import load_embedder
+from indexer.errors import CatalogError
 from indexer.format import states
 from indexer.format.states import COLUMNS, encode_rows
 from indexer.spec import VectorSpec
@@ -306,18 +310,74 @@ def test_a_version_of_a_newer_release_closes_the_collection_once_trust_is_over(
     assert [line["collection"] for line in log.lines() if line["event"].startswith("closed")] == ["books"]
 
 
-def test_a_log_that_cannot_be_read_closes_the_collection_once_trust_is_over(library: Library, serve: Serve) -> None:
+def test_a_log_that_cannot_be_read_suspends_what_is_served_once_trust_is_over(library: Library, serve: Serve) -> None:
     library.commit(1, [book(1)])
+    table = ControlTable(library.store)
+    grant(table, "reader", "books", ["search", "monitor"])
+    key, _ = create_key(table, "reader", roles=["reader"], claims={})
     with serve(identity={"trust_seconds": 3.0}) as client:
-        library.commit(2, [book(2)])
-        until(lambda: keys(client) == [1, 2])
+        client.headers["Authorization"] = f"Bearer {key}"
+        until(lambda: keys(client) == [1])
+
+        def lose(result: PartResult) -> None:
+            for file in result.segments[0].files:
+                library.file(file.path).unlink()
+
+        library.commit(2, [book(2)], before_commit=lose)  # version 3, which nobody can open
+        until(lambda: status(client)["failure"] is not None)
         torn = library.file("catalog/_delta_log/00000000000000000003.json")
         torn.write_bytes(b'{"commit')
-        until(lambda: status(client)["failure"] is not None)
-        assert keys(client) == [1, 2]
+        until(lambda: "catalog" in (status(client)["failure"] or {}).get("error", ""))
+        assert keys(client) == [1]
         until(lambda: client.post(PATH, json={"query": "river"}).status_code == 503)
         torn.unlink()
-        until(lambda: keys(client) == [1, 2])
+        until(lambda: keys(client) == [1])
+
+
+def test_without_keys_a_log_that_cannot_be_read_holds_up_nothing_but_versions(library: Library, serve: Serve) -> None:
+    library.commit(1, [book(1)])
+    with serve(identity={"trust_seconds": 2.5}) as client:
+        library.file("catalog/_delta_log/00000000000000000002.json").write_bytes(b'{"commit')
+        until(lambda: status(client)["failure"] is not None)
+        time.sleep(4)
+        assert keys(client) == [1]
+
+
+def test_trust_ends_by_when_the_policies_could_first_not_be_read(
+    library: Library, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening a version may take longer than that."""
+    library.commit(1, [book(1)])
+    with serve(identity={"trust_seconds": 2.5}) as client:
+        always = property(lambda self: lambda: True, lambda self, value: None)
+        monkeypatch.setattr(Watcher, "_governed", always, raising=False)
+        failing: list[int] = []
+        opened, latest = Watcher._open, Catalog.latest
+
+        def slow(self: Watcher, *arguments: Any) -> None:
+            time.sleep(4)
+            opened(self, *arguments)
+            failing.append(1)
+
+        def fail_once(self: Catalog) -> int:
+            if failing:
+                failing.pop()
+                raise CatalogError("a hiccup")
+            return latest(self)
+
+        monkeypatch.setattr(Watcher, "_open", slow)
+        monkeypatch.setattr(Catalog, "latest", fail_once)
+        library.commit(2, [book(2)])
+        statuses = set()
+
+        def is_swapped() -> bool:
+            statuses.add(client.post(PATH, json={"query": "river"}).status_code)
+            return keys(client) == [1, 2] and not failing
+
+        until(is_swapped)
+        for _ in range(20):
+            is_swapped()
+    assert statuses == {200}
 
 
 def test_a_heartbeat_that_cannot_be_read_holds_up_no_version(library: Library, serve: Serve) -> None:

@@ -62,6 +62,8 @@ EVERYWHERE: list[tuple[str, list[int]]] = [
     ("(CAST(price AS DECIMAL(38, 2)) * 1e0) * 0.1 < 1", [0, 2, 3]),
     ("CAST(price AS DECIMAL(38, 2)) * 300000000000000000000000000000000000 IS NULL", [1, 3]),
     ("CAST(price AS DECIMAL(38, 18)) * CAST(price AS DECIMAL(38, 18)) = 1.5625", [0]),
+    ("CAST(price AS DECIMAL(38, 18)) + CAST('0.000000000000000001' AS DECIMAL(38, 18)) > price", [0, 2, 3]),
+    ("CAST(price AS DECIMAL(38, 11)) * 3 - 0.00000000001 < 3.75 AND price > 0", [0]),
     ("id + 1 = 2", [0]),
     ("id - 1 = 2", [2]),
     ("id * 2 = 4", [1]),
