@@ -59,6 +59,12 @@ def search(
         float | None,
         typer.Option("--diversify", metavar="DIVERSITY", help="Avoid rows that are alike: from 0 (not) to 1."),
     ] = None,
+    context: Annotated[
+        int, typer.Option("--context", help="Show so many chunks before and after a hit's own.", min=0, max=10)
+    ] = 0,
+    min_similarity: Annotated[
+        float | None, typer.Option("--min-similarity", help="Leave out what is not that near by meaning.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what made each score.")] = False,
     role: RoleOption = None,
     claim: ClaimOption = None,
@@ -93,6 +99,8 @@ def search(
         mode=mode.value if mode else None,
         k=k,
         stages=stages(rerank, decay, collapse, diversify),
+        context=context,
+        min_similarity=min_similarity,
         explain=explain,
         dialect=dialect.value,
     )

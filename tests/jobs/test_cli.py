@@ -127,9 +127,16 @@ def test_sql_points_at_what_is_wrong(synced: Grebe) -> None:
     assert "did you mean 'birds'?" in synced("sql", "SELECT 1 FROM brids").err
 
 
-def test_a_search_that_finds_nothing_says_so(synced: Grebe) -> None:
-    said = synced("search", "birds", "fish", "--filter", "weight > 100")
+@pytest.mark.parametrize("narrowed", [("--filter", "weight > 100"), ("--mode", "vector", "--min-similarity", "1.1")])
+def test_a_search_that_finds_nothing_says_so(synced: Grebe, narrowed: tuple[str, ...]) -> None:
+    said = synced("search", "birds", "fish", *narrowed)
     assert (said.code, said.out.splitlines()[0].strip()) == (0, "nothing was found")
+
+
+def test_a_search_takes_context_and_collapses(synced: Grebe) -> None:
+    said = synced("search", "birds", "fish in a lake", "--context", 2, "--collapse", "weight", "-k", 2, "-o", "json")
+    assert said.code == 0
+    assert len({hit["fields"]["weight"] for hit in said.json["results"]}) == 2
 
 
 def test_a_wrong_filter_is_a_sentence_with_its_place(synced: Grebe) -> None:
