@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from api.errors import PoolFull
-from retrieval.helpers import ALONE, Helpers
+from retrieval.helpers import ALONE, Helpers, submitted
 
 T = TypeVar("T")
 
@@ -49,17 +49,9 @@ class WorkPool:
                 raise PoolFull
             self._admitted += 1
         self._helpers.enter()
-        called_off = False
-
-        def begun() -> T:
-            if called_off:
-                raise PoolFull
-            return work()
-
         try:
-            task = self._executor.submit(begun)
-        except BaseException:  # no thread can be started: what waits for one must not run for nobody
-            called_off = True
+            task = submitted(self._executor, work)
+        except BaseException:
             self._leave()
             raise
         task.add_done_callback(lambda _: self._leave())

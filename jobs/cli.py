@@ -106,6 +106,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def as_job(arguments: Sequence[str]) -> None:
+    """Run ``arguments`` for a scheduler; ends with :class:`SystemExit` only if something failed.
+
+    A return is what Databricks takes for success: some of its runtimes count ``sys.exit(0)`` as a failure.
+    """
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        if ended.code:
+            raise
+
+
 def command() -> NoReturn:
     """Be the ``grebe`` command: :func:`main`, then all that Python does at its end but take itself apart.
 

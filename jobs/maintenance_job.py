@@ -8,19 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jobs.cli import main as grebe
+from jobs.cli import as_job
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what ``arguments`` (the command line's, if None) say; ends with :class:`SystemExit` only if something failed.
-
-    As with a sync's job, a return is what Databricks takes for success.
-    """
-    try:
-        grebe(list(sys.argv[1:] if arguments is None else arguments))
-    except SystemExit as ended:
-        if ended.code:
-            raise
+    """Do what ``arguments`` (the command line's, if None) say; see :func:`jobs.cli.as_job`."""
+    as_job(sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

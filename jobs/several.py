@@ -25,10 +25,15 @@ class Outcome(Generic[T]):
     error: Exception | None = None
 
 
-def require_one_or_all(name: str | None, *, every: bool) -> None:
-    """Raise :class:`typer.BadParameter` unless either a collection is named or ``--all`` is given."""
-    if every == (name is not None):
-        raise typer.BadParameter("name the collection, or give --all instead")
+def require_named_or_all(*, named: bool, every: bool, what: str = "collection") -> None:
+    """Raise :class:`typer.BadParameter` unless either ``what`` is ``named`` or ``--all`` is given."""
+    if every == named:
+        raise typer.BadParameter(f"name the {what}, or give --all instead")
+
+
+def none_yet(store: Store) -> str:
+    """Return what is said of a store without collections."""
+    return f"{store.url} has no collection: make one with grebe apply, or name another place: --store"
 
 
 def names_of(store: Store) -> list[str]:
@@ -37,7 +42,7 @@ def names_of(store: Store) -> list[str]:
 
     found = sorted(Catalog.names(store))
     if not found:
-        note(f"{store.url} has no collection: make one with grebe apply, or name another place: --store")
+        note(none_yet(store))
     return found
 
 

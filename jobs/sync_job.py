@@ -9,20 +9,13 @@ import sys
 from collections.abc import Sequence
 
 from connectors.spark_submit import stderr_kept
-from jobs.cli import main as grebe
+from jobs.cli import as_job
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Sync as ``arguments`` (the command line's, if None) say; ends with :class:`SystemExit` only if something failed.
-
-    A return is what Databricks takes for success: some of its runtimes count ``sys.exit(0)`` as a failure.
-    """
-    try:
-        with stderr_kept():
-            grebe(["sync", *(sys.argv[1:] if arguments is None else arguments)])
-    except SystemExit as ended:
-        if ended.code:
-            raise
+    """Sync as ``arguments`` (the command line's, if None) say; see :func:`jobs.cli.as_job`."""
+    with stderr_kept():
+        as_job(["sync", *(sys.argv[1:] if arguments is None else arguments)])
 
 
 if __name__ == "__main__":

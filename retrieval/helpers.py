@@ -97,21 +97,29 @@ class Helpers:
             if self._executor is None or self._busy >= self._threads:
                 return None
             self._busy += 1
-        called_off = False
-
-        def begun() -> T:
-            if called_off:
-                raise RuntimeError("nobody waits for this any more")
-            return work()
-
         try:
-            helper = self._executor.submit(begun)
-        except RuntimeError:  # closed; or no thread can be started, and what waits for one must not run later
-            called_off = True
+            helper = submitted(self._executor, work)
+        except RuntimeError:  # closed, or no thread can be started
             self.leave()
             return None
         helper.add_done_callback(lambda _: self.leave())
         return helper
+
+
+def submitted(executor: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
+    """Submit ``work``; where that raises, because no thread can be started, it is not run later for nobody."""
+    called_off = False
+
+    def begun() -> T:
+        if called_off:
+            raise RuntimeError("nobody waits for this any more")
+        return work()
+
+    try:
+        return executor.submit(begun)
+    except BaseException:
+        called_off = True
+        raise
 
 
 def _end(helper: Future[T] | None) -> None:

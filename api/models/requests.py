@@ -109,9 +109,6 @@ class RowsBody(FreshBody):
     """Rows by their keys: of a key of several columns the list of its values, in their order."""
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "examples": [
                 {"keys": ["CVE-2024-3094", "CVE-2021-44228"], "include": ["package", "severity"]},
@@ -156,9 +153,6 @@ class SearchBody(PagedBody):
     """
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "examples": [
                 {"query": "read a zip archive without unpacking it", "k": 5},
@@ -243,9 +237,6 @@ class SqlBody(PagedBody):
     """A SELECT over one collection, named in FROM. One without LIMIT can be answered in pages of 1,000 rows."""
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
         json_schema_extra={
             "examples": [
                 {"sql": "SELECT severity, count(*) AS n FROM advisories GROUP BY severity ORDER BY n DESC"},

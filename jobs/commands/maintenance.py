@@ -10,7 +10,7 @@ import typer
 
 from jobs.output import Format, Output, StoreOption, confirmed, note, print_json, sentence, stdout, table
 from jobs.settings import Settings
-from jobs.several import T, for_each, names_of, require_one_or_all
+from jobs.several import T, for_each, names_of, require_named_or_all
 
 if TYPE_CHECKING:
     from indexer.compact import Compaction
@@ -53,17 +53,16 @@ def compact(
     grebe compact advisories
     grebe compact --all --purge
     """
-    from indexer.catalog import Catalog
     from indexer.format.store import Store
 
-    require_one_or_all(name, every=every)
+    require_named_or_all(named=name is not None, every=every)
     settings = Settings.read(store=store)
     place = Store.at(settings.store)
 
     def act(each: str) -> Compaction:
         return _compacted(place, each, settings, purge=purge)
 
-    has_any = name is not None or bool(Catalog.names(place))
+    has_any = True
     if name is None:
         columns: dict[str, Callable[[Compaction], object]] = {
             "segments before": lambda done: len(done.before.segments),
@@ -71,7 +70,7 @@ def compact(
             "tombstoned before": lambda done: sum(done.before.deleted.values()),
             "tombstoned": lambda done: sum(done.after.deleted.values()),
         }
-        _over_all(place, act, _compaction, columns, output)
+        has_any = _over_all(place, act, _compaction, columns, output)
     else:
         _show_compaction(name, act(name), output)
     if purge and has_any:
@@ -118,7 +117,7 @@ def vacuum(
     from indexer.catalog import DEFAULT_HORIZON
     from indexer.format.store import Store
 
-    require_one_or_all(name, every=every)
+    require_named_or_all(named=name is not None, every=every)
     place = Store.at(Settings.read(store=store).store)
     retained = DEFAULT_HORIZON if retain is None else timedelta(hours=retain)
     if name is not None:
@@ -182,8 +181,11 @@ def _over_all(
     as_json: Callable[[T], dict[str, Any]],
     columns: Mapping[str, Callable[[T], object]],
     output: Format,
-) -> None:
-    """Act on every collection of ``store``, print what came of each, and exit with 1 if any failed."""
+) -> bool:
+    """Act on every collection of ``store``, print what came of each and return whether there is any.
+
+    Exits with 1 if any failed.
+    """
     outcomes = for_each(names_of(store), act)
     words = {True: "failed", False: "done"}
     failed = [each.name for each in outcomes if each.error]
@@ -206,6 +208,7 @@ def _over_all(
         stdout().print(table(("collection", "outcome", *columns), cells))
     if failed:
         raise typer.Exit(1)
+    return bool(outcomes)
 
 
 def _compaction(done: Compaction) -> dict[str, Any]:

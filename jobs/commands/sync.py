@@ -14,6 +14,7 @@ import typer
 from connectors.contract import POLL_SECONDS
 from jobs.output import Format, Output, StoreOption, interrupts_told, note, print_json, sentence, stdout, table, tell
 from jobs.settings import Settings
+from jobs.several import none_yet, require_named_or_all
 
 if TYPE_CHECKING:
     from indexer.catalog import CatalogState, SourcePosition
@@ -127,18 +128,16 @@ def sync(
 def _chosen(store: Store, names: Sequence[str], *, every: bool) -> list[str]:
     from indexer.catalog import Catalog
 
-    if every == bool(names):
-        raise typer.BadParameter("name the collections, or give --all instead")
+    require_named_or_all(named=bool(names), every=every, what="collections")
     return list(dict.fromkeys(names)) or sorted(Catalog.names(store))
 
 
 def _none_yet(store: Store, output: Format, *, continuous: bool) -> None:
     from jobs.errors import CommandError
 
-    sentence = f"{store.url} has no collection: make one with grebe apply, or name another place: --store"
     if continuous:
-        raise CommandError(sentence)
-    note(sentence)
+        raise CommandError(none_yet(store))
+    note(none_yet(store))
     if output is Format.JSON:
         print_json({"collections": [], "failed": []})
 

@@ -16,7 +16,7 @@ from indexer.spec import CollectionSpec
 from retrieval.chunks import Chunks
 from retrieval.errors import RequestError
 from retrieval.policies import Sight
-from retrieval.refine.columns import column_type
+from retrieval.refine.columns import column_type, values_of
 from retrieval.refine.stages import Collapse
 
 Indices = npt.NDArray[np.int64]
@@ -51,12 +51,7 @@ class CollapseColumn:
 
     def turns(self, parts: Sequence[Chunks], places: Indices, positions: Indices) -> Indices:
         """Return of each row, ``(n,)``, the how manyth of its value it is, from 1; 0 for those without a value."""
-        found: list[pl.DataFrame] = []
-        for place in np.unique(places).tolist():
-            mine = np.flatnonzero(places == place)
-            values = parts[place].frame({self.name: self.dtype}).to_series()[positions[mine]]
-            found.append(pl.DataFrame({"at": mine, "value": values}))
-        rows = pl.concat(found).sort("at")
+        rows = values_of(self.name, self.dtype, parts, places, positions).to_frame("value")
         turn = pl.int_range(1, pl.len() + 1).over("value")
         counted = rows.select(pl.when(pl.col("value").is_null()).then(0).otherwise(turn).cast(pl.Int64))
         return counted.to_series().to_numpy()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from indexer.spec import CollectionSpec
+from retrieval.chunks import Chunks
 from retrieval.errors import RequestError
 from retrieval.policies import Sight
 from retrieval.refine.stages import StageName
@@ -28,3 +31,19 @@ def column_type(
             code=f"{stage}_masked_column",
         )
     return schema.get(name)
+
+
+def values_of(
+    name: str,
+    dtype: pl.DataType,
+    parts: Sequence[Chunks],
+    places: npt.NDArray[np.int64],
+    positions: npt.NDArray[np.int64],
+) -> pl.Series:
+    """Return the column ``name`` of the rows of chunks, ``(n,)``, in their order; there is at least one."""
+    order = places.argsort(kind="stable")
+    found: list[pl.Series] = []
+    for place in np.unique(places).tolist():
+        column = parts[place].frame({name: dtype}).to_series()
+        found.append(column[positions[places == place]])
+    return pl.concat(found).gather(order.argsort())

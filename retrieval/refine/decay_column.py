@@ -14,7 +14,7 @@ from indexer.spec import CollectionSpec
 from retrieval.chunks import Chunks
 from retrieval.errors import RequestError
 from retrieval.policies import Sight
-from retrieval.refine.columns import column_type
+from retrieval.refine.columns import column_type, values_of
 from retrieval.refine.decay import LARGEST, Floats, distances, seconds
 from retrieval.refine.stages import Decay
 
@@ -63,11 +63,7 @@ class DecayColumn:
         self, parts: Sequence[Chunks], places: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
     ) -> Floats:
         """Return how far the rows of chunks, ``(n,)`` each, are from the origin; NaN for those without a value."""
-        values = np.empty(len(positions))
-        for place in np.unique(places).tolist():
-            mine = places == place
-            column = parts[place].frame({self.name: self.dtype}).to_series()
-            values[mine] = _as_numbers(column[positions[mine]])
+        values = _as_numbers(values_of(self.name, self.dtype, parts, places, positions))
         return distances(values, origin=self.origin, offset=self.offset)
 
 
