@@ -371,8 +371,8 @@ class TestGate:
     def test_where_a_graph_falls_apart_lists_stand_in(self, vectors: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             building,
-            "_graph",
-            lambda *_: (from_neighbours(to_itself(vectors, 32), coded(vectors)), {"factory": "none"}),
+            "build_graph",
+            lambda *_: (from_neighbours(to_itself(vectors, 32), coded(vectors)), "none"),
         )
         spec = IndexSpec(kind="hnsw")
 

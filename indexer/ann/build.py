@@ -19,7 +19,7 @@ from indexer.ann.gate import recall_of
 from indexer.ann.graph import build_graph
 from indexer.ann.ivf import build_ivf
 from indexer.ann.questions import Exam, exam
-from indexer.ann.threads import spare_threads, threads
+from indexer.ann.threads import Cores, all_threads, threads
 from indexer.errors import BuildError, RecallTooLow
 from indexer.format.records import IndexKind, IndexRecord
 from indexer.format.vectors import Positions, Vectors
@@ -50,20 +50,20 @@ def build_index(
     embedded: npt.NDArray[np.bool_] | None = None,
     queries: npt.NDArray[np.float32] | None = None,
     gpu: FindGpu = find_gpu,
+    cores: Cores = all_threads,
 ) -> tuple[faiss.Index | None, IndexRecord]:
     """Build the index over ``vectors`` ``(n_chunks, dim)``, leaving out chunks that are not ``embedded``.
 
-    ``queries`` ``(n, dim)`` are questions as people ask them, embedded, for the gate. One core is left to the keyword
-    index, which is built at the same time. Raises :class:`indexer.errors.BuildError`: nothing fits in memory, or the
-    spec asks for a GPU and there is none; :class:`indexer.errors.RecallTooLow` if no attempt finds enough.
+    ``queries`` ``(n, dim)`` are questions as people ask them, embedded, for the gate. Raises
+    :class:`indexer.errors.BuildError`: nothing fits in memory, or the spec asks for a GPU and there is none;
+    :class:`indexer.errors.RecallTooLow` if no attempt finds enough.
     """
     present = np.arange(len(vectors)) if embedded is None else np.flatnonzero(embedded)
     reason = _why_exact(len(present), spec)
     if reason:
         return None, IndexRecord(kind="exact", reason=reason)
-    with threads(spare_threads()):
-        device, why = _device(len(present), spec, gpu)
-        return _first_that_passes(vectors, present, spec, queries, device, why)
+    device, why = _device(len(present), spec, gpu)
+    return _first_that_passes(vectors, present, spec, queries, device, why, cores)
 
 
 def is_as_asked(record: IndexRecord, n_embedded: int, spec: IndexSpec) -> bool:
@@ -146,6 +146,7 @@ def _first_that_passes(
     queries: npt.NDArray[np.float32] | None,
     device: Device,
     why: str,
+    cores: Cores,
 ) -> tuple[faiss.Index, IndexRecord]:
     """Return the first index that finds enough, and its record."""
     asked: Exam | None = None
@@ -157,8 +158,12 @@ def _first_that_passes(
         try:
             with failing_over(on):
                 plan = _admitted(vectors, present, attempt)
-                asked = asked or exam(vectors, present, queries, on)
-                index, parameters, recall = _built(vectors, present, plan, on, asked, spec.min_recall)
+                with threads(cores()):
+                    asked = asked or exam(vectors, present, queries, on)
+                with threads(cores()):
+                    index, parameters = _built(vectors, present, plan, on)
+                with threads(cores()):
+                    measured, recall = _examined(index, vectors, present, plan, asked, spec.min_recall)
         except (DeviceFailed, BuildError) as error:
             if on.kind == "cpu":
                 raise BuildError("; ".join([*shortfalls, str(error)])) from error
@@ -169,6 +174,7 @@ def _first_that_passes(
             place = f"built on {on.name}" if on.kind == "gpu" else "built on the CPU" if device.kind == "gpu" else ""
             reason = "; ".join(note for note in (*notes, *shortfalls, attempt.note, place) if note)
             kind = index_kind(len(present), attempt.spec)
+            parameters |= measured
             if attempt.note:
                 parameters |= {INSTEAD_OF: index_kind(len(present), spec)}
             return index, IndexRecord(kind=kind, reason=reason, parameters=parameters, device=on.kind)
@@ -186,30 +192,25 @@ def _admitted(vectors: Vectors, present: Positions, attempt: _Attempt) -> Plan:
     return admitted(n, int(vectors.shape[1]), attempt.spec, attempt.device, strength=attempt.strength)
 
 
-def _built(
-    vectors: Vectors, present: Positions, plan: Plan, device: Device, asked: Exam, min_recall: float
-) -> tuple[faiss.Index, Parameters, float]:
-    """Return an index, what its record says of it, and the recall@10 that the gate measured."""
+def _built(vectors: Vectors, present: Positions, plan: Plan, device: Device) -> tuple[faiss.Index, Parameters]:
+    """Return an index, and what its record says of how it was made."""
     if plan.kind == "ivf":
-        index, parameters = _ivf(vectors, present, plan, device)
-    else:
-        index, parameters = _graph(vectors, plan, device)
+        lists, factory = build_ivf(vectors, present, plan, device)
+        return lists, {"factory": factory, "nlist": lists.nlist}
+    graph, factory = build_graph(vectors, plan, device)
+    return graph, {"factory": factory}
+
+
+def _examined(
+    index: faiss.Index, vectors: Vectors, present: Positions, plan: Plan, asked: Exam, min_recall: float
+) -> tuple[Parameters, float]:
+    """Return the efforts that a search of the index needs, for its record, and the recall@10 that the gate measured."""
     searcher = Searcher(index, vectors, present)
     efforts = calibrate(searcher, asked, min_recall)
-    breadth = "nprobe" if plan.kind == "ivf" else "ef_search"
     recall = recall_of(searcher, efforts.plain, vectors, asked.gate)
-    parameters["recall_at_10"] = round(recall, 4)
+    breadth = "nprobe" if plan.kind == "ivf" else "ef_search"
+    parameters: Parameters = {"recall_at_10": round(recall, 4)}
     for name, effort in (("", efforts.plain), ("_tenth", efforts.tenth), ("_hundred", efforts.hundred)):
         if effort:
             parameters |= {f"{breadth}{name}": effort.breadth, f"k_factor{name}": effort.k_factor}
-    return index, parameters, recall
-
-
-def _ivf(vectors: Vectors, present: Positions, plan: Plan, device: Device) -> tuple[faiss.Index, Parameters]:
-    index, factory = build_ivf(vectors, present, plan, device)
-    return index, {"factory": factory, "nlist": index.nlist}
-
-
-def _graph(vectors: Vectors, plan: Plan, device: Device) -> tuple[faiss.Index, Parameters]:
-    index, factory = build_graph(vectors, plan, device)
-    return index, {"factory": factory}
+    return parameters, recall

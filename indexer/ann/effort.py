@@ -192,7 +192,9 @@ def _found(searcher: Searcher, asked: Questions, breadth: int, bits: Bits | None
     truth = asked.nearest.positions
     width = searcher.width(breadth, max(searcher.k_factors(asked.k)), asked.k)
     candidates = searcher.candidates(asked.vectors, breadth, width, bits, own=asked.own)
-    right = (candidates[:, :, None] == truth[:, None, :]).any(axis=2)
+    right = np.zeros(candidates.shape, dtype=bool)
+    for nearest in truth.T:  # all at once takes five times as long: the comparisons do not fit in a cache
+        right |= candidates == nearest[:, None]
     recalls: npt.NDArray[np.float64] = right.cumsum(axis=1) / truth.shape[1]
     return recalls
 

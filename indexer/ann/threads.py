@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+Cores = Callable[[], int]
+"""How many threads a build may use from now on: asked before each of its stages, because other work ends meanwhile."""
 
 
 @contextmanager
@@ -19,8 +22,13 @@ def threads(number: int) -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def spare_threads() -> int:
-    """Return one less than there are: a segment's keywords are indexed at the same time."""
+def all_threads() -> int:
+    """Return as many as FAISS would use by itself."""
     import faiss
 
-    return max(1, faiss.omp_get_max_threads() - 1)
+    return int(faiss.omp_get_max_threads())
+
+
+def spare_threads() -> int:
+    """Return one less than there are: other work has a core."""
+    return max(1, all_threads() - 1)

@@ -21,7 +21,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexer.ann.build import build_index
+from indexer.ann.threads import all_threads, spare_threads
 from indexer.errors import BuildError, CorruptFile
 from indexer.format.check import check_vectors, checked_chunks
 from indexer.format.fetch import ARROW_FILE, fetch_keys, fetch_segment, folder_name
@@ -161,8 +162,8 @@ def write_segment(
     with _as_build_error(number):
         folder.mkdir(parents=True)
         with ThreadPoolExecutor(2) as pool:
-            indexing = pool.submit(_write_vectors, folder, vectors, embedded, spec, queries)
             keywords = pool.submit(write_keywords, folder / KEYWORDS_FOLDER, chunks, spec, number)
+            indexing = pool.submit(_write_vectors, folder, vectors, embedded, spec, queries, beside=keywords)
             _write_rows(folder / ROWS_FILE, chunks)
             keys.save(folder / KEYS_FILE)
             keywords.result()
@@ -209,10 +210,16 @@ def _write_vectors(
     embedded: npt.NDArray[np.bool_],
     spec: CollectionSpec,
     queries: npt.NDArray[np.float32] | None,
+    *,
+    beside: Future[None],
 ) -> IndexRecord:
     stored = np.ascontiguousarray(vectors, dtype=spec.vector.dtype)
     np.save(folder / VECTORS_FILE, stored)
-    index, record = build_index(stored, spec.index, embedded=embedded, queries=queries)
+
+    def cores() -> int:
+        return all_threads() if beside.done() else spare_threads()
+
+    index, record = build_index(stored, spec.index, embedded=embedded, queries=queries, cores=cores)
     if index is not None:
         save_index(index, folder / INDEX_FILE)
     return record

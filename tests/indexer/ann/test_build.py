@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from indexer.ann import build as build_module
 from indexer.ann.build import EXACT_MAX_CHUNKS, build_index
 from indexer.format.records import IndexRecord
 from indexer.format.vectors import Entries, load_index, save_index
@@ -152,3 +155,19 @@ def test_the_threads_of_the_caller_are_left_as_they_were() -> None:
     before = faiss.omp_get_max_threads()
     build_index(unit_vectors(100, 8), IVF)
     assert faiss.omp_get_max_threads() == before
+
+
+def test_each_stage_asks_anew_how_many_threads_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    free, used = iter([1, 2, 3]), list[int]()
+
+    def watched(stage: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            used.append(faiss.omp_get_max_threads())
+            return stage(*given)
+
+        return run
+
+    for name in ("exam", "build_ivf", "calibrate"):
+        monkeypatch.setattr(build_module, name, watched(getattr(build_module, name)))
+    build_index(unit_vectors(500, 8), IVF, cores=lambda: next(free))
+    assert used == [1, 2, 3]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import tarfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
@@ -203,6 +204,32 @@ def test_a_failing_disk_is_a_build_error(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("in the way")
     with pytest.raises(BuildError, match=r"segment 1 could not be written: .*exists"):
         write_segment(tmp_path / "s", chunk_table(4), unit_vectors(4, 8), SPEC, number=1, shard=0, dim=8)
+
+
+def test_the_vectors_get_the_keywords_core_when_those_are_indexed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = segment_module
+    asked, free, index_words, build = threading.Event(), list[int](), module.write_keywords, module.build_index
+    monkeypatch.setattr("indexer.ann.threads.all_threads", lambda: 4)
+    monkeypatch.setattr(segment_module, "all_threads", lambda: 4)
+
+    def keywords(*given: Any) -> None:
+        assert asked.wait(60)
+        index_words(*given)
+
+    def vectors(*given: Any, cores: Callable[[], int], **named: Any) -> Any:
+        free.append(cores())
+        asked.set()
+        while cores() == free[0]:
+            time.sleep(0.01)
+        free.append(cores())
+        return build(*given, **named)
+
+    monkeypatch.setattr(segment_module, "write_keywords", keywords)
+    monkeypatch.setattr(segment_module, "build_index", vectors)
+    write_segment(tmp_path / "s", chunk_table(4), unit_vectors(4, 8), SPEC, number=1, shard=0, dim=8)
+    assert free == [3, 4]
 
 
 def test_fetching_again_does_not_read_the_store(store: Store, tmp_path: Path) -> None:
