@@ -102,10 +102,11 @@ class Source(Protocol):
         continuous: bool,
         interval_seconds: float = POLL_SECONDS,
         stop: Callable[[], bool] | None = None,
+        until: Position | None = None,
     ) -> None:
         """Call ``handle`` with every batch of changes after ``start``, in order, each exactly once per call.
 
-        Returns when the source's head at the time of the call has been handled (``continuous=False``), or when
-        ``stop`` says so (``continuous=True``). An exception raised by ``handle`` ends the stream and is raised
-        here as it was.
+        Returns when the source's head at the time of the call has been handled, or exactly what leads to ``until``, a
+        place between ``start`` and the head (``continuous=False``); or when ``stop`` says so (``continuous=True``). An
+        exception raised by ``handle`` ends the stream and is raised here as it was.
         """

@@ -76,6 +76,7 @@ class DeltaSource:
         continuous: bool,
         interval_seconds: float = POLL_SECONDS,
         stop: Callable[[], bool] | None = None,
+        until: Position | None = None,
     ) -> None:
         """Call ``handle`` with the changes after ``start``, whole versions only, as the contract says.
 
@@ -83,13 +84,15 @@ class DeltaSource:
         :class:`SchemaMismatch`, each with what heals it.
         """
         interval = interval_seconds if continuous else None
-        goal = self._checked(start)
-        if not continuous and goal.position == start:
+        head = self._checked(start)
+        goal = until or head.position
+        if not continuous and goal == start:
             return
-        stream = DeltaStream(self._table if continuous else self._for_large_batches(), self._columns, start, handle)
-        self._run(stream, goal, interval, stop)
-        if not continuous and stream.position.version < goal.position.version:
-            stream.deliver(self._no_changes(goal.position.version), goal.position.version)
+        table = self._table if continuous else self._for_large_batches()
+        stream = DeltaStream(table, self._columns, start, handle, until=until)
+        self._run(stream, head, interval, stop)
+        if not continuous and stream.position.version < goal.version:
+            stream.deliver(self._no_changes(goal.version), goal.version)
 
     def _run(self, stream: DeltaStream, head: Head, interval: float | None, stop: Callable[[], bool] | None) -> None:
         """Run ``stream``, again and with the table's new columns whenever its schema changes under it."""

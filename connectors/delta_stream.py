@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from time import monotonic
@@ -23,12 +24,19 @@ IDENTITY_SECONDS = 1.0
 
 
 class DeltaStream(ScratchStream):
-    """Reads the feed after ``start``; each :meth:`run` goes on from ``position``."""
+    """Reads the feed after ``start``, up to ``until`` if given; each :meth:`run` goes on from ``position``."""
 
     def __init__(
-        self, table: DeltaTable, columns: Sequence[str], start: Position, handle: Callable[[ChangeBatch], None]
+        self,
+        table: DeltaTable,
+        columns: Sequence[str],
+        start: Position,
+        handle: Callable[[ChangeBatch], None],
+        *,
+        until: Position | None = None,
     ) -> None:
         super().__init__(table.named, start, handle)
+        self._last = until.version if until else sys.maxsize
         self.table = table
         self.columns = columns
         self._head: Head | None = None
@@ -52,11 +60,11 @@ class DeltaStream(ScratchStream):
 
     def take(self, frame: DataFrame, offsets: str) -> None:
         """Hand on what is newer than ``position``."""
-        version = end_version(offsets)
+        version = min(end_version(offsets), self._last)
         if version <= self.position.version:
             return
         self._require_same_table()
-        self.deliver(contract_changes(frame, self.columns, after=self.position.version), version)
+        self.deliver(contract_changes(frame, self.columns, after=self.position.version, last=version), version)
 
     def deliver(self, changes: DataFrame, version: int) -> None:
         """Hand on ``changes``, which are all of those up to ``version``, and move the position."""
@@ -101,10 +109,10 @@ def end_version(offsets: str) -> int:
     return version if index >= 0 else version - 1
 
 
-def contract_changes(feed: DataFrame, columns: Sequence[str], *, after: int) -> DataFrame:
-    """Turn rows of Delta's change feed into those of the change contract, dropping versions up to ``after``."""
+def contract_changes(feed: DataFrame, columns: Sequence[str], *, after: int, last: int) -> DataFrame:
+    """Turn rows of Delta's change feed into those of the change contract: of versions after ``after``, to ``last``."""
     removed = F.col("_change_type").isin("delete", "update_preimage")
-    return feed.where(F.col("_commit_version") > after).select(
+    return feed.where((F.col("_commit_version") > after) & (F.col("_commit_version") <= last)).select(
         *(column(name) for name in columns),
         F.when(removed, DELETE).otherwise(UPSERT).alias(OP),
         F.col("_commit_version").alias(VERSION),

@@ -84,8 +84,7 @@ class MemorySource:
     def head(self) -> Head:
         """Return the newest position."""
         with self._changed:
-            version = len(self._commits) - 1
-            return Head(Position(self._epoch, version), self._commits[version].committed_at)
+            return self._head_at(Position(self._epoch, len(self._commits) - 1))
 
     def reads(self) -> Reads:
         """Return what the constructor was told."""
@@ -122,6 +121,7 @@ class MemorySource:
         continuous: bool,
         interval_seconds: float = POLL_SECONDS,
         stop: Callable[[], bool] | None = None,
+        until: Position | None = None,
     ) -> None:
         """Call ``handle`` with the changes after ``start``: one batch of everything that is there at each look."""
         if self._reads != "changes":
@@ -129,7 +129,7 @@ class MemorySource:
         self._require_columns()
         while not (continuous and stop is not None and stop()):
             self._require(start)
-            head = self.head()
+            head = self._head_at(until) if until else self.head()
             if head.position.version > start.version:
                 handle(ChangeBatch(start, head.position, head.committed_at, self._changes(start, head.position)))
                 start = head.position
@@ -147,6 +147,9 @@ class MemorySource:
         missing = [name for name in self._columns if name not in self._schema.names]
         if missing:
             raise SchemaMismatch(f"no column {', '.join(missing)}; there is: {', '.join(self._schema.names)}")
+
+    def _head_at(self, position: Position) -> Head:
+        return Head(position, self._commits[position.version].committed_at)
 
     def _require(self, position: Position) -> None:
         if position.epoch != self._epoch:

@@ -36,6 +36,7 @@ from connectors.spark_submit import is_submitted, share_wheel
 
 MINIMUM_JAVA = 17
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+POOL = "spark.scheduler.pool"
 SMALL_BATCHES = "spark.grebe.smallBatches"
 """Says of a session that :func:`for_large_batches` has to copy it."""
 JAVA_HELP = (
@@ -106,6 +107,19 @@ def for_large_batches(session: SparkSession) -> SparkSession:
     return copied
 
 
+@contextmanager
+def giving_way(session: SparkSession) -> Iterator[None]:
+    """Let the jobs of this thread share the executors with those of others, where ``spark.scheduler.mode`` is FAIR.
+
+    Otherwise all tasks of a job that came first go before those of the next.
+    """
+    session.sparkContext.setLocalProperty(POOL, "grebe-load")
+    try:
+        yield
+    finally:
+        session.sparkContext.setLocalProperty(POOL, None)  # type: ignore[arg-type]
+
+
 def is_alive(session: SparkSession) -> bool:
     """Say whether the session's JVM answers and its context was not stopped."""
     try:
@@ -160,6 +174,7 @@ def _settings(master: str, shuffle_partitions: int | None, scratch: Path, clouds
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
+        "spark.scheduler.mode": "FAIR",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.python.worker.reuse": "true",
         "spark.ui.enabled": "false",

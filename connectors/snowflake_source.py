@@ -124,6 +124,7 @@ class SnowflakeSource:
         continuous: bool,
         interval_seconds: float = POLL_SECONDS,
         stop: Callable[[], bool] | None = None,
+        until: Position | None = None,
     ) -> None:
         """Call ``handle`` with the windows of changes after ``start``, as the contract says.
 
@@ -133,7 +134,7 @@ class SnowflakeSource:
         """
         facts = self._checked(start)
         layout = self._table.layout(self._columns)
-        goal = None if continuous else self.head().position.version
+        goal = None if continuous else (until or self.head().position).version
         if goal is not None and goal <= start.version:
             return
         follow = Follow(

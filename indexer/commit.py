@@ -53,19 +53,12 @@ def commit_batch(
             found = merge(found, late)
             looked |= {segment.number for segment in unseen}
         try:
-            new = state.model_copy(
+            new = _after(catalog, state, result, found, end=end, committed_at=committed_at, anew=resync).model_copy(
                 update={
-                    **with_tombstones(catalog, state, state.segments + result.segments, found),
-                    **_letters(catalog, state, result, touched, anew=resync),
-                    "dim": state.dim or result.dim,
-                    "live_rows": state.live_rows + result.ledger.upserted - result.replaced - result.removed,
                     "deletions": _deletions(catalog, state, touched, end),
-                    "base": state.base if state.base and state.base.epoch == end.epoch else end,
                     "types": dict(types) if types is not None else state.types,
                     "held": None,
                     "operation": "resync" if resync else "sync",
-                    "position": end,
-                    "source_committed_at": committed_at,
                     "ledger": result.ledger,
                 }
             )
@@ -74,8 +67,41 @@ def commit_batch(
             state = catalog.read()
 
 
-def commit_load(
+def after_batch(
+    catalog: Catalog, state: CatalogState, result: PartResult, *, end: SourcePosition, committed_at: datetime
+) -> CatalogState:
+    """Return ``state`` after a batch of changes that was built against it; nothing is committed.
+
+    What was deleted is not noted: ``state`` is of an index that nobody has seen.
+    """
+    new = _after(catalog, state, result, result.tombstones(), end=end, committed_at=committed_at)
+    return new.model_copy(update={"ledger": state.ledger + result.ledger})
+
+
+def _after(
     catalog: Catalog,
+    state: CatalogState,
+    result: PartResult,
+    found: Tombstones,
+    *,
+    end: SourcePosition,
+    committed_at: datetime,
+    anew: bool = False,
+) -> CatalogState:
+    return state.model_copy(
+        update={
+            **with_tombstones(catalog, state, state.segments + result.segments, found),
+            **_letters(catalog, state, result, anew=anew),
+            "dim": state.dim or result.dim,
+            "live_rows": state.live_rows + result.ledger.upserted - result.replaced - result.removed,
+            "base": state.base if state.base and state.base.epoch == end.epoch else end,
+            "position": end,
+            "source_committed_at": committed_at,
+        }
+    )
+
+
+def after_load(
     seen: CatalogState,
     result: PartResult,
     spec: CollectionSpec,
@@ -84,7 +110,32 @@ def commit_load(
     committed_at: datetime,
     types: Mapping[str, str],
 ) -> CatalogState:
-    """Commit ``result`` as the whole collection under ``spec``, in the place of what was there.
+    """Return the collection with ``result`` under ``spec`` in place of what ``seen`` holds; nothing is committed."""
+    return seen.model_copy(
+        update={
+            "spec": spec,
+            "pending": None,
+            "fingerprint": spec.fingerprint,
+            "segments": result.segments,
+            "deleted": {},
+            "packs": {},
+            "dim": result.dim,
+            "live_rows": result.ledger.upserted,
+            "letters": result.letters,
+            "letter_count": result.letter_count,
+            "base": end,
+            "types": dict(types),
+            "held": None,
+            "operation": "load",
+            "position": end,
+            "source_committed_at": committed_at,
+            "ledger": result.ledger,
+        }
+    )
+
+
+def commit_load(catalog: Catalog, seen: CatalogState, new: CatalogState) -> CatalogState:
+    """Commit ``new`` (of :func:`after_load`) in the place of ``seen``; what was deleted until then stays noted.
 
     Raises :class:`indexer.errors.ProgressMoved` if an apply or another load came between.
     """
@@ -93,29 +144,9 @@ def commit_load(
         _require_unmoved(seen, state)
         if (state.spec, state.pending) != (seen.spec, seen.pending):
             raise _moved(seen, state)
-        new = state.model_copy(
-            update={
-                "spec": spec,
-                "pending": None,
-                "fingerprint": spec.fingerprint,
-                "segments": result.segments,
-                "deleted": {},
-                "packs": {},
-                "dim": result.dim,
-                "live_rows": result.ledger.upserted,
-                "letters": result.letters,
-                "letter_count": result.letter_count,
-                "base": end,
-                "types": dict(types),
-                "held": None,
-                "operation": "load",
-                "position": end,
-                "source_committed_at": committed_at,
-                "ledger": result.ledger,
-            }
-        )
         try:
-            return catalog.commit(state, new, batch_end=end)
+            whole = new.model_copy(update={"deletions": state.deletions})
+            return catalog.commit(state, whole, batch_end=new.position)
         except CommitConflict:
             state = catalog.read()
 
@@ -132,14 +163,12 @@ def _moved(seen: CatalogState, state: CatalogState) -> ProgressMoved:
     )
 
 
-def _letters(
-    catalog: Catalog, state: CatalogState, result: PartResult, touched: np.ndarray, *, anew: bool
-) -> dict[str, object]:
+def _letters(catalog: Catalog, state: CatalogState, result: PartResult, *, anew: bool) -> dict[str, object]:
     """Return the fields for the letters: those that no change cleared, and the batch's own."""
     kept: tuple[FileRecord, ...] = ()
     count = 0
     if state.letters and not anew:
-        keys = np.concatenate([touched["hash"], result.confirmed_keys()])
+        keys = np.concatenate([result.touched_keys()["hash"], result.confirmed_keys()])
         kept, count = uncleared(state.letters, keys, result.freed_contents(), catalog.store)
     return {"letters": kept + result.letters, "letter_count": count + result.letter_count}
 

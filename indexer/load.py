@@ -25,9 +25,10 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from connectors.contract import Position, Source
 from connectors.errors import HistoryExpired
+from connectors.session import giving_way
 from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.catalog import Catalog, CatalogState, SourcePosition
-from indexer.commit import commit_load
+from indexer.commit import after_load, commit_load
 from indexer.errors import BuildError, ObjectNotFound, ProgressMoved
 from indexer.format.records import SegmentRecord
 from indexer.format.store import Store
@@ -69,12 +70,29 @@ def load(
     cache: Path,
     progress: Progress | None = None,
 ) -> CatalogState:
-    """Load every row of ``source`` into the collection, replacing what it holds, and commit.
+    """Load every row of ``source`` into the collection, which has none yet, and commit.
+
+    Raises :class:`indexer.errors.ProgressMoved` if another load or an apply came between.
+    """
+    committed = commit_load(catalog, state, loaded(source, catalog, state, spec, cache, progress))
+    forget(loads_of(catalog))
+    return committed
+
+
+def loaded(
+    source: Source,
+    catalog: Catalog,
+    state: CatalogState,
+    spec: CollectionSpec,
+    cache: Path,
+    progress: Progress | None = None,
+) -> CatalogState:
+    """Return the collection with every row of ``source``, in the place of what ``state`` holds; nothing is committed.
 
     ``spec`` is the catalog's own, or the one that a rebuild swaps in; then texts that did not change keep their vectors
-    (:func:`donors_of`). Raises :class:`indexer.errors.ProgressMoved` if another load or an apply came between.
+    (:func:`donors_of`). What was built is kept until :func:`forget` is called with :func:`loads_of` the catalog.
     """
-    loads = catalog.store.child("loads")
+    loads = loads_of(catalog)
     plan = unfinished(loads, spec, state, source.head().position.epoch) or new_plan(source, spec, loads)
     types = column_types(spec, source.schema())
     job = BuildJob(
@@ -89,11 +107,12 @@ def load(
         same_shards=state.spec.shards == spec.shards,
     )
     result = result_of(source, plan, job, loads, progress)
-    committed = commit_load(
-        catalog, state, result, spec, end=plan.position, committed_at=plan.committed_at, types=types
-    )
-    forget(loads)
-    return committed
+    return after_load(state, result, spec, end=plan.position, committed_at=plan.committed_at, types=types)
+
+
+def loads_of(catalog: Catalog) -> Store:
+    """Return the folder of the collection's loads."""
+    return catalog.store.child("loads")
 
 
 def donors_of(state: CatalogState, spec: CollectionSpec, types: Mapping[str, str]) -> tuple[SegmentRecord, ...]:
@@ -140,7 +159,7 @@ def unfinished(
         if name.endswith("/plan.json"):
             with suppress(ObjectNotFound, ValidationError):
                 plan = LoadPlan.model_validate_json(loads.get(name))
-                if plan.fits(spec, state, epoch) and compares_with(plan, state, catalog):
+                if plan.fits(spec, epoch) and compares_with(plan, state, catalog):
                     return plan
     return None
 
@@ -209,7 +228,7 @@ def _built(rows: DataFrame, plan: LoadPlan, job: BuildJob, area: Store, progress
         if done:
             parted = parted.where(F.col(PART).isin(sorted(missing)))
         tasks = parted.repartitionById(total, F.col(PART)).mapInArrow(_task(job, area, plan, missing), RESULT_SCHEMA)
-        with _reporting(area, plan, progress), raised_by_tasks():
+        with _reporting(area, plan, progress), raised_by_tasks(), giving_way(rows.sparkSession):
             tasks.collect()
         done = _finished(area)
     if done.keys() != set(range(total)):

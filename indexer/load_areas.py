@@ -35,7 +35,7 @@ class LoadArea:
         if plan is None or plan.compares in dropped:
             return False
         loading = state.position is None or state.pending is not None
-        return plan.fits(state.pending or state.spec, state, plan.position.epoch) and compares_with(
+        return plan.fits(state.pending or state.spec, plan.position.epoch) and compares_with(
             plan, state, None if loading else catalog
         )
 

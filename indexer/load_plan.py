@@ -31,14 +31,13 @@ class LoadPlan(Record):
     compares: int | None = None
     large: dict[int, int] = {}
 
-    def fits(self, spec: CollectionSpec, state: CatalogState, epoch: str) -> bool:
-        """Whether the plan loads what ``spec`` wants of the table ``epoch``, and nothing older than ``state`` has."""
+    def fits(self, spec: CollectionSpec, epoch: str) -> bool:
+        """Whether the plan loads what ``spec`` wants of the table ``epoch``.
+
+        The index that a rebuild replaces may have come further since: the new one catches up.
+        """
         same = (self.source.rows, self.fingerprint, self.stored_columns, self.position.epoch)
-        if same != (spec.source.rows, spec.fingerprint, spec.stored_columns, epoch):
-            return False
-        return (
-            state.position is None or state.position.epoch != epoch or state.position.version <= self.position.version
-        )
+        return same == (spec.source.rows, spec.fingerprint, spec.stored_columns, epoch)
 
     def total(self, spec: CollectionSpec) -> int:
         """How many parts there are; none of an empty table."""

@@ -29,6 +29,7 @@ from indexer.commit import commit_batch
 from indexer.duplicates import MAX_KEYS
 from indexer.errors import ObjectNotFound, ProgressMoved
 from indexer.format.records import SegmentRecord
+from indexer.format.store import Store
 from indexer.letters import letters_by_key
 from indexer.netting import BAD_TEXT, ROUTE, ROW_HASH, SHARD, SLOT
 from indexer.spec import CollectionSpec
@@ -65,26 +66,32 @@ def publish(
     being read; then nothing of the batch is visible. Raises :class:`connectors.errors.HistoryBroken` if the table has
     too many of the keys more than once to read their rows from it, or keeps the batch's end no longer.
     """
-    spec = state.spec
     end = SourcePosition(epoch=batch.end.epoch, version=batch.end.version)
     with restarting(catalog, state):
-        job = BuildJob(
-            store=catalog.store,
-            spec=spec,
-            dim=state.dim or spec.vector.dim or usual_width(batch.changes, spec),
-            live=state.segments,
-            packs=state.packs,
-            cache=cache,
-            epoch=end.epoch,
-            aside=letters_by_key(state.letters, catalog.store),
-        )
-        changes = prepared(batch.changes, spec)
-        result = merge_results(list(run_parts(changes, job, doubting=True)))
-        if result.ambiguous:
-            changes = read_again(changes, batch, source, spec, result.ambiguous_routes())
-            result = merge_results(list(run_parts(changes, job, doubting=False)))
+        result = built(batch, source, catalog.store, state, cache)
         judge(state, result, end)
         return commit_batch(catalog, state, result, end=end, committed_at=batch.committed_at, cache=cache)
+
+
+def built(batch: ChangeBatch, source: Source, store: Store, state: CatalogState, cache: Path) -> PartResult:
+    """Return what ``batch`` makes of ``state``, whose position is its start; raises like :func:`publish`."""
+    spec = state.spec
+    job = BuildJob(
+        store=store,
+        spec=spec,
+        dim=state.dim or spec.vector.dim or usual_width(batch.changes, spec),
+        live=state.segments,
+        packs=state.packs,
+        cache=cache,
+        epoch=batch.end.epoch,
+        aside=letters_by_key(state.letters, store),
+    )
+    changes = prepared(batch.changes, spec)
+    result = merge_results(list(run_parts(changes, job, doubting=True)))
+    if result.ambiguous:
+        changes = read_again(changes, batch, source, spec, result.ambiguous_routes())
+        result = merge_results(list(run_parts(changes, job, doubting=False)))
+    return result
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from indexer.load import Progress, load
 from indexer.merge import merge_once
 from indexer.merger import Merger
 from indexer.publish import publish
+from indexer.rebuild import rebuild
 from indexer.resync import resync
 from indexer.rollback import release as release_rollback
 from indexer.spec import CollectionSpec
@@ -68,7 +69,8 @@ class SyncOptions:
     a rollback, and ``compare`` compares the whole table first, whether or not its changes could be read.
 
     ``progress`` hears how far a load is, ``following`` the position that changes are read from, ``committed`` of every
-    commit, and ``healing`` why the whole table is about to be compared.
+    commit, ``healing`` why the whole table is about to be compared, and ``resting`` why the index that a rebuild
+    replaces takes no changes meanwhile; from any thread.
     """
 
     continuous: bool = False
@@ -81,6 +83,7 @@ class SyncOptions:
     following: Callable[[SourcePosition], None] = lambda position: None
     committed: Callable[[CatalogState], None] = lambda state: None
     healing: Callable[[str], None] = lambda reason: None
+    resting: Callable[[str], None] = lambda reason: None
 
 
 ONCE = SyncOptions()
@@ -108,8 +111,8 @@ def sync(
             state = catalog.read()
             require_free(state)
             run = _Run(catalog, source_of(state.pending or state.spec), cache, options, granted, report)
-            run.to_a_position()
-            with run.company():
+            run.to_a_position(source_of)
+            with run.company() if options.continuous else nullcontext():
                 run.follow()
             break
         except ProgressMoved:
@@ -136,12 +139,14 @@ class _Run:
         options: SyncOptions,
         granted: Hold | None,
         report: SyncReport,
+        pending: CollectionSpec | None = None,
     ) -> None:
         self._catalog, self._source, self._cache = catalog, source, cache
         self._options, self._granted, self._report = options, granted, report
+        self._pending = pending
         self._merger: Merger | None = None
 
-    def to_a_position(self) -> None:
+    def to_a_position(self, source_of: Callable[[CollectionSpec], Source]) -> None:
         """Load the table, or compare it, if that is due, so that there is a position to go on from."""
         state = self._catalog.read()
         spec = state.pending or state.spec
@@ -149,10 +154,42 @@ class _Run:
         if state.position is None or state.pending:
             self._source.require_followable()
             asked_at = datetime.now(UTC)
-            self._committed(load(self._source, self._catalog, state, spec, self._cache, self._options.progress))
+            if state.position is None:
+                new = load(self._source, self._catalog, state, spec, self._cache, self._options.progress)
+            else:
+                new = self._rebuild(spec, self._old(state, source_of))
+            self._committed(new)
             self._beat(asked_at)
         elif self._options.compare:
             self._resync(None)
+
+    def _old(self, state: CatalogState, source_of: Callable[[CollectionSpec], Source]) -> _Run | None:
+        """Return the run that lets the index of ``state`` take changes until the pending one is there."""
+        try:
+            source = source_of(state.spec)
+            require_fit(state.spec, source, state.types)
+            if source.reads() != "changes":
+                raise SourceError("its table keeps none")
+        except (SourceError, IndexerError) as error:
+            self._options.resting(str(error))
+            return None
+        return _Run(self._catalog, source, self._cache, self._options, self._granted, self._report, state.pending)
+
+    def _rebuild(self, spec: CollectionSpec, old: _Run | None) -> CatalogState:
+        return rebuild(
+            self._source,
+            self._catalog,
+            spec,
+            self._cache,
+            old,
+            progress=self._options.progress,
+            resting=self._options.resting,
+        )
+
+    def take_changes(self) -> None:
+        """Read on from the position to the source's head, by changes alone."""
+        start = self._position()
+        self._source.stream(Position(start.epoch, start.version), self._handle, continuous=False)
 
     def follow(self) -> None:
         """Read on from the position, by changes or, where there are none, by comparing snapshots."""
@@ -218,7 +255,7 @@ class _Run:
     def _handle(self, batch: ChangeBatch) -> None:
         state = self._catalog.read()
         start = SourcePosition(epoch=batch.start.epoch, version=batch.start.version)
-        if state.position != start or state.pending:
+        if state.position != start or state.pending != self._pending:
             raise ProgressMoved(f"{state.spec.name}: the catalog is at {state.position}, the batch starts at {start}")
         if batch.end == batch.start:
             return
@@ -255,10 +292,7 @@ class _Run:
 
     @contextmanager
     def company(self) -> Iterator[None]:
-        """Keep a heartbeat and a merger beside a continuous stream."""
-        if not self._options.continuous:
-            yield
-            return
+        """Keep a heartbeat and a merger beside a stream that goes on."""
         done = threading.Event()
         pulse = threading.Thread(target=self._pulse, args=(done,), name="grebe-heartbeat", daemon=True)
         pulse.start()

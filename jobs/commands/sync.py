@@ -104,6 +104,7 @@ def sync(
                 following=voice.following,
                 committed=voice.committed,
                 healing=voice.healing,
+                resting=voice.resting,
             )
 
         outcomes = run_syncs(
@@ -172,6 +173,9 @@ class _Voice:
 
     def healing(self, reason: str) -> None:
         note(f"{self._prefix}Comparing the whole table: {reason}")
+
+    def resting(self, reason: str) -> None:
+        note(f"{self._prefix}The index that serves takes no changes until the new one is there: {reason}")
 
     def retrying(self, outcome: Outcome, seconds: float) -> None:
         self.ended(outcome)

@@ -14,9 +14,11 @@ from pyspark.sql import SparkSession
 
 from connectors.errors import JavaMissing
 from connectors.session import (
+    POOL,
     SMALL_BATCHES,
     _ended_if_interrupted,
     for_large_batches,
+    giving_way,
     is_alive,
     java_major,
     require_java,
@@ -146,3 +148,13 @@ def test_no_jvm_outlives_a_start_that_is_interrupted() -> None:
 
     assert started[0].poll() is not None
     assert java_gateway.Popen is spawn  # type: ignore[attr-defined]
+
+
+def test_a_load_gives_way_to_the_jobs_of_others(spark: SparkSession) -> None:
+    context = spark.sparkContext
+    assert context.getConf().get("spark.scheduler.mode") == "FAIR"
+
+    with giving_way(spark):
+        assert context.getLocalProperty(POOL) == "grebe-load"
+
+    assert context.getLocalProperty(POOL) is None

@@ -179,6 +179,22 @@ def test_a_batch_says_when_its_end_was_committed(table: Table) -> None:
     assert stamps == [committed_at.replace(tzinfo=None)]
 
 
+def test_a_stream_ends_exactly_where_it_is_told_to(table: Table) -> None:
+    start = table.source.head().position
+    table.insert([(1, "a")])
+    until = soon(lambda: everything(table))
+    table.insert([(2, "b")])
+    batches: list[tuple[Position, list[int]]] = []
+
+    def handle(batch: ChangeBatch) -> None:
+        batches.append((batch.end, [row["id"] for row in batch.changes.collect()]))
+
+    table.source.stream(start, handle, continuous=False, until=until)
+
+    assert batches[-1][0] == until
+    assert {key for _, keys in batches for key in keys} == {1}
+
+
 def test_nothing_new_is_no_row(table: Table) -> None:
     table.insert([(1, "a")])
 

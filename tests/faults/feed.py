@@ -140,6 +140,7 @@ class Feed:
         continuous: bool,
         interval_seconds: float = POLL_SECONDS,
         stop: Callable[[], bool] | None = None,
+        until: Position | None = None,
     ) -> None:
         if self.replayed and self._last:
             self.replayed = False
@@ -150,7 +151,9 @@ class Feed:
                 handle(piece)
                 self._last = piece
 
-        self._source.stream(start, take, continuous=continuous, interval_seconds=interval_seconds, stop=stop)
+        self._source.stream(
+            start, take, continuous=continuous, interval_seconds=interval_seconds, stop=stop, until=until
+        )
 
     def _pieces(self, batch: ChangeBatch) -> Iterator[ChangeBatch]:
         start, changes = batch.start, batch.changes

@@ -70,6 +70,7 @@ class Schedule:
             self.disturbed_sync: 8,
             self.disturbed_merge: 3,
             self.compare: 1,
+            self.rebuild: 2,
             self.merge: 2,
             self.roll_back: 2,
             self.vacuum: 2,
@@ -99,6 +100,13 @@ class Schedule:
         if not self.catalog.read().held:
             self._note("sync, comparing")
             self._synced(compare=True)
+
+    def rebuild(self) -> None:
+        """Ask for another index, in perhaps other shards; a sync will build it."""
+        state = self.catalog.read()
+        spec = (state.pending or state.spec).model_copy(update={"shards": self.random.randint(1, 3)})
+        self._note("apply with a rebuild", f"{spec.shards} shards")
+        apply(self.store, spec, rebuild=True)
 
     def disturbed_sync(self) -> None:
         """Change the table, sync, and die half-way or have another writer come between: it may fail, and says so."""

@@ -8,7 +8,7 @@ import pytest
 from indexer.apply import apply
 from indexer.build import build_part
 from indexer.catalog import Catalog, SourcePosition
-from indexer.commit import commit_batch, commit_load
+from indexer.commit import after_load, commit_batch, commit_load
 from indexer.errors import ProgressMoved
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec
@@ -44,7 +44,7 @@ def test_a_spec_applied_while_a_load_runs_is_not_lost(store: Store, tmp_path: Pa
     assert apply(store, wider) == "changed"
 
     with pytest.raises(ProgressMoved):
-        commit_load(catalog, seen, result, TEXTS, end=END, committed_at=NOON, types={})
+        commit_load(catalog, seen, after_load(seen, result, TEXTS, end=END, committed_at=NOON, types={}))
 
     assert (catalog.read().spec, catalog.read().position) == (wider, None)
 
@@ -58,6 +58,6 @@ def test_a_second_rebuild_applied_while_the_first_is_built_is_not_lost(store: St
     apply(store, second, rebuild=True)
 
     with pytest.raises(ProgressMoved):
-        commit_load(catalog, seen, result, first, end=END, committed_at=NOON, types={})
+        commit_load(catalog, seen, after_load(seen, result, first, end=END, committed_at=NOON, types={}))
 
     assert (catalog.read().spec, catalog.read().pending) == (TEXTS, second)
