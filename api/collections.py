@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 from api.logs import Logger
 from api.metrics import Metrics
 from api.opening import Opener
 from api.problems import COLLECTION_NOT_FOUND, Problem
-from api.watcher import Watcher, root_is_there
+from api.watcher import Watcher, Watching, root_is_there
 from indexer.catalog import Catalog
 from indexer.errors import StoreError
 from indexer.format.store import Store
-from indexer.spec import CollectionSpec
-from retrieval.version import OpenVersion
 
 DISCOVERY_SECONDS = 1.0
 """Listing a bucket costs more than a poll, and a new collection's first load takes longer than this."""
@@ -30,26 +27,10 @@ def no_collection(*, denied: bool = False) -> Problem:
 class Collections:
     """Every collection that the store has, by name."""
 
-    def __init__(
-        self,
-        store: Store,
-        opener: Opener,
-        *,
-        poll_interval_seconds: float,
-        trust_seconds: float,
-        governed: Callable[[], bool],
-        ready: Callable[[CollectionSpec, CollectionSpec], bool],
-        opened: Callable[[OpenVersion], object],
-        log: Logger,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, store: Store, opener: Opener, watching: Watching, *, log: Logger, metrics: Metrics) -> None:
         self._store = store
         self._opener = opener
-        self._interval = poll_interval_seconds
-        self._trust_seconds = trust_seconds
-        self._governed = governed
-        self._ready = ready
-        self._opened = opened
+        self._watching = watching
         self._log = log
         self._metrics = metrics
         self._watchers: dict[str, Watcher] = {}
@@ -100,7 +81,8 @@ class Collections:
                 if self.trouble is None:
                     self._log.error("store cannot be listed", exc_info=error)
                 self.trouble = "the store cannot be listed"
-            self._stopping.wait(max(self._interval, DISCOVERY_SECONDS) if self.discovered else self._interval)
+            interval = self._watching.poll_interval_seconds
+            self._stopping.wait(max(interval, DISCOVERY_SECONDS) if self.discovered else interval)
 
     def _names(self) -> set[str]:
         """Return the names of the store's collections.
@@ -120,18 +102,7 @@ class Collections:
         for name in [name for name, watcher in self._watchers.items() if watcher.gone]:
             self._end(name)
         for name in sorted(names - self._watchers.keys()):
-            watcher = Watcher(
-                self._store,
-                name,
-                self._opener,
-                poll_interval_seconds=self._interval,
-                trust_seconds=self._trust_seconds,
-                governed=self._governed,
-                ready=self._ready,
-                opened=self._opened,
-                log=self._log,
-                metrics=self._metrics,
-            )
+            watcher = Watcher(self._store, name, self._opener, self._watching, log=self._log, metrics=self._metrics)
             # Started first: one that is listed and does not run looks dead. A new dictionary: a request may be going
             # through the old one.
             watcher.start()

@@ -7,6 +7,7 @@ so that a dropped collection leaves no stale line behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -52,91 +53,43 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "grebe_http_requests",
-            "Requests, by method, route and status.",
-            ["method", "route", "status"],
-            registry=self.registry,
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        times = partial(Histogram, buckets=SECONDS, registry=self.registry)
+
+        self.requests = counter(
+            "grebe_http_requests", "Requests, by method, route and status.", ["method", "route", "status"]
         )
-        self.seconds = Histogram(
-            "grebe_http_request_seconds",
-            "Time to answer, by route.",
-            ["route"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge("grebe_http_in_flight", "Requests being answered.", registry=self.registry)
-        self.stage_seconds = Histogram(
-            "grebe_search_stage_seconds",
-            "Time per stage of a search.",
-            ["collection", "stage"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.sql_seconds = Histogram(
-            "grebe_sql_stage_seconds",
-            "Time per stage of a statement.",
-            ["collection", "stage"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.rejected = Counter(
-            "grebe_search_rejected", "Searches turned away because the queue was full.", registry=self.registry
-        )
-        self.audit_failing = Gauge(
-            "grebe_audit_failing", "1 while the audit log cannot be written.", registry=self.registry
-        )
-        self.audit_unshipped = Gauge(
-            "grebe_audit_unshipped_files",
-            "Complete files of the audit log that wait to be shipped.",
-            registry=self.registry,
-        )
-        self.queue_depth = Gauge(
-            "grebe_search_queue_depth", "Searches and statements waiting for a thread.", registry=self.registry
-        )
-        self.models_failing = Gauge(
-            "grebe_models_failing",
-            "Models of collections that could not be loaded when they were last tried.",
-            registry=self.registry,
-        )
-        self.open_failures = Counter(
-            "grebe_collection_open_failures",
-            "Times a version could not be opened.",
-            ["collection"],
-            registry=self.registry,
-        )
-        self.open_seconds = Histogram(
-            "grebe_collection_open_seconds",
-            "Time to open a version beside the old one.",
-            ["collection"],
-            buckets=SECONDS,
-            registry=self.registry,
+        self.seconds = times("grebe_http_request_seconds", "Time to answer, by route.", ["route"])
+        self.in_flight = gauge("grebe_http_in_flight", "Requests being answered.")
+
+        self.stage_seconds = times("grebe_search_stage_seconds", "Time per stage of a search.", ["collection", "stage"])
+        self.sql_seconds = times("grebe_sql_stage_seconds", "Time per stage of a statement.", ["collection", "stage"])
+        self.rejected = counter("grebe_search_rejected", "Searches turned away because the queue was full.")
+        self.queue_depth = gauge("grebe_search_queue_depth", "Searches and statements waiting for a thread.")
+        self.models_failing = gauge(
+            "grebe_models_failing", "Models of collections that could not be loaded when they were last tried."
         )
 
-        self.node_up = Gauge(
-            "grebe_node_up",
-            "1 while a router's node answers, by part and address.",
-            ["part", "node"],
-            registry=self.registry,
+        self.audit_failing = gauge("grebe_audit_failing", "1 while the audit log cannot be written.")
+        self.audit_unshipped = gauge(
+            "grebe_audit_unshipped_files", "Complete files of the audit log that wait to be shipped."
         )
-        self.node_seconds = Histogram(
-            "grebe_node_seconds",
-            "Time until a router has a node's answer, by part.",
-            ["part"],
-            buckets=SECONDS,
-            registry=self.registry,
+
+        self.open_failures = counter(
+            "grebe_collection_open_failures", "Times a version could not be opened.", ["collection"]
         )
-        self.hedged = Counter(
-            "grebe_node_hedged",
-            "Questions that a router asked of a second node, because the first took long.",
-            registry=self.registry,
+        self.open_seconds = times(
+            "grebe_collection_open_seconds", "Time to open a version beside the old one.", ["collection"]
         )
-        self.question_seconds = Histogram(
-            "grebe_node_question_seconds",
-            "Time in which a node answers a router's question, by kind.",
-            ["kind"],
-            buckets=SECONDS,
-            registry=self.registry,
+
+        self.node_up = gauge("grebe_node_up", "1 while a router's node answers, by part and address.", ["part", "node"])
+        self.node_seconds = times("grebe_node_seconds", "Time until a router has a node's answer, by part.", ["part"])
+        self.hedged = counter(
+            "grebe_node_hedged", "Questions that a router asked of a second node, because the first took long."
+        )
+        self.question_seconds = times(
+            "grebe_node_question_seconds", "Time in which a node answers a router's question, by kind.", ["kind"]
         )
         self._lines: dict[tuple[str | int, ...], Any] = {}
 

@@ -30,7 +30,7 @@ from api.pool import WorkPool
 from api.quotas import Quotas
 from api.rerankers import Rerankers
 from api.settings import ServeSettings
-from api.watcher import Watcher
+from api.watcher import Watcher, Watching
 from indexer.ann.device import find_gpu, first_line
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec
@@ -61,17 +61,14 @@ class Service:
         self.pool = WorkPool(threads=threads, queue=queue, helpers=self.helpers)
         self.statements = WorkPool(threads=max(1, threads // 2), queue=queue, name="statement", helpers=self.helpers)
         self.nodes = self._nodes()
-        self.collections = Collections(
-            store,
-            self._opener(),
+        watching = Watching(
             poll_interval_seconds=settings.poll_interval_ms / 1000,
             trust_seconds=settings.identity.trust_seconds,
             governed=lambda: self.identity.is_configured,
             ready=self._has_model,
             opened=self._warm,
-            log=self.log,
-            metrics=self.metrics,
         )
+        self.collections = Collections(store, self._opener(), watching, log=self.log, metrics=self.metrics)
         self._audit_started = False
         self.waiting = 0
         self.draining = False

@@ -89,8 +89,9 @@ class View:
         return known_complete_at(state.position, state.source_committed_at, self.heartbeat)
 
 
-class Watcher:
-    """Watches the collection ``name`` of ``store``; ``view`` is its newest state.
+@dataclass(frozen=True, kw_only=True)
+class Watching:
+    """How collections are watched, all of them alike.
 
     ``ready`` is asked before a version with this spec is opened in the place of another one, and again until it says
     yes; ``opened`` is called with each version before it is put in place. Both are called on the watcher's thread, and
@@ -98,19 +99,18 @@ class Watcher:
     in force cannot be read, and on, but for those of a newer release, if ``governed`` says that no caller has rights.
     """
 
+    poll_interval_seconds: float
+    trust_seconds: float
+    governed: Callable[[], bool]
+    ready: Callable[[CollectionSpec, CollectionSpec], bool]
+    opened: Callable[[OpenVersion], object]
+
+
+class Watcher:
+    """Watches the collection ``name`` of ``store``; ``view`` is its newest state."""
+
     def __init__(
-        self,
-        store: Store,
-        name: str,
-        opener: Opener,
-        *,
-        poll_interval_seconds: float,
-        trust_seconds: float,
-        governed: Callable[[], bool],
-        ready: Callable[[CollectionSpec, CollectionSpec], bool],
-        opened: Callable[[OpenVersion], object],
-        log: Logger,
-        metrics: Metrics,
+        self, store: Store, name: str, opener: Opener, watching: Watching, *, log: Logger, metrics: Metrics
     ) -> None:
         self.name = name
         self.gone = False
@@ -119,11 +119,7 @@ class Watcher:
         self._known = View()
         self._store = store
         self._opener = opener
-        self._ready = ready
-        self._opened = opened
-        self._interval = poll_interval_seconds
-        self._trust_seconds = trust_seconds
-        self._governed = governed
+        self._watching = watching
         self._unread_since: float | None = None
         self._metrics = metrics
         self._catalog: Catalog | None = None
@@ -160,7 +156,7 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stopping.is_set() and not self.gone:
-            wait = self._interval
+            wait = self._watching.poll_interval_seconds
             try:
                 self._poll()
             except Exception as error:  # the one place that must outlive any failure: it is reported, and tried again
@@ -218,12 +214,12 @@ class Watcher:
 
         They count from the first time that they could not be read: while a version was opened nobody looked.
         """
-        if not self._governed() and not isinstance(error, NewerCatalog):
+        if not self._watching.governed() and not isinstance(error, NewerCatalog):
             return LAST_POLL_RETRY_SECONDS
         now = time.monotonic()
         if self._unread_since is None:
             self._unread_since = now
-        left = self._unread_since + self._trust_seconds - now
+        left = self._unread_since + self._watching.trust_seconds - now
         if left > 0:
             return left
         if self.versions.suspend():
@@ -242,21 +238,21 @@ class Watcher:
     def _open(self, catalog: Catalog, newest: int) -> None:
         started = time.perf_counter()
         before = self.versions.served
-        if before is not None and not self._ready(before.spec, self.versions.newest_spec or before.spec):
+        if before is not None and not self._watching.ready(before.spec, self.versions.newest_spec or before.spec):
             return
         snapshot = self._opener.open(catalog, newest, before)
         if snapshot is before:
             return
         self.versions.learn(snapshot.version, snapshot.state.spec)  # it may be newer than what was looked at
         try:
-            is_ready = before is None or self._ready(before.spec, snapshot.state.spec)
+            is_ready = before is None or self._watching.ready(before.spec, snapshot.state.spec)
         except BaseException:
             snapshot.close()
             raise
         if not is_ready:
             snapshot.close()
             return
-        self._opened(snapshot)
+        self._watching.opened(snapshot)
         if not self.versions.serve(snapshot):
             return
         self._show(failure=None)
