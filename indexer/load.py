@@ -70,27 +70,10 @@ def load(
     cache: Path,
     progress: Progress | None = None,
 ) -> CatalogState:
-    """Load every row of ``source`` into the collection, which has none yet, and commit.
-
-    Raises :class:`indexer.errors.ProgressMoved` if another load or an apply came between.
-    """
-    committed = commit_load(catalog, state, loaded(source, catalog, state, spec, cache, progress))
-    forget(loads_of(catalog))
-    return committed
-
-
-def loaded(
-    source: Source,
-    catalog: Catalog,
-    state: CatalogState,
-    spec: CollectionSpec,
-    cache: Path,
-    progress: Progress | None = None,
-) -> CatalogState:
     """Return the collection with every row of ``source``, in the place of what ``state`` holds; nothing is committed.
 
     ``spec`` is the catalog's own, or the one that a rebuild swaps in; then texts that did not change keep their vectors
-    (:func:`donors_of`). What was built is kept until :func:`forget` is called with :func:`loads_of` the catalog.
+    (:func:`donors_of`). What was built is kept for the next time until :func:`finish`.
     """
     loads = loads_of(catalog)
     plan = unfinished(loads, spec, state, source.head().position.epoch) or new_plan(source, spec, loads)
@@ -108,6 +91,16 @@ def loaded(
     )
     result = result_of(source, plan, job, loads, progress)
     return after_load(state, result, spec, end=plan.position, committed_at=plan.committed_at, types=types)
+
+
+def finish(catalog: Catalog, seen: CatalogState, new: CatalogState) -> CatalogState:
+    """Commit ``new`` in the place of ``seen``, and forget the load that it is of.
+
+    Raises :class:`indexer.errors.ProgressMoved` if another load or an apply came between.
+    """
+    committed = commit_load(catalog, seen, new)
+    forget(loads_of(catalog))
+    return committed
 
 
 def loads_of(catalog: Catalog) -> Store:

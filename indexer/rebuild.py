@@ -16,11 +16,11 @@ from typing import Protocol
 from connectors.contract import ChangeBatch, Position, Source
 from connectors.errors import HistoryBroken, SourceError
 from indexer.catalog import Catalog, CatalogState, SourcePosition
-from indexer.commit import after_batch, commit_load
+from indexer.commit import after_batch
 from indexer.errors import CollectionHeld, ProgressMoved
 from indexer.fit import require_same_types
 from indexer.hold import require_free
-from indexer.load import Progress, forget, loaded, loads_of
+from indexer.load import Progress, finish, forget, load, loads_of
 from indexer.publish import built
 from indexer.spec import CollectionSpec
 
@@ -58,7 +58,7 @@ def rebuild(
     follower = _Follower(old, resting)
     follower.turn()
     with follower:
-        new = loaded(source, catalog, catalog.read(), spec, cache, progress)
+        new = load(source, catalog, catalog.read(), spec, cache, progress)
         if source.reads() == "changes":
             with suppress(SourceError):  # tried again below, if it must be
                 new = caught_up(new, source, catalog, cache)
@@ -78,9 +78,7 @@ def rebuild(
                 f"{spec.name}: the changes since the load of version {_place(new).version} cannot be read any more "
                 f"({error}); start anew with a load"
             ) from error
-    committed = commit_load(catalog, seen, new)
-    forget(loads_of(catalog))
-    return committed
+    return finish(catalog, seen, new)
 
 
 def caught_up(
@@ -91,7 +89,7 @@ def caught_up(
     def handle(batch: ChangeBatch) -> None:
         nonlocal new
         if batch.start != _place(new):
-            raise ProgressMoved(f"{new.spec.name}: the new index is at {_place(new)}, the batch starts at {batch.start}")
+            raise ProgressMoved(f"{new.spec.name}: the index is at {_place(new)}, the batch starts at {batch.start}")
         require_same_types(new.spec, batch.changes.schema, new.types)
         result = built(batch, source, catalog.store, new, cache)
         end = SourcePosition(epoch=batch.end.epoch, version=batch.end.version)

@@ -25,7 +25,7 @@ from indexer.format.records import Ledger
 from indexer.format.states import Hold
 from indexer.format.store import Store
 from indexer.hold import approval, hold, mass_delete, require_free, sentence
-from indexer.load import Progress, load
+from indexer.load import Progress, finish, load
 from indexer.merge import merge_once
 from indexer.merger import Merger
 from indexer.publish import publish
@@ -156,9 +156,9 @@ class _Run:
             asked_at = datetime.now(UTC)
             if state.position is None:
                 new = load(self._source, self._catalog, state, spec, self._cache, self._options.progress)
+                self._committed(finish(self._catalog, state, new))
             else:
-                new = self._rebuild(spec, self._old(state, source_of))
-            self._committed(new)
+                self._committed(self._rebuild(spec, self._old(state, source_of)))
             self._beat(asked_at)
         elif self._options.compare:
             self._resync(None)

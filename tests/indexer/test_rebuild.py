@@ -65,7 +65,7 @@ def test_what_is_deleted_while_an_index_is_built_is_gone_at_once_and_noted(
             assert scene.state.pending is not None
         seen.append(set(rows))
 
-    when(monkeypatch, "loaded", change)
+    when(monkeypatch, "load", change)
     states = committed(scene)
 
     assert seen == [{1, 3}]
@@ -80,7 +80,7 @@ def test_what_is_deleted_while_an_index_is_built_is_gone_at_once_and_noted(
 
 def test_the_swap_moves_no_position_whatever_comes_meanwhile(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting(scene)
-    when(monkeypatch, "loaded", lambda _: scene.sql("INSERT INTO {t} VALUES (4, 'four', 0)"))
+    when(monkeypatch, "load", lambda _: scene.sql("INSERT INTO {t} VALUES (4, 'four', 0)"))
     real: Callable[..., CatalogState] = module.caught_up
     untils: list[SourcePosition | None] = []
 
@@ -110,7 +110,7 @@ def test_a_rebuild_that_was_interrupted_goes_on_although_the_old_index_came_furt
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        when(patch, "loaded", die)
+        when(patch, "load", die)
         with pytest.raises(KeyboardInterrupt):
             scene.sync()
     built = len(list(scene.folder.glob("store/scene/segments/*")))
@@ -125,7 +125,7 @@ def test_a_rebuild_that_was_interrupted_goes_on_although_the_old_index_came_furt
 
 def test_changes_that_cannot_be_read_any_more_begin_another_load(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting(scene)
-    when(monkeypatch, "loaded", lambda _: scene.sql("DELETE FROM {t} WHERE id = 1"))
+    when(monkeypatch, "load", lambda _: scene.sql("DELETE FROM {t} WHERE id = 1"))
     real: Callable[..., CatalogState] = module.caught_up
     failed: list[int] = []
 
