@@ -183,7 +183,7 @@ async def _models(service: Service, question: Question, spec: CollectionSpec) ->
         return Models(embedder=None, reranker=None)
     if request.stages.rerank is not None and spec.rerank is not None:
         reranker = await service.rerankers.of(spec.rerank, timeout_seconds=question.seconds_left)
-    mode = request.resolved_mode(has_model=spec.vector.model is not None)
+    mode = request.resolved_mode(spec.vector)
     if request.brings_vector or mode not in _NEEDS_MODEL:
         return Models(embedder=None, reranker=reranker)
     batches = await service.embedders.of(spec.vector, timeout_seconds=question.seconds_left)

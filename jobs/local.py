@@ -86,7 +86,7 @@ class LocalCollection:
         """Return the models that have to be loaded for ``request``."""
         spec, models = self._snapshot.spec, []
         model = spec.vector.model
-        if model and not request.brings_vector and request.resolved_mode(has_model=True) in ("hybrid", "vector"):
+        if model and not request.brings_vector and request.resolved_mode(spec.vector) in ("hybrid", "vector"):
             models.append(model)
         if spec.rerank and request.stages.rerank:
             models.append(spec.rerank.model)

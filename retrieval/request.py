@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from indexer.spec import CollectionSpec, FusionKind, WeightsSpec
+from indexer.spec import CollectionSpec, FusionKind, VectorSpec, WeightsSpec
 from retrieval.errors import RequestError
 from retrieval.refine.stages import NO_STAGES, Stages
 
@@ -175,17 +175,23 @@ class SearchRequest:
         """Whether there is a vector to search by without a model."""
         return self.vector is not None or self.like is not None
 
-    def resolved_mode(self, *, has_model: bool) -> Mode | None:
-        """Return the mode to run, or None for a search by filter alone.
+    def resolved_mode(self, vectors: VectorSpec) -> Mode | None:
+        """Return the mode to run in a collection of ``vectors``, or None for a search by filter alone.
 
-        ``has_model`` says whether the collection can embed a query. Raises RequestError when the mode asked for lacks
-        its query or its vector, or there are no vectors to be similar to.
+        Raises RequestError when the mode asked for lacks its query or its vector, when there are no vectors to be
+        similar to, or none can be as similar as that.
         """
-        mode = self._mode(has_model=has_model)
-        if self.min_similarity is not None and mode not in ("hybrid", "vector"):
+        mode = self._mode(has_model=vectors.model is not None)
+        least = self.min_similarity
+        if least is None:
+            return mode
+        if mode not in ("hybrid", "vector"):
             what = "a filter alone" if mode is None else "a keyword search"
             hint = "leave it out, or give 'query' or 'vector' and search by meaning"
             raise RequestError(f"{what} compares no vectors", field="min_similarity", hint=hint)
+        if vectors.metric == "cosine" and not -1 <= least <= 1:
+            hint = "'explain' shows the cosine of each hit as the raw score of its vector leg"
+            raise RequestError(f"expected a cosine, from -1 to 1, got {least:g}", field="min_similarity", hint=hint)
         return mode
 
     def _mode(self, *, has_model: bool) -> Mode | None:

@@ -92,7 +92,7 @@ def search(
 def asked_of(version: OpenVersion, request: SearchRequest) -> tuple[Mode | None, Sequence[str]]:
     """Return the mode to run and the fields to show; raises RequestError for those that the version lacks."""
     spec = version.spec
-    mode = request.resolved_mode(has_model=spec.vector.model is not None)
+    mode = request.resolved_mode(spec.vector)
     if request.include is None:
         return mode, spec.stored_columns
     unknown_names(request.include, field_names(spec), where="include")

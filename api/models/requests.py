@@ -203,7 +203,7 @@ class SearchBody(PagedBody):
         default=None,
         allow_inf_nan=False,
         description="What the vector leg finds with a lower score of its own (a cosine, or a product under 'dot') is "
-        "left out of it; in a hybrid search such a row can still come by words.",
+        "left out of it; in a hybrid search such a row can still come by words. Of a cosine, from -1 to 1.",
     )
     rerank: RerankBody | None = Field(default=None, description="Score the first rows anew; comes after fusion.")
     decay: DecayBody | None = Field(default=None, description="Prefer what is recent, or near a number; after rerank.")

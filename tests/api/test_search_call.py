@@ -90,8 +90,8 @@ def test_what_is_not_similar_enough_is_left_out(client: httpx.Client) -> None:
     found = answer(client, **asked, min_similarity=least)["results"]
     assert found == [hit for hit in every if hit["score"] >= least]
     assert 5 <= len(found) < 20
-    assert answer(client, **asked, min_similarity=1.5)["results"] == []
-    by_words = answer(client, query="otter", min_similarity=1.5, explain=True)["results"]
+    assert answer(client, **asked, min_similarity=1)["results"] == []
+    by_words = answer(client, query="otter", min_similarity=1, explain=True)["results"]
     assert [set(hit["explanation"]) for hit in by_words] == [{"keyword"}] * 4
 
 
@@ -158,6 +158,7 @@ def test_a_filter_that_nothing_passes_finds_nothing(client: httpx.Client) -> Non
         ({"query": "x", "min_similarity": True}, "min_similarity", "valid number"),
         ({"query": "x", "mode": "keyword", "min_similarity": 0}, "min_similarity", "a keyword search compares no"),
         ({"filter": "id = 1", "min_similarity": 0}, "min_similarity", "a filter alone compares no vectors"),
+        ({"query": "x", "min_similarity": 35}, "min_similarity", "expected a cosine, from -1 to 1, got 35"),
         ({"query": "x", "include": [""] * 1025}, "include", "at most 1024 items"),
         ({"query": "x", "params": {"a": {}}}, "params", "'a' must be a string, number, boolean or null"),
         ({"query": "x", "params": {"a b": 1}}, "params", "no parameter name"),

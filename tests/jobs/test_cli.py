@@ -127,7 +127,7 @@ def test_sql_points_at_what_is_wrong(synced: Grebe) -> None:
     assert "did you mean 'birds'?" in synced("sql", "SELECT 1 FROM brids").err
 
 
-@pytest.mark.parametrize("narrowed", [("--filter", "weight > 100"), ("--mode", "vector", "--min-similarity", "1.1")])
+@pytest.mark.parametrize("narrowed", [("--filter", "weight > 100"), ("--mode", "vector", "--min-similarity", "0.99")])
 def test_a_search_that_finds_nothing_says_so(synced: Grebe, narrowed: tuple[str, ...]) -> None:
     said = synced("search", "birds", "fish", *narrowed)
     assert (said.code, said.out.splitlines()[0].strip()) == (0, "nothing was found")
@@ -146,6 +146,12 @@ def test_a_wrong_filter_is_a_sentence_with_its_place(synced: Grebe) -> None:
     assert first.startswith("error: ")
     assert "'wait'" in first
     assert (text.strip(), carets.strip()) == ("wait > 1", "^^^^")
+
+
+def test_a_similarity_that_no_cosine_reaches_is_a_sentence(synced: Grebe) -> None:
+    said = synced("search", "birds", "fish", "--min-similarity", 35)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("error: min_similarity: expected a cosine, from -1 to 1, got 35 (")
 
 
 def test_status_counts_what_is_there(synced: Grebe) -> None:

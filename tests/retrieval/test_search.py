@@ -237,6 +237,8 @@ def test_an_empty_collection_finds_nothing(library: Library) -> None:
         ({"mode": "hybrid", "vector": unit(1)}, "query: a hybrid search needs a query"),
         ({"mode": "keyword", "query": "  "}, "query: a keyword search needs a query"),
         ({"mode": "psychic"}, "mode: expected 'hybrid', 'vector' or 'keyword', got 'psychic'"),
+        ({"vector": unit(1), "min_similarity": 35}, "min_similarity: expected a cosine, from -1 to 1, got 35"),
+        ({"vector": unit(1), "min_similarity": -1.01}, "min_similarity: expected a cosine, from -1 to 1, got -1.01"),
         ({"query": "x" * 40_000}, "query: expected at most 32,768 characters, got 40,000"),
         ({"include": ("colur",)}, r"include: there is no field 'colur' \(did you mean colour\?\)"),
     ],
@@ -315,6 +317,13 @@ def test_a_vector_too_long_for_dot_is_refused(tmp_path: Path, size: float) -> No
         assert search(snapshot, SearchRequest(vector=[9e17] + [0.0] * (DIM - 1))).results.scores() == pytest.approx(
             [9e19, -9e19]
         )
+
+
+def test_under_dot_any_number_is_a_similarity(tmp_path: Path) -> None:
+    library = Library(tmp_path, spec=spec_of(vector={"column": "embedding", "dim": DIM, "metric": "dot"}))
+    library.add(Doc(id=1, vectors=(100 * unit(1),)), Doc(id=2, vectors=(10 * unit(1),)))
+    with library.open() as snapshot:
+        assert ids(snapshot, vector=unit(1), min_similarity=35) == [1]
 
 
 def test_a_huge_or_tiny_vector_is_normalised_without_loss(shelf: Shelf) -> None:
