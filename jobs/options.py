@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from retrieval.refine.stages import Decay, Stages
+    from retrieval.refine.stages import Collapse, Decay, Stages
 
 
 class Dialect(StrEnum):
@@ -108,14 +108,14 @@ def lifetime(text: str | None, option: str) -> timedelta | None:
 
 def stages(rerank: int | None, decay: str | None, collapse: str | None, diversify: float | None) -> Stages:
     """Return the stages after fusion that ``--rerank``, ``--decay``, ``--collapse`` and ``--diversify`` ask for."""
-    from retrieval.refine.stages import NO_STAGES, Collapse, Diversify, Rerank, Stages
+    from retrieval.refine.stages import NO_STAGES, Diversify, Rerank, Stages
 
     if rerank is None and decay is None and collapse is None and diversify is None:
         return NO_STAGES
     return Stages(
         rerank=None if rerank is None else Rerank(depth=rerank),
         decay=None if decay is None else _decay(decay),
-        collapse=None if collapse is None else Collapse(column=collapse),
+        collapse=None if collapse is None else _collapse(collapse),
         diversify=None if diversify is None else Diversify(diversity=diversify),
     )
 
@@ -133,3 +133,13 @@ def _decay(text: str) -> Decay:
         return Decay(column=column, scale=scale, **dict(more))  # type: ignore[arg-type]
     except TypeError as error:
         raise typer.BadParameter(f"'{text}' is not COLUMN=SCALE[,NAME=VALUE...]", param_hint="--decay") from error
+
+
+def _collapse(text: str) -> Collapse:
+    """Return what ``COLUMN``, or ``COLUMN=MOST``, asks for."""
+    from retrieval.refine.stages import Collapse
+
+    column, equals, most = text.partition("=")
+    if equals and not most.isdecimal():
+        raise typer.BadParameter(f"'{text}' is not COLUMN[=MOST]", param_hint="--collapse")
+    return Collapse(column=column, most=int(most)) if equals else Collapse(column=column)

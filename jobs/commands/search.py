@@ -53,7 +53,11 @@ def search(
     ] = None,
     collapse: Annotated[
         str | None,
-        typer.Option("--collapse", metavar="COLUMN", help="Show one row, the best, of each value of the column."),
+        typer.Option(
+            "--collapse",
+            metavar="COLUMN[=MOST]",
+            help="Show the best row of each value of the column, or so many as in package=2.",
+        ),
     ] = None,
     diversify: Annotated[
         float | None,

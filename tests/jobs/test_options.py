@@ -20,6 +20,7 @@ def test_each_option_is_a_stage() -> None:
         collapse=Collapse(column="lang"),
         diversify=Diversify(diversity=0.3),
     )
+    assert stages(None, None, "lang=2", None) == Stages(collapse=Collapse(column="lang", most=2))
     assert stages(None, "price=10,origin=99.5", None, None) == Stages(
         decay=Decay(column="price", scale=10, origin=99.5)
     )
@@ -36,3 +37,9 @@ def test_each_option_is_a_stage() -> None:
 def test_a_decay_that_says_nothing_of_use_is_told(text: str, message: str) -> None:
     with pytest.raises(typer.BadParameter, match=message):
         stages(None, text, None, None)
+
+
+@pytest.mark.parametrize("text", ["lang=", "lang=two", "lang=-1", "lang=1.5"])
+def test_a_collapse_to_no_number_of_rows_is_told(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match=rf"'{text}' is not COLUMN\[=MOST\]"):
+        stages(None, None, text, None)
