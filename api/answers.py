@@ -92,6 +92,7 @@ def status_answer(watcher: Watcher, now: datetime) -> StatusAnswer:
         tenants=state.n_tenants if state else None,
         size_bytes=sum(segment.size_bytes for segment in segments),
         dead_letters=state.letter_count if state else 0,
+        rebuild_pending=state is not None and state.pending is not None,
         reads=view.heartbeat.reads if view.heartbeat else None,
         retention_seconds=view.heartbeat.retention_seconds if view.heartbeat else None,
         retention_used=retention_used(state, view.heartbeat, now) if state else None,

@@ -26,6 +26,12 @@ export function adviceOf(status) {
       text: `${rows} set aside, because they cannot be indexed: \`grebe status ${name}\` lists them and why.`,
     });
   }
+  if (status.rebuild_pending) {
+    said.push({
+      level: "note",
+      text: `A spec waits for its index: \`grebe sync ${name}\` builds it, beside the one that serves.`,
+    });
+  }
   if (status.state === "open" && !status.source) {
     said.push({ level: "note", text: `Nothing has been read from the source yet: \`grebe sync ${name}\`.` });
   }

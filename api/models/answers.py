@@ -195,6 +195,9 @@ class StatusAnswer(FreshnessAnswer):
     tenants: int | None = Field(description="Tenants that are kept apart; null where none are.")
     size_bytes: int
     dead_letters: int
+    rebuild_pending: bool = Field(
+        description="Whether an applied spec waits for a sync to build its index; until then this one takes no changes."
+    )
     reads: Literal["changes", "snapshots"] | None = Field(
         description="How syncs follow the source: by its changes or by comparing snapshots. null before the first."
     )

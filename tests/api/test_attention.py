@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from api.attention import held_answer, retention_used, warnings_of
+from indexer.apply import apply
 from indexer.rollback import release
 from tests.api.conftest import Serve, until
 from tests.api.library import EPOCH, Library, book
@@ -125,3 +126,18 @@ def test_a_server_tells_what_waits_for_a_person(library: Library, serve: Serve) 
 
 def test_what_is_not_held_says_nothing(loaded: Library) -> None:
     assert held_answer(loaded.catalog.read()) is None
+
+
+def test_a_server_tells_of_a_rebuild_until_it_is_called_off(library: Library, serve: Serve) -> None:
+    library.commit(3, [book(number) for number in range(4)])
+    wider = library.spec.model_copy(update={"columns": ("shelf", "pages", "body")})
+    with serve() as client:
+
+        def is_pending() -> bool:
+            return bool(client.get("/v1/collections/books/status").json()["rebuild_pending"])
+
+        assert not is_pending()
+        apply(library.store, wider, rebuild=True)
+        until(is_pending)
+        apply(library.store, library.spec)
+        until(lambda: not is_pending())

@@ -358,4 +358,5 @@ test("what somebody should see to is said in sentences, the server's own among t
   assert.equal(said[1].text, "The last sync failed 2 s ago");
   assert.match(said[2].text, /^2 rows are set aside.*`grebe status books`/);
   assert.match(adviceOf({ ...well, source: null })[0].text, /`grebe sync books`/);
+  assert.match(adviceOf({ ...well, rebuild_pending: true })[0].text, /^A spec waits for its index: `grebe sync books`/);
 });
