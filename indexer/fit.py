@@ -27,6 +27,26 @@ def require_fit(spec: CollectionSpec, source: Source, known: Mapping[str, str]) 
     now stops a sync, because what is indexed would no longer be what the table holds.
     """
     types = types_of(source.schema())
+    _complain(spec, _misfits(spec, types, known) or _retyped(spec, types, known), types, known)
+
+
+def require_usable(spec: CollectionSpec, types: Mapping[str, str]) -> None:
+    """Raise :class:`connectors.errors.SchemaMismatch` unless columns of ``types`` are what a sync of ``spec`` takes."""
+    _complain(spec, _misfits(spec, types, {}), types, {})
+
+
+def require_same_types(spec: CollectionSpec, schema: StructType, known: Mapping[str, str]) -> None:
+    """Raise :class:`connectors.errors.SchemaMismatch` if a column of a batch has another type than at the load."""
+    types = types_of(schema)
+    _complain(spec, _retyped(spec, types, known), types, known)
+
+
+def types_of(schema: StructType) -> dict[str, str]:
+    """Return the columns' types as Spark writes them."""
+    return {field.name: field.dataType.simpleString() for field in schema.fields}
+
+
+def _misfits(spec: CollectionSpec, types: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
     problems = [
         f"'{name}' is missing{_was(known, name)}{_nearest(name, types)}"
         for name in spec.source_columns
@@ -51,18 +71,7 @@ def require_fit(spec: CollectionSpec, source: Source, known: Mapping[str, str]) 
         for name in spec.key
         if types.get(name, "string").split("<")[0] in KEYLESS_TYPES
     ]
-    _complain(spec, problems or _retyped(spec, types, known), types, known)
-
-
-def require_same_types(spec: CollectionSpec, schema: StructType, known: Mapping[str, str]) -> None:
-    """Raise :class:`connectors.errors.SchemaMismatch` if a column of a batch has another type than at the load."""
-    types = types_of(schema)
-    _complain(spec, _retyped(spec, types, known), types, known)
-
-
-def types_of(schema: StructType) -> dict[str, str]:
-    """Return the columns' types as Spark writes them."""
-    return {field.name: field.dataType.simpleString() for field in schema.fields}
+    return problems
 
 
 def _retyped(spec: CollectionSpec, types: Mapping[str, str], known: Mapping[str, str]) -> list[str]:

@@ -11,6 +11,7 @@ from api.errors import ControlError
 from api.identity.control import ControlTable
 from indexer.catalog import Catalog, CatalogState
 from indexer.errors import CollectionNotFound, IndexerError, SpecError
+from indexer.fit import require_usable
 from indexer.format.store import Store
 from indexer.spec import CollectionSpec
 from jobs.starter import change_feed_off, facts_of
@@ -92,10 +93,9 @@ def _has_keys(store: Store) -> bool:
 def look_at_table(spec: CollectionSpec) -> str | None:
     """Return a warning about the spec's table, if there is one to give; only folders on this machine are looked at.
 
-    Raises :class:`connectors.errors.SchemaMismatch` if the table lacks a column.
+    Raises :class:`connectors.errors.SchemaMismatch` for what a sync would refuse: a column that the table lacks, or
+    has in a type that cannot be used.
     """
-    from connectors.columns import require_columns
-
     source = spec.source
     if source.kind != "delta" or "://" in source.table:
         return None
@@ -104,7 +104,7 @@ def look_at_table(spec: CollectionSpec) -> str | None:
             return None  # a metastore's name
         return f"{source.table}: no such folder here; its columns are unchecked{_nearest(Path(source.table))}"
     facts = facts_of(source.table)
-    require_columns(source.table, spec.source_columns, [column.name for column in facts.columns])
+    require_usable(spec, {column.name: column.type for column in facts.columns})
     return None if facts.change_feed else change_feed_off(source.table)
 
 

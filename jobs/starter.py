@@ -124,7 +124,7 @@ def _is_usable(column: Column) -> bool:
 
 
 def _kinds(column: Column) -> list[str]:
-    """Return the name of the column's type and, of an array, those of what is in it, outermost first."""
+    """Return the name of the column's type and, of an array or map, those of what is in it, outermost first."""
     return column.type.rstrip(">").split("<")
 
 
@@ -176,9 +176,10 @@ def change_feed_off(table: str) -> str:
 
 
 def _type_name(kind: object) -> str:
-    element = getattr(kind, "element_type", None)
+    within = (getattr(kind, part, None) for part in ("element_type", "key_type", "value_type"))
+    names = ",".join(_type_name(each) for each in within if each is not None)
     name = str(getattr(kind, "type", kind))
-    return name if element is None else f"{name}<{_type_name(element)}>"
+    return f"{name}<{names}>" if names else name
 
 
 def _key(columns: Sequence[Column]) -> str:

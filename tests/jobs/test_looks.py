@@ -38,8 +38,18 @@ def test_a_table_that_fits_needs_no_warning(tmp_path: Path) -> None:
 
 def test_a_column_that_the_table_lacks_is_named(tmp_path: Path) -> None:
     table = a_table(tmp_path / "t", feed=True)
-    with pytest.raises(SchemaMismatch, match=r"no column 'yaer' \(did you mean 'year'\?\)"):
+    with pytest.raises(SchemaMismatch, match=r"birds: 'yaer' is missing; did you mean 'year'\?"):
         look_at_table(parse_spec(SPEC.format(table=table, column="yaer")))
+
+
+def test_a_column_that_a_sync_would_refuse_is_refused_in_its_words(tmp_path: Path) -> None:
+    labels = pa.array([[("colour", "brown")]], pa.map_(pa.string(), pa.string()))
+    rows = pa.table({"id": [1], "body": ["a grebe"], "labels": labels, "v": [[0.0, 1.0, 0.0]]})
+    write_deltalake(str(tmp_path / "t"), rows)
+    with pytest.raises(
+        SchemaMismatch, match="column 'labels' is map<string,string>, which can be neither filtered nor compared"
+    ):
+        look_at_table(parse_spec(SPEC.format(table=tmp_path / "t", column="labels")))
 
 
 def test_a_change_feed_that_is_off_comes_with_the_statement_that_turns_it_on(tmp_path: Path) -> None:

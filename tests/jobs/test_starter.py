@@ -92,5 +92,5 @@ def test_columns_that_no_filter_can_read_are_left_out_and_named(tmp_path: Path) 
     assert (spec.key, spec.columns) == (("number",), ("share", "seen"))
     assert (
         "# Left out: no filter can read these types (flatten what is needed upstream), or Grebe uses the name:\n"
-        "#   places: struct\n#   labels: map\n#   several: array<struct>\n#   _version: long\n"
+        "#   places: struct\n#   labels: map<string,string>\n#   several: array<struct>\n#   _version: long\n"
     ) in text
