@@ -62,7 +62,6 @@ def compact(
     def act(each: str) -> Compaction:
         return _compacted(place, each, settings, purge=purge)
 
-    has_any = True
     if name is None:
         columns: dict[str, Callable[[Compaction], object]] = {
             "segments before": lambda done: len(done.before.segments),
@@ -70,11 +69,16 @@ def compact(
             "tombstoned before": lambda done: sum(done.before.deleted.values()),
             "tombstoned": lambda done: sum(done.after.deleted.values()),
         }
-        has_any = _over_all(place, act, _compaction, columns, output)
+        done = _over_all(place, act, _compaction, columns, output)
     else:
-        _show_compaction(name, act(name), output)
-    if purge and has_any:
-        note(f"Older versions still hold what was purged. Next: grebe vacuum {name or '--all'} --retain 0 --dry-run")
+        done = [act(name)]
+        _show_compaction(name, done[0], output)
+    if purge and done:
+        if any(each.merges or each.letters for each in done):
+            said = "Older versions still hold what was purged."
+        else:
+            said = "Nothing was there to be purged, but older versions may hold what was before."
+        note(f"{said} Next: grebe vacuum {name or '--all'} --retain 0 --dry-run")
 
 
 def vacuum(
@@ -181,11 +185,8 @@ def _over_all(
     as_json: Callable[[T], dict[str, Any]],
     columns: Mapping[str, Callable[[T], object]],
     output: Format,
-) -> bool:
-    """Act on every collection of ``store``, print what came of each and return whether there is any.
-
-    Exits with 1 if any failed.
-    """
+) -> list[T]:
+    """Act on every collection of ``store``, print and return what came of each; exits with 1 if any failed."""
     outcomes = for_each(names_of(store), act)
     words = {True: "failed", False: "done"}
     failed = [each.name for each in outcomes if each.error]
@@ -208,7 +209,7 @@ def _over_all(
         stdout().print(table(("collection", "outcome", *columns), cells))
     if failed:
         raise typer.Exit(1)
-    return bool(outcomes)
+    return [each.done for each in outcomes if each.done is not None]
 
 
 def _compaction(done: Compaction) -> dict[str, Any]:

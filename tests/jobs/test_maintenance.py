@@ -115,6 +115,17 @@ def test_an_erasure_from_the_deletion_to_the_receipt(grebe: Grebe, catalog: Cata
     assert (after["deletions"], after["key_hash"]) == (before["deletions"], before["key_hash"])
 
 
+@pytest.mark.parametrize("whose", ["texts", "--all"])
+def test_a_purge_says_whether_anything_was_there_to_be_purged(grebe: Grebe, catalog: Catalog, whose: str) -> None:
+    first, second = grebe("compact", whose, "--purge"), grebe("compact", whose, "--purge")
+
+    then = f"Next: grebe vacuum {whose} --retain 0 --dry-run"
+    assert f"Older versions still hold what was purged. {then}" in " ".join(first.err.split())
+    assert f"Nothing was there to be purged, but older versions may hold what was before. {then}" in " ".join(
+        second.err.split()
+    )
+
+
 def test_a_receipt_is_a_sentence_and_tables(grebe: Grebe) -> None:
     said = grebe("receipt", "texts", 1)
 
