@@ -103,8 +103,9 @@ def _looked_up(
     if include is not None:
         unknown_names(include, field_names(snapshot.spec), where="include")
         include = tuple(dict.fromkeys(include))
-    if not snapshot.arrow_schema.names:  # no row has been indexed
-        return dict.fromkeys(range(len(keys)))
+    if not snapshot.arrow_schema.names:  # no row has been indexed, so there are no types to read a key by
+        firsts = {repr(key): number for number, key in reversed(list(enumerate(keys)))}
+        return dict.fromkeys(sorted(firsts.values()))
     fields = [snapshot.arrow_schema.field(name) for name in snapshot.spec.key]
     numbers: dict[Key, int] = {}
     for number, (key, place) in enumerate(zip(keys, where, strict=True)):

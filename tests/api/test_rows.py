@@ -209,5 +209,5 @@ def test_rows_wait_for_the_version_that_is_asked_for(client: httpx.Client) -> No
 def test_of_a_collection_without_rows_every_key_is_missing(serve: Serve, tmp_path: Path) -> None:
     Library(tmp_path)
     with serve() as client:
-        assert rows_of(client, ["x", 2])["missing"] == ["x", 2]
+        assert rows_of(client, ["x", 2, ["x"], True, 1, 2])["missing"] == ["x", 2, True, 1]
         assert client.get("/v1/collections/books/rows/1").status_code == 404
