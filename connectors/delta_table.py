@@ -21,7 +21,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 from pyspark.sql.utils import is_remote
 
-from connectors.clouds import cloud_of, hadoop_address
 from connectors.columns import require_columns
 from connectors.contract import Head, Position
 from connectors.errors import (
@@ -32,6 +31,7 @@ from connectors.errors import (
     SourceNotFound,
     SourceRecreated,
 )
+from connectors.hadoop import hadoop_address, hadoop_cloud
 
 CHANGE_FEED = "delta.enableChangeDataFeed"
 # Feed files looked for before reading. VACUUM takes the oldest first, so that a few of the first commit's tell.
@@ -265,7 +265,7 @@ def _changed(table: DeltaTable, reason: str) -> SourceError:
 
 
 def _no_client(table: DeltaTable, reason: str) -> SourceError:
-    cloud = cloud_of(table.named)
+    cloud = hadoop_cloud(table.named)
     if cloud is None:
         return _not_found(table, reason)
     return SourceNotFound(

@@ -19,8 +19,8 @@ import pyspark
 from pyspark.find_spark_home import _find_spark_home
 
 from connectors.caches import user_cache
-from connectors.clouds import Cloud
 from connectors.errors import SessionFailed
+from connectors.hadoop import HadoopCloud
 
 SCALA = "2.13"
 PACKAGES = "spark.jars.packages"
@@ -32,7 +32,7 @@ FILES = "spark.jars"
 AWS_SDK_VERSION = "2.35.4"
 AWS_SDK_MODULES = ("s3", "s3-transfer-manager", "sts", "apache-client", "netty-nio-client")
 
-_CLIENTS: dict[Cloud, str] = {"s3": "hadoop-aws", "azure": "hadoop-azure", "google": "hadoop-gcp"}
+_CLIENTS: dict[HadoopCloud, str] = {"s3": "hadoop-aws", "azure": "hadoop-azure", "google": "hadoop-gcp"}
 
 # Spark ships these itself; Delta's pom names older ones, and two versions of Hadoop on one class path is one too many.
 EXCLUDED_JARS = (
@@ -48,19 +48,19 @@ EXCLUDED_JARS = (
 )
 
 
-def packages(clouds: Collection[Cloud] = ()) -> list[str]:
+def packages(clouds: Collection[HadoopCloud] = ()) -> list[str]:
     """Return the Maven coordinates that a session needs, matched to the installed pyspark and delta-spark."""
     spark = ".".join(pyspark.__version__.split(".")[:2])
     delta = f"io.delta:delta-spark_{spark}_{SCALA}:{importlib.metadata.version('delta-spark')}"
     return [delta, *(coordinate for cloud in sorted(clouds) for coordinate in _client_of(cloud))]
 
 
-def to_resolve(clouds: Collection[Cloud] = ()) -> dict[str, str]:
+def to_resolve(clouds: Collection[HadoopCloud] = ()) -> dict[str, str]:
     """Return the settings by which Spark has Ivy find, and the first time download, what :func:`packages` names."""
     return {PACKAGES: ",".join(packages(clouds)), EXCLUDES: ",".join(EXCLUDED_JARS)}
 
 
-def _client_of(cloud: Cloud) -> list[str]:
+def _client_of(cloud: HadoopCloud) -> list[str]:
     client = f"org.apache.hadoop:{_CLIENTS[cloud]}:{_hadoop_version()}"
     sdk = AWS_SDK_MODULES if cloud == "s3" else ()
     return [client, *(f"software.amazon.awssdk:{module}:{AWS_SDK_VERSION}" for module in sdk)]

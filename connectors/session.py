@@ -30,8 +30,8 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from connectors import class_archive, jars, python_daemon
-from connectors.clouds import Cloud, settings_for
 from connectors.errors import JavaMissing, SessionFailed
+from connectors.hadoop import HadoopCloud, settings_for
 from connectors.spark_submit import is_submitted, share_wheel
 
 MINIMUM_JAVA = 17
@@ -51,13 +51,13 @@ def spark_session(
     master: str | None = None,
     shuffle_partitions: int | None = None,
     extra_conf: Mapping[str, str] | None = None,
-    clouds: Collection[Cloud] = (),
+    clouds: Collection[HadoopCloud] = (),
 ) -> SparkSession:
     """Return the active session, or start one that reads and writes Delta tables.
 
     ``master`` defaults to ``local[*]``; ``shuffle_partitions`` to the number of cores. ``extra_conf`` wins over every
     default (Java options are added to ours). ``clouds`` adds the clients of tables there (the first use downloads
-    them); credentials, region and endpoint come from the environment, as :mod:`connectors.clouds` has it. The JARs
+    them); credentials, region and endpoint come from the environment, as :mod:`connectors.hadoop` has it. The JARs
     come from Maven Central once and from Ivy's cache afterwards.
 
     Raises :class:`JavaMissing` without a Java that Spark can use, :class:`SessionFailed` when Spark does not start.
@@ -168,7 +168,9 @@ def java_major(text: str) -> int:
     return int(found.group(1)) if found else 0
 
 
-def _settings(master: str, shuffle_partitions: int | None, scratch: Path, clouds: Collection[Cloud]) -> dict[str, str]:
+def _settings(
+    master: str, shuffle_partitions: int | None, scratch: Path, clouds: Collection[HadoopCloud]
+) -> dict[str, str]:
     local = master.startswith("local")
     settings = {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",

@@ -16,8 +16,8 @@ from pathlib import Path
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from connectors.clouds import cloud_of
 from connectors.errors import SessionFailed
+from connectors.hadoop import hadoop_cloud
 from connectors.session import is_alive, spark_session
 from indexer.cache import of_collection
 from indexer.catalog import Catalog, SyncFailure
@@ -208,5 +208,5 @@ def _session(app_name: str, specs: Iterable[CollectionSpec]) -> SparkSession:
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # stack after stack when the JVM ends
     if SparkSession.getActiveSession() is None:
         note("Starting Spark ...")
-    clouds = {cloud for spec in specs if spec.source.kind == "delta" and (cloud := cloud_of(spec.source.table))}
+    clouds = {cloud for spec in specs if spec.source.kind == "delta" and (cloud := hadoop_cloud(spec.source.table))}
     return spark_session(app_name, clouds=clouds)

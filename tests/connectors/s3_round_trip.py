@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import sys
 
-from connectors.clouds import hadoop_address
 from connectors.delta_source import DeltaSource
+from connectors.hadoop import hadoop_address
 from connectors.session import spark_session
 from tests.conftest import SHORT_RUNS
 from tests.connectors.tables import COLUMNS, changes_after

@@ -12,9 +12,9 @@ from typing import Literal
 
 from connectors.errors import SourceNotFound
 
-Cloud = Literal["s3", "azure", "google"]
+HadoopCloud = Literal["s3", "azure", "google"]
 
-_SCHEMES: dict[str, Cloud] = {
+_SCHEMES: dict[str, HadoopCloud] = {
     "s3": "s3",
     "s3a": "s3",
     "az": "azure",
@@ -25,10 +25,10 @@ _SCHEMES: dict[str, Cloud] = {
 _ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
 
 
-def cloud_of(table: str) -> Cloud | None:
+def hadoop_cloud(table: str) -> HadoopCloud | None:
     """Return the cloud of a table's address, whose client the session needs; None of a path or a metastore's name.
 
-    >>> cloud_of("abfss://container@account.dfs.core.windows.net/birds")
+    >>> hadoop_cloud("abfss://container@account.dfs.core.windows.net/birds")
     'azure'
     """
     scheme, separator, _ = table.partition("://")
@@ -57,7 +57,7 @@ def hadoop_address(table: str) -> str:
     return f"abfss://{container}@{account}.dfs.core.windows.net/{path}"
 
 
-def settings_for(cloud: Cloud) -> dict[str, str]:
+def settings_for(cloud: HadoopCloud) -> dict[str, str]:
     """Return Spark's settings for tables at ``cloud``, as the environment has it."""
     settings = {"s3": _s3, "azure": _azure, "google": _google}[cloud](os.environ)
     return {f"spark.hadoop.fs.{name}": value for name, value in settings.items()}

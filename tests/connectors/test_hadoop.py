@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from connectors.clouds import Cloud, cloud_of, hadoop_address, settings_for
 from connectors.errors import SourceNotFound
+from connectors.hadoop import HadoopCloud, hadoop_address, hadoop_cloud, settings_for
 
 OAUTH = "org.apache.hadoop.fs.azurebfs.oauth2"
 CLIENT = {"azure.account.auth.type": "OAuth", "azure.account.oauth2.client.id": "${env.AZURE_CLIENT_ID}"}
@@ -31,10 +31,10 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_cloud_is_told_by_the_address(
-    table: str, cloud: Cloud | None, address: str, monkeypatch: pytest.MonkeyPatch
+    table: str, cloud: HadoopCloud | None, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
-    assert (cloud_of(table), hadoop_address(table)) == (cloud, address)
+    assert (hadoop_cloud(table), hadoop_address(table)) == (cloud, address)
 
 
 def test_an_address_without_its_account_says_what_names_it() -> None:
@@ -106,7 +106,7 @@ def test_an_address_without_its_account_says_what_names_it() -> None:
     ],
 )
 def test_who_is_asking_is_left_in_the_environment(
-    environment: dict[str, str], cloud: Cloud, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], cloud: HadoopCloud, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
