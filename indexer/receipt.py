@@ -25,7 +25,10 @@ class Deletion(Record):
 
 
 class Receipt(Record):
-    """What is known of one key at ``version``; ``erased`` says that no file in the store holds the row any more."""
+    """What is known of one key at ``version``; ``erased`` says that no file in the store holds the row any more.
+
+    ``made_at`` has when versions that are named here were made, of a range its ends; none of those no longer kept.
+    """
 
     collection: str
     key: str
@@ -37,6 +40,7 @@ class Receipt(Record):
     erased: bool
     deletions: tuple[Deletion, ...]
     holders: tuple[Holder, ...]
+    made_at: dict[int, datetime]
 
 
 def receipt(catalog: Catalog, key: str, *, progress: Progress | None = None) -> Receipt:
@@ -66,7 +70,16 @@ def receipt(catalog: Catalog, key: str, *, progress: Progress | None = None) -> 
         erased=not holders,
         deletions=deletions,
         holders=tuple(holders),
+        made_at=_made_at(states, deletions, holders),
     )
+
+
+def _made_at(
+    states: Sequence[CatalogState], deletions: Sequence[Deletion], holders: Sequence[Holder]
+) -> dict[int, datetime]:
+    named = {states[-1].version, *(deletion.version for deletion in deletions)}
+    named.update(version for holder in holders for ends in holder.versions for version in ends)
+    return {state.version: state.committed_at for state in states if state.version in named}
 
 
 def _verdict(deletions: Sequence[Deletion], holders: Sequence[Holder]) -> Verdict:

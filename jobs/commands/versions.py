@@ -139,6 +139,7 @@ def receipt(
     if found.holders:
         columns = ("files", "holds it as", "of source version", "named by versions")
         stdout().print(table(columns, [_holder(holder) for holder in found.holders]))
+    stdout().print(table(("version", "made"), list(found.made_at.items())))
 
 
 def _catalog(name: str, store: str | None) -> Catalog:

@@ -49,7 +49,23 @@ def test_a_row_that_lives_is_said_to_live_and_where(catalog: Catalog, cache: Pat
         erased=False,
         deletions=(),
         holders=(Holder(kind="segment", files=files, versions=((1, 2),), current=True, source_version=1),),
+        made_at={version: catalog.read(version).committed_at for version in (1, 2)},
     )
+
+
+def test_versions_that_are_named_have_their_dates_while_they_are_kept(catalog: Catalog, cache: Path) -> None:
+    publish(catalog, cache, 1, upsert(1), upsert(2))
+    erase(catalog, cache, 2, 1)
+    for version in (3, 4):
+        publish(catalog, cache, version, upsert(version, version))
+    found = receipt(catalog, "1")
+    dates = {version: catalog.read(version).committed_at for version in (1, 2, 3, 4)}
+    vacuum(catalog, retain=timedelta(0))
+    later = receipt(catalog, "1")
+
+    assert found.deletions == later.deletions == (Deletion(epoch="e", source_version=2, version=2),)
+    assert found.made_at == {version: dates[version] for version in (1, 2, 4)}
+    assert later.made_at == {4: dates[4], later.version: catalog.read().committed_at}
 
 
 def test_a_row_that_never_was_is_said_so(catalog: Catalog, cache: Path) -> None:

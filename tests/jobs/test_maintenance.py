@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,7 @@ def test_a_receipt_is_a_sentence_and_tables(grebe: Grebe) -> None:
     assert "first version without it" in text
     assert "a row that no longer counts" in text
     assert "segments/" in text
+    assert re.search(r"^ *\d+ +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC$", text, re.MULTILINE)
 
 
 def test_a_key_of_the_wrong_type_is_a_sentence_with_a_hint(grebe: Grebe) -> None:
