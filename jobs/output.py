@@ -180,16 +180,19 @@ def print_json(value: Any) -> None:
 
 
 class _Fitted:
-    """A table or, where words would have to be broken for it, each row as lines of a name and a value."""
+    """The first of ``tables`` that fits or, where words would have to be broken for the last one, each row as lines."""
 
-    def __init__(self, wide: Table, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self._wide, self._columns, self._rows = wide, columns, rows
+    def __init__(self, tables: Sequence[Table], columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._tables, self._columns, self._rows = tables, columns, rows
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what fits."""
-        needed = Measurement.get(console, options.update(max_width=sys.maxsize), self._wide).minimum
-        if not self._rows or needed <= options.max_width:
-            yield self._wide
+        tables = self._tables if console.is_terminal else self._tables[:1]
+        anywhere = options.update(max_width=sys.maxsize)
+        needed = [Measurement.get(console, anywhere, each) for each in tables]
+        fitting = [each for each, size in zip(tables, needed, strict=True) if size.maximum <= options.max_width]
+        if fitting or not self._rows or needed[-1].minimum <= options.max_width:
+            yield fitting[0] if fitting else tables[-1]
             return
         for number, row in enumerate(self._rows):
             lines = Table.grid(padding=(0, 2))
@@ -203,22 +206,35 @@ class _Fitted:
 
 
 def table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], show: Callable[[object], str] | None = None
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    show: Callable[[object], str] | None = None,
+    *,
+    spare: Sequence[str] = (),
 ) -> RenderableType:
     """Return a plain table; numbers are set right, values as ``show`` shows them, and none is taken for markup.
 
-    Without ``show`` it is :func:`cell`. Where the screen is too narrow for its longest words, the rows come one below
-    the other.
+    Without ``show`` it is :func:`cell`. Where the terminal is too narrow, columns of ``spare`` are left out, from the
+    first on; where it is so for the longest words, the rows come one below the other.
     """
-    made = Table(box=None, header_style="bold", pad_edge=False)
     shown = [[escape(printable((show or cell)(value))) for value in row] for row in rows]
-    for number, name in enumerate(columns):
+    tables = [_made(columns, rows, shown, without=spare[:out]) for out in range(len(spare) + 1)]
+    return _Fitted(tables, columns, shown)
+
+
+def _made(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], shown: Sequence[Sequence[str]], *, without: Sequence[str]
+) -> Table:
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    kept = [number for number, name in enumerate(columns) if name not in without]
+    for number in kept:
+        name = columns[number]
         numeric = bool(rows) and all(isinstance(row[number], int | float) for row in rows if row[number] is not None)
         words = not any(" " in text for text in (name, *(cells[number] for cells in shown)))  # nowhere to wrap
         made.add_column(escape(printable(name)), justify="right" if numeric else "left", overflow="fold", no_wrap=words)
     for cells in shown:
-        made.add_row(*cells)
-    return _Fitted(made, columns, shown)
+        made.add_row(*(cells[number] for number in kept))
+    return made
 
 
 def printable(text: str) -> str:

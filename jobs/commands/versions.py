@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from indexer.history import Past
     from indexer.holders import Holder
 
+COUNTS = ("chunks", "segments", "unchanged", "set aside", "read", "deleted", "upserted")
+"""What the history leaves out on a narrow terminal, from the first on: what and who made a version stays."""
+
 
 def add_to(app: typer.Typer) -> None:
     """Add this module's commands to ``app``."""
@@ -36,7 +39,7 @@ def history(
     """Show the kept versions, newest first: what made each, up to where in the source, and what it changed.
 
     Under 'by' stands whose process it was, and under 'changed' which parts of the spec, policies among them, became
-    others; --changes, and --output json, have the parts themselves.
+    others; --changes, and --output json, have the parts themselves. A narrow terminal shows fewer counts.
 
     grebe history advisories --limit 50
     """
@@ -53,7 +56,7 @@ def history(
     hidden = {"epoch", "held"}
     columns = [column for column in rows[0] if column not in hidden]
     cells = [[", ".join(row[column]) if column == "changed" else row[column] for column in columns] for row in rows]
-    stdout().print(table([column.replace("_", " ") for column in columns], cells))
+    stdout().print(table([column.replace("_", " ") for column in columns], cells, spare=COUNTS))
     if changes:
         for line in itertools.chain.from_iterable(map(_changes, found)):
             stdout().print(line, markup=False, soft_wrap=True)

@@ -64,6 +64,24 @@ def test_where_words_would_be_broken_rows_come_one_below_the_other(width: int, s
     assert [line.rstrip() for line in printed.get().splitlines()][: len(shown)] == shown
 
 
+@pytest.mark.parametrize(
+    ("width", "on_terminal", "columns"),
+    [
+        (40, True, ["version", "read", "deleted", "changed"]),
+        (35, True, ["version", "deleted", "changed"]),
+        (24, True, ["version", "changed"]),
+        (18, True, ["version", "changed"]),
+        (35, False, ["version", "read", "deleted", "changed"]),
+    ],
+)
+def test_a_narrow_terminal_shows_fewer_columns(width: int, on_terminal: bool, columns: list[str]) -> None:
+    screen = Console(width=width, force_terminal=on_terminal, color_system=None)
+    names, row = ("version", "read", "deleted", "changed"), (7, 1000, 10, "text, columns")
+    with screen.capture() as printed:
+        screen.print(table(names, [row], spare=("read", "deleted")))
+    assert printed.get().splitlines()[0].split() == columns
+
+
 def test_without_rows_there_are_headings() -> None:
     screen = Console(width=8)
     with screen.capture() as printed:
