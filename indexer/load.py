@@ -221,7 +221,8 @@ def _built(rows: DataFrame, plan: LoadPlan, job: BuildJob, area: Store, progress
         if done:
             parted = parted.where(F.col(PART).isin(sorted(missing)))
         tasks = parted.repartitionById(total, F.col(PART)).mapInArrow(_task(job, area, plan, missing), RESULT_SCHEMA)
-        with _reporting(area, plan, progress), raised_by_tasks(), giving_way(rows.sparkSession):
+        first = "building" if job.spec.vector.column else "embedding"
+        with _reporting(area, plan, progress, first), raised_by_tasks(), giving_way(rows.sparkSession):
             tasks.collect()
         done = _finished(area)
     if done.keys() != set(range(total)):
@@ -283,15 +284,19 @@ def _teller(area: Store, part: int) -> Callable[[str, int, int], None]:
 
 
 class _reporting:  # noqa: N801 - reads as the statement it is
-    """While open, gathers the tasks' notes once a second and reports their sums, stage by stage."""
+    """While open, gathers the tasks' notes once a second and reports their sums, stage by stage.
 
-    def __init__(self, area: Store, plan: LoadPlan, progress: Progress | None) -> None:
-        self._area, self._plan, self._progress = area, plan, progress
+    The ``first`` stage is told at once: a task has nothing to note until it has loaded its model.
+    """
+
+    def __init__(self, area: Store, plan: LoadPlan, progress: Progress | None, first: str) -> None:
+        self._area, self._plan, self._progress, self._first = area, plan, progress, first
         self._open = progress is not None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="grebe-progress")
 
     def __enter__(self) -> None:
-        if self._open:
+        if self._progress:
+            self._progress(self._first, 0, self._plan.rows)
             self._pool.submit(self._run)
 
     def __exit__(self, *exc: object) -> None:

@@ -101,7 +101,7 @@ def _about_row(verdict: Verdict, key: str, newest: CatalogState, deletions: Sequ
         "set aside": f"Row {key} is not searchable in version {version}, but lies there as a dead letter.",
         "deleted": f"Row {key} was deleted and is not in version {version}.",
         "absent": f"Row {key} is not in version {version}, and no deletion of it is recorded: it went bad, or it went "
-        "with a rollback, a rebuild or a resync.",
+        "with a rollback, or with a rebuild while the old index took no changes.",
         "unknown": f"Row {key} is in no version, and no deletion of it is recorded: as far as is known it never was.",
     }
     if not deletions:

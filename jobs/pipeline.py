@@ -127,6 +127,14 @@ def _is_loaded(store: Store, name: str) -> bool:
     return True
 
 
+def _note_load(store: Store, name: str) -> None:
+    """Say that the whole table is read, which takes long before there is anything to count."""
+    with suppress(IndexerError):  # the sync itself says what is wrong
+        state = Catalog.open(store, name).read()
+        if state.position is None or state.pending:
+            note(f"Loading {name} from {(state.pending or state.spec).source.table} ...")
+
+
 def _one_after_another(
     names: Iterable[str], attempt: Callable[[str, OnBusy], Outcome], on_busy: OnBusy, end: Callable[[Outcome], None]
 ) -> None:
@@ -151,6 +159,7 @@ def _attempt(
     options: SyncOptions,
 ) -> Outcome:
     try:
+        _note_load(store, name)
         return Outcome(name=name, report=_sync(spark, store, name, cache, options, on_busy, waiting))
     except Exception as error:  # whatever it is, the other collections go on
         told = error if is_alive(spark) else SessionFailed(SPARK_ENDED)

@@ -47,9 +47,10 @@ class _RateColumn(ProgressColumn):
 
 @contextmanager
 def bars(console: Console | None = None, *, unit: str = "rows") -> Iterator[Shown]:
-    """Show one bar per stage while the block runs, counting ``unit``; off a terminal, a line every half a minute.
+    """Show one bar per stage while the block runs, counting ``unit``.
 
-    Stages named in :data:`OF_CHUNKS` count chunks all the same.
+    Off a terminal it is a line where a stage begins at 0, and then one every half a minute. Stages named in
+    :data:`OF_CHUNKS` count chunks all the same.
     """
     screen = console or stderr()
     if not screen.is_terminal:
@@ -94,7 +95,7 @@ class _Bars:
 
 
 class _Lines:
-    """Writes about a stage when :data:`LINE_SECONDS` are over since it began or was written about."""
+    """Writes about a stage when it begins, and when :data:`LINE_SECONDS` are over since then."""
 
     def __init__(self, write: Callable[[str], None], unit: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._write, self._unit, self._clock = write, unit, clock
@@ -104,15 +105,15 @@ class _Lines:
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         with self._lock:
-            now = self._clock()
+            now, begins = self._clock(), stage not in self._began and done == 0
             start, before = self._began.setdefault(stage, (now, done))
-            if now - self._last.setdefault(stage, now) < LINE_SECONDS:
+            if now - self._last.setdefault(stage, now) < LINE_SECONDS and not begins:
                 return
             self._last[stage] = now
-            rate = (done - before) / (now - start)
-            of = "" if total is None else f" of {total:,}"
             unit = _unit(stage, self._unit)
-            self._write(f"{stage}: {done:,}{of} {unit}, {rate:,.0f} {unit}/s")
+            rate = "" if begins else f", {(done - before) / (now - start):,.0f} {unit}/s"
+            of = "" if total is None else f" of {total:,}"
+            self._write(f"{stage}: {done:,}{of} {unit}{rate}")
 
     def over(self, prefix: str) -> None:
         """Nothing is shown that could be taken away."""

@@ -37,7 +37,7 @@ def test_a_load_then_changes_then_nothing(scene: Scene) -> None:
     third = scene.sync()
 
     assert (first.commits, first.ledger) == (1, Ledger(read=3, upserted=3, embedded=3))
-    assert told[-1] == ("loaded", 3, 3)
+    assert (told[0], told[-1]) == (("embedding", 0, 3), ("loaded", 3, 3))
     assert (second.ledger.upserted, second.ledger.deleted) == (1, 1)
     assert (third.commits, third.ledger) == (0, Ledger())
     rows, version = served_rows(scene.store, "scene")

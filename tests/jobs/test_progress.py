@@ -8,7 +8,7 @@ from jobs.output import note, stderr
 from jobs.progress import LINE_SECONDS, _Lines, bars
 
 
-def test_a_log_gets_a_line_per_stage_now_and_then() -> None:
+def test_a_log_gets_a_line_where_a_stage_begins_and_now_and_then() -> None:
     now = [100.0]
     written: list[str] = []
     report = _Lines(written.append, "rows", clock=lambda: now[0])
@@ -19,7 +19,7 @@ def test_a_log_gets_a_line_per_stage_now_and_then() -> None:
         report("embedded", 40 * seconds, None)
 
     assert LINE_SECONDS == 30.0
-    assert written == [
+    assert written == ["read: 0 of 50,000 rows", "embedded: 0 rows"] + [
         line
         for seconds in (30, 60, 90)
         for line in (

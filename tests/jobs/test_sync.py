@@ -49,7 +49,10 @@ def test_all_collections_in_one_job_and_the_summary_says_which_failed(
     assert said.json["failed"] == ["lost"]
     found = [(one["collection"], one["outcome"], one["upserted"]) for one in said.json["collections"]]
     assert found == [("birds", "synced", 3), ("lost", "failed", None), ("trees", "synced", 2)]
-    (line,) = said.err.splitlines()
+    begun = [f"Loading {name} from {tmp_path / name} ..." for name in ("birds", "lost", "trees")]
+    assert [line for line in said.err.splitlines() if line.startswith("Loading")] == begun
+    assert "trees: embedding: 0 of 2 chunks" in said.err.splitlines()
+    (line,) = [line for line in said.err.splitlines() if line.startswith("error")]
     assert line == f"error: lost: {said.json['collections'][1]['error']}"
     assert str(tmp_path / "lost") in line
 
