@@ -40,15 +40,19 @@ def init(
 
     grebe init advisories --table /data/advisories
     """
-    from jobs.starter import change_feed_off, facts_of, starter_spec
+    from indexer.spec_file import load_spec
+    from jobs.starter import change_feed_off, facts_of, key_trouble, starter_spec
 
     path = file or Path(f"{name}.yaml")
     if path.exists() and not force:
         raise CommandError(f"{path} exists already; give another name with --file, or --force to replace it")
     facts = facts_of(from_table) if from_table else None
     path.write_text(starter_spec(name, from_table, facts.columns if facts else ()), encoding="utf-8")
-    if facts and not facts.change_feed:
-        note(change_feed_off(str(from_table)))
+    if from_table and facts:
+        if not facts.change_feed:
+            note(change_feed_off(from_table))
+        if trouble := key_trouble(from_table, load_spec(path).key[0]):
+            note(f"Warning: {trouble}")
     note(f"Wrote {path}. Look it over, then: grebe apply -f {path}")
 
 

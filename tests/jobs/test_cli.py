@@ -268,6 +268,14 @@ def test_init_writes_a_spec_once(grebe: Grebe, house: Path) -> None:
     assert "exists already" in said.err
 
 
+def test_init_warns_of_a_key_that_rows_share(grebe: Grebe, tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    write_deltalake(str(table), pa.table({"id": [1, 1], "body": ["a", "b"]}))
+    said = grebe("init", "shared", "--table", table, "--file", tmp_path / "shared.yaml")
+    assert said.code == 0
+    assert f"Warning: 'id' does not identify the rows of {table}: of 2 rows 1 repeats another's" in said.err
+
+
 def test_serving_beyond_this_machine_is_refused(grebe: Grebe) -> None:
     said = grebe("serve", "--host", "0.0.0.0")
     assert said.code == 1

@@ -9,7 +9,7 @@ from deltalake import write_deltalake
 from indexer.errors import SpecError
 from indexer.spec_file import parse_spec
 from jobs.errors import CommandError
-from jobs.starter import Column, facts_of, starter_spec
+from jobs.starter import Column, facts_of, key_trouble, starter_spec
 
 
 def test_a_table_decides_key_fields_and_columns(tmp_path: Path) -> None:
@@ -94,3 +94,26 @@ def test_columns_that_no_filter_can_read_are_left_out_and_named(tmp_path: Path) 
         "# Left out: no filter can read these types (flatten what is needed upstream), or Grebe uses the name:\n"
         "#   places: struct\n#   labels: map<string,string>\n#   several: array<struct>\n#   _version: long\n"
     ) in text
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (["a", "b", "c"], None),
+        (["a", "b", None], "of 3 rows 1 has none; put another column, or further ones, into `key`"),
+        (["a", "a", "a"], "of 3 rows 2 repeat another's; put another"),
+        (["a", "a", None], "of 3 rows 1 has none and 1 repeats another's; put another"),
+    ],
+)
+def test_a_key_that_does_not_identify_rows_is_told(tmp_path: Path, keys: list[str | None], told: str | None) -> None:
+    write_deltalake(str(tmp_path), pa.table({'the "key"': pa.array(keys, pa.string())}))
+    trouble = key_trouble(str(tmp_path), 'the "key"')
+    assert (trouble is None) == (told is None)
+    assert (told or "") in (trouble or "")
+
+
+def test_keys_that_cannot_be_read_are_no_reason_to_write_no_spec(tmp_path: Path) -> None:
+    write_deltalake(str(tmp_path), pa.table({"id": [1]}))
+    for file in tmp_path.glob("*.parquet"):
+        file.unlink()
+    assert "whether 'id' identifies its rows could not be looked at: " in (key_trouble(str(tmp_path), "id") or "")
