@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from api.models.requests import MinVersion
 from api.models.stages import Body, CollapseBody, DecayBody, DiversifyBody, FusionBody, RerankBody, Weights
-from api.problems import INVALID, NOT_JSON, Mistake, Problem, did_you_mean
+from api.problems import INVALID, NOT_JSON, Mistake, Problem
+from indexer.suggestion import did_you_mean
 
 MAX_MISTAKES = 20
 B = TypeVar("B", bound=Body)

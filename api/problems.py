@@ -6,9 +6,8 @@ to do. ``code`` is the last part of it, for programs. No problem carries a stack
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, NotRequired, TypedDict
 
 from api.encoding import encode
@@ -255,15 +254,3 @@ class Problem(Exception):
                 **self.extra,
             }
         )
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, or nothing.
-
-    >>> did_you_mean("fliter", ["filter", "fusion"])
-    "; did you mean 'filter'?"
-    >>> did_you_mean("zzz", ["filter", "fusion"])
-    ''
-    """
-    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""

@@ -27,9 +27,9 @@ from api.cluster.settings import ClusterSettings
 from api.errors import SettingsError
 from api.hosts import is_loopback
 from api.identity.issuers import IssuerSettings
-from api.problems import did_you_mean
 from api.quotas import rate
 from indexer.ann.device import DeviceKind
+from indexer.suggestion import did_you_mean
 from retrieval.cache import DEFAULT_MAX_BYTES
 
 DEFAULT_PORT = 8080

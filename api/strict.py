@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from api.direct import DirectRoute
 from api.mistakes import MAX_MISTAKES, invalid
-from api.problems import Mistake, Problem, did_you_mean
+from api.problems import Mistake, Problem
 from api.service import service_of
+from indexer.suggestion import did_you_mean
 
 
 class StrictRoute(DirectRoute):

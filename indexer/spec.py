@@ -6,12 +6,10 @@ else does.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -26,6 +24,7 @@ from pydantic import (
 )
 
 from indexer.format.records import FORMAT_VERSION
+from indexer.suggestion import did_you_mean
 
 Mask = Literal["redact", "hash"]
 Dialect = Literal["databricks", "snowflake", "duckdb", "postgres"]
@@ -211,12 +210,6 @@ class RerankSpec(Part):
     revision: str | None = Field(default=None, min_length=1)
 
 
-def nearest(name: str, known: Sequence[str]) -> str | None:
-    """Ask whether the one of ``known`` that is most like ``name`` was meant; None where none is."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else None
-
-
 def _role_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}", name):
         raise ValueError("use a letter or digit, then up to 127 letters, digits and ._:@/-")
@@ -291,10 +284,10 @@ class CollectionSpec(Part):
     @model_validator(mode="after")
     def _tenants_share_no_key(self) -> Self:
         if self.tenant is not None and self.tenant not in self.key:
-            remedy = nearest(self.tenant, self.key) or f"make it key: [{', '.join((self.tenant, *self.key))}]"
+            remedy = f"; make it key: [{', '.join((self.tenant, *self.key))}]"
             raise ValueError(
                 f"isolation.tenant: '{self.tenant}' must be in 'key', or one tenant's row would take the place of "
-                f"another's; {remedy}"
+                f"another's{did_you_mean(self.tenant, self.key) or remedy}"
             )
         return self
 

@@ -12,7 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from indexer.errors import SpecError
-from indexer.spec import CollectionSpec, Part, nearest
+from indexer.spec import CollectionSpec, Part
+from indexer.suggestion import did_you_mean
 
 _PLACE = re.compile(r"([a-z_]+(?:\.[a-z_0-9]+)*): ")
 
@@ -79,7 +80,7 @@ def _complaint(item: Any, place: Place) -> str:
             return "is required"
         case "extra_forbidden":
             known = _known_keys(place[:-1])
-            return f"unknown key; {nearest(str(place[-1]), known) or 'known are ' + ', '.join(known)}"
+            return f"unknown key{did_you_mean(str(place[-1]), known) or '; known are ' + ', '.join(known)}"
         case "value_error":
             return str(item["msg"]).removeprefix("Value error, ")
         case "too_short" | "string_too_short":

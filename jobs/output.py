@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import re
@@ -161,14 +160,14 @@ def is_ours(error: Exception) -> bool:
 def _meant(error: Exception) -> str:
     """Return the collection that was probably meant by a name that the store does not have."""
     from indexer.errors import CollectionNotFound, IndexerError
+    from indexer.suggestion import did_you_mean
 
     if not isinstance(error, CollectionNotFound):
         return ""
     try:
-        near = difflib.get_close_matches(error.name, error.others(), n=1)
+        return did_you_mean(error.name, error.others())
     except IndexerError:  # a store that does not list itself
         return ""
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def print_json(value: Any) -> None:

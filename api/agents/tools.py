@@ -13,9 +13,9 @@ from pydantic import TypeAdapter
 
 from api.models.requests import KeyValue, SearchBody, SqlBody
 from api.models.stages import Body
-from api.problems import did_you_mean
 from indexer.format.keys import format_key
 from indexer.spec import collection_name
+from indexer.suggestion import did_you_mean
 
 MAX_KEY_CHARS = 16_384
 TOO_DEEP = "the arguments are nested too deeply"

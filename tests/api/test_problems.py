@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.problems import KINDS, TOO_LARGE, Problem, did_you_mean
+from api.problems import KINDS, TOO_LARGE, Problem
 
 SEARCH = "/v1/collections/books/search"
 JSON = {"Content-Type": "application/json"}
@@ -152,8 +152,3 @@ def test_a_problem_has_the_members_of_the_standard_and_its_own() -> None:
         "errors": [{"message": "m", "field": "f"}],
         "limit": 3,
     }
-
-
-def test_the_nearest_name_is_offered() -> None:
-    assert did_you_mean("fliter", ["filter", "fusion"]) == "; did you mean 'filter'?"
-    assert did_you_mean("zzz", ["filter", "fusion"]) == ""
