@@ -196,7 +196,7 @@ class StatusAnswer(FreshnessAnswer):
     size_bytes: int
     dead_letters: int
     rebuild_pending: bool = Field(
-        description="Whether an applied spec waits for a sync to build its index; until then this one takes no changes."
+        description="Whether an applied spec waits for a sync to build its index beside the one that serves."
     )
     reads: Literal["changes", "snapshots"] | None = Field(
         description="How syncs follow the source: by its changes or by comparing snapshots. null before the first."
