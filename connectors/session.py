@@ -113,11 +113,13 @@ def giving_way(session: SparkSession) -> Iterator[None]:
 
     Otherwise all tasks of a job that came first go before those of the next.
     """
-    session.sparkContext.setLocalProperty(POOL, "grebe-load")
+    context: Any = session.sparkContext
+    before = context.getLocalProperty(POOL)
+    context.setLocalProperty(POOL, "grebe-load")
     try:
         yield
     finally:
-        session.sparkContext.setLocalProperty(POOL, None)  # type: ignore[arg-type]
+        context.setLocalProperty(POOL, before)
 
 
 def is_alive(session: SparkSession) -> bool:

@@ -13,6 +13,7 @@ from indexer.catalog import Catalog
 from indexer.errors import CollectionNotFound, SpecError
 from indexer.format.records import Ledger
 from indexer.format.store import Store
+from indexer.load_plan import forget, loads_of
 from indexer.spec import CollectionSpec
 
 Outcome = Literal["created", "unchanged", "changed", "rebuild pending"]
@@ -29,7 +30,8 @@ def apply(store: Store, spec: CollectionSpec, *, rebuild: bool = False) -> Outco
         Catalog.create(store, spec)
         return "created"
     state = catalog.read()
-    if spec == (state.pending or state.spec) and not rebuild:
+    is_called_off = state.pending is not None and spec == state.spec
+    if spec == (state.pending or state.spec) and not is_called_off and not rebuild:
         return "unchanged"
     reasons = _rebuild_reasons(state.spec, spec)
     if state.position is None:
@@ -44,6 +46,8 @@ def apply(store: Store, spec: CollectionSpec, *, rebuild: bool = False) -> Outco
     else:
         new = state.model_copy(update={"spec": spec, "pending": None})
     catalog.commit(state, new.model_copy(update={"ledger": Ledger(), "operation": "apply"}), batch_end=None)
+    if rebuild:
+        forget(loads_of(catalog.store))  # what was built for a rebuild before is not what is asked for now
     return "rebuild pending" if new.pending else "changed"
 
 

@@ -18,7 +18,7 @@ from indexer.format.records import FileRecord, SegmentRecord
 from indexer.format.states import DeletionLog
 from indexer.format.tombstones import Tombstones, encode, merge
 from indexer.letters import uncleared
-from indexer.lookup import superseded
+from indexer.lookup import NO_KEYS, superseded
 from indexer.spec import CollectionSpec
 
 
@@ -134,19 +134,23 @@ def after_load(
     )
 
 
-def commit_load(catalog: Catalog, seen: CatalogState, new: CatalogState) -> CatalogState:
+def commit_load(
+    catalog: Catalog, seen: CatalogState, new: CatalogState, gone: np.ndarray | None = None
+) -> CatalogState:
     """Commit ``new`` (of :func:`after_load`) in the place of ``seen``; what was deleted until then stays noted.
 
+    ``gone`` (records of ``TOUCHED``) are rows of ``seen`` which ``new`` lacks because the source deleted them.
     Raises :class:`indexer.errors.ProgressMoved` if an apply or another load came between.
     """
-    state = catalog.read()
+    state, end = catalog.read(), new.position
+    assert end is not None
     while True:
         _require_unmoved(seen, state)
         if (state.spec, state.pending) != (seen.spec, seen.pending):
             raise _moved(seen, state)
         try:
-            whole = new.model_copy(update={"deletions": state.deletions})
-            return catalog.commit(state, whole, batch_end=new.position)
+            noted = _deletions(catalog, state, NO_KEYS if gone is None else gone, end)
+            return catalog.commit(state, new.model_copy(update={"deletions": noted}), batch_end=end)
         except CommitConflict:
             state = catalog.read()
 

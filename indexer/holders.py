@@ -8,7 +8,7 @@ not looked for: those in the caches of servers and syncs, and older versions of 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,8 +23,8 @@ from indexer.format.pack import KEYS_FILE
 from indexer.format.records import Record
 from indexer.format.store import Entry, Store
 from indexer.letterbox import decode_letters, letter_hashes
-from indexer.load_areas import FOLDER as LOADS
-from indexer.load_areas import load_areas
+from indexer.load_areas import LoadArea, load_areas
+from indexer.load_plan import FOLDER as LOADS
 from indexer.versions import Progress, named_files
 
 DATA_FOLDERS = ("segments", "letters")
@@ -66,10 +66,13 @@ def holders_of(
     fields: Sequence[pa.Field],
     states: Sequence[CatalogState],
     progress: Progress | None = None,
+    *,
+    deleted: Mapping[str, int] | None = None,
 ) -> list[Holder]:
     """Return who holds the row of ``key_hash``, given the kept versions, the newest last.
 
-    The store is listed after they were read, so that what is written meanwhile is looked into too.
+    The store is listed after they were read, so that what is written meanwhile is looked into too. ``deleted`` says at
+    which version of each epoch the source deleted the row: a load of an earlier one may write it yet.
     """
     store, newest = catalog.store, states[-1]
     tombstones = catalog.tombstones(newest)
@@ -79,8 +82,14 @@ def holders_of(
         for file in named_files(state):
             search.named_by[file.path].append(state.version)
     entries = [entry for folder in (*DATA_FOLDERS, LOADS) for entry in store.entries(folder)]
-    search.loads = {path: area.path for area in load_areas(store, entries) for path in area.names}
-    return [*_segments(search, entries, progress), *_letters(search, entries), *_unfinished(store)]
+    areas = load_areas(store, entries)
+    search.loads = {path: area.path for area in areas for path in area.names}
+    return [
+        *_segments(search, entries, progress),
+        *_letters(search, entries),
+        *_unfinished(store),
+        *_loading(areas, deleted or {}),
+    ]
 
 
 def _segments(search: _Search, entries: list[Entry], progress: Progress | None) -> Iterator[Holder]:
@@ -137,6 +146,14 @@ def _unfinished(store: Store) -> Iterator[Holder]:
     for folder in DATA_FOLDERS:
         for entry in store.leftovers(folder):
             yield Holder(kind="unfinished", files=(entry.path,), certain=False)
+
+
+def _loading(areas: Iterable[LoadArea], deleted: Mapping[str, int]) -> Iterator[Holder]:
+    for area in areas:
+        position = area.plan.position if area.plan else None
+        if position and position.version < deleted.get(position.epoch, 0):
+            files = tuple(entry.path for entry in area.files if entry.path.endswith("plan.json"))
+            yield Holder(kind="unfinished", files=files, load=area.path, certain=False)
 
 
 def _holder(search: _Search, kind: Literal["segment", "letters"], files: list[str]) -> Holder:

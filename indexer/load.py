@@ -32,7 +32,7 @@ from indexer.commit import after_load, commit_load
 from indexer.errors import BuildError, ObjectNotFound, ProgressMoved
 from indexer.format.records import SegmentRecord
 from indexer.format.store import Store
-from indexer.load_plan import LoadPlan, compares_with
+from indexer.load_plan import LoadPlan, compares_with, forget, loads_of
 from indexer.netting import PART, ROUTE, SHARD, SLOT
 from indexer.publish import (
     RESULT_SCHEMA,
@@ -75,7 +75,7 @@ def load(
     ``spec`` is the catalog's own, or the one that a rebuild swaps in; then texts that did not change keep their vectors
     (:func:`donors_of`). What was built is kept for the next time until :func:`finish`.
     """
-    loads = loads_of(catalog)
+    loads = loads_of(catalog.store)
     plan = unfinished(loads, spec, state, source.head().position.epoch) or new_plan(source, spec, loads)
     types = column_types(spec, source.schema())
     job = BuildJob(
@@ -93,19 +93,14 @@ def load(
     return after_load(state, result, spec, end=plan.position, committed_at=plan.committed_at, types=types)
 
 
-def finish(catalog: Catalog, seen: CatalogState, new: CatalogState) -> CatalogState:
-    """Commit ``new`` in the place of ``seen``, and forget the load that it is of.
+def finish(catalog: Catalog, seen: CatalogState, new: CatalogState, gone: np.ndarray | None = None) -> CatalogState:
+    """Commit ``new`` in the place of ``seen`` as :func:`indexer.commit.commit_load` does, and forget its load.
 
     Raises :class:`indexer.errors.ProgressMoved` if another load or an apply came between.
     """
-    committed = commit_load(catalog, seen, new)
-    forget(loads_of(catalog))
+    committed = commit_load(catalog, seen, new, gone)
+    forget(loads_of(catalog.store))
     return committed
-
-
-def loads_of(catalog: Catalog) -> Store:
-    """Return the folder of the collection's loads."""
-    return catalog.store.child("loads")
 
 
 def donors_of(state: CatalogState, spec: CollectionSpec, types: Mapping[str, str]) -> tuple[SegmentRecord, ...]:
@@ -237,11 +232,6 @@ def _finished(area: Store) -> dict[int, PartResult]:
         int(name.removeprefix("part-").removesuffix(".json")): PartResult.model_validate_json(area.get(name))
         for name in names
     }
-
-
-def forget(area: Store) -> None:
-    """Delete the plans and results in ``area``."""
-    area.delete(area.list(""))
 
 
 def _task(job: BuildJob, area: Store, plan: LoadPlan, missing: Set[int]):  # type: ignore[no-untyped-def]

@@ -13,9 +13,7 @@ from indexer.build import PartResult
 from indexer.catalog import Catalog, CatalogState
 from indexer.errors import ObjectNotFound
 from indexer.format.store import Entry, Store
-from indexer.load_plan import LoadPlan, compares_with
-
-FOLDER = "loads"
+from indexer.load_plan import FOLDER, LoadPlan, compares_with
 
 
 @dataclass(frozen=True, kw_only=True)

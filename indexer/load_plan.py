@@ -7,7 +7,20 @@ from datetime import datetime
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.errors import CatalogError
 from indexer.format.records import Record
+from indexer.format.store import Store
 from indexer.spec import CollectionSpec, SourceSpec
+
+FOLDER = "loads"
+
+
+def loads_of(store: Store) -> Store:
+    """Return the folder of the loads of a collection, whose folder is ``store``."""
+    return store.child(FOLDER)
+
+
+def forget(area: Store) -> None:
+    """Delete the plans and results in ``area``."""
+    area.delete(area.list(""))
 
 
 class LoadPlan(Record):

@@ -22,6 +22,8 @@ TOUCHED = np.dtype([("hash", "u1", (16,)), ("version", "<i8"), ("upsert", "?"), 
 ``bad`` marks a row that was set aside, ``removed`` one that is no longer indexed and that nothing takes the place of.
 """
 
+NO_KEYS = np.zeros(0, dtype=TOUCHED)
+
 OLDER_THAN_ALL = -1
 """What the version of another epoch counts as: versions of two tables do not compare."""
 

@@ -13,15 +13,24 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from pyroaring import BitMap
+
 from connectors.contract import ChangeBatch, Position, Source
-from connectors.errors import HistoryBroken, SourceError
+from connectors.errors import HistoryBroken, HistoryExpired, SourceError
+from indexer.build import PartResult
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import after_batch
-from indexer.errors import CollectionHeld, ProgressMoved
+from indexer.errors import CollectionHeld, CorruptFile, ObjectNotFound, ProgressMoved
 from indexer.fit import require_same_types
+from indexer.format.fetch import fetch_keys
 from indexer.hold import require_free
-from indexer.load import Progress, finish, forget, load, loads_of
+from indexer.letters import letters_by_key
+from indexer.load import Progress, finish, load
+from indexer.load_plan import forget, loads_of
+from indexer.lookup import NO_KEYS, TOUCHED, look_up
 from indexer.publish import built
+from indexer.resync import Judge
 from indexer.spec import CollectionSpec
 
 FOLLOW_SECONDS = 10.0
@@ -45,17 +54,20 @@ def rebuild(
     cache: Path,
     old: OldIndex | None,
     *,
+    judge: Judge,
     progress: Progress | None = None,
     resting: Callable[[str], None] = lambda reason: None,
 ) -> CatalogState:
     """Build the index of ``spec``, which the catalog has as pending, from ``source``; swap it in by one commit.
 
     The ``old`` index takes changes beside it, if there is somebody to read them; ``resting`` hears why it does not.
-    Then the rows that are deleted by the swap are not noted as such. Raises :class:`indexer.errors.ProgressMoved` if
-    an apply or a rollback came between, or the changes since the load are no longer kept, and
-    :class:`indexer.errors.CollectionHeld` if what the old index takes is held.
+    What the new one lacks of it then is compared, noted, and put before ``judge``, who may refuse it by raising.
+
+    Raises :class:`indexer.errors.ProgressMoved` if an apply or a rollback came between,
+    :class:`indexer.errors.CollectionHeld` if what the old index takes is held, and
+    :class:`connectors.errors.HistoryExpired` if the changes since the load are no longer kept.
     """
-    follower = _Follower(old, resting)
+    follower = _Follower(old, resting, lambda: catalog.read().pending == spec)
     follower.turn()
     with follower:
         new = load(source, catalog, catalog.read(), spec, cache, progress)
@@ -73,12 +85,43 @@ def rebuild(
         try:
             new = caught_up(new, source, catalog, cache, until=seen.position)
         except HistoryBroken as error:
-            forget(loads_of(catalog))
-            raise ProgressMoved(
-                f"{spec.name}: the changes since the load of version {_place(new).version} cannot be read any more "
-                f"({error}); start anew with a load"
+            forget(loads_of(catalog.store))
+            raise HistoryExpired(
+                f"{spec.name}: the changes since version {_place(new).version}, which the new index was loaded from, "
+                f"cannot be read any more: {error}. The table must keep its changes for as long as a load takes; sync "
+                "again, and another load begins"
             ) from error
-    return finish(catalog, seen, new)
+    gone = NO_KEYS
+    if new.position != seen.position:
+        try:
+            gone = gone_rows(seen, new, catalog, cache)
+        except (ObjectNotFound, CorruptFile) as error:
+            resting(f"which rows are deleted cannot be told: {error}")
+        assert new.position is not None
+        judge(seen, PartResult(removed=len(gone)), new.position)
+    return finish(catalog, seen, new, gone)
+
+
+def gone_rows(seen: CatalogState, new: CatalogState, catalog: Catalog, cache: Path) -> np.ndarray:
+    """Return the rows of ``seen`` whose keys ``new`` has neither as a row nor as a dead letter: records of ``TOUCHED``.
+
+    None where keys of the two do not compare, because they are of other columns or another table.
+    """
+    if (seen.spec.key, seen.spec.source.rows) != (new.spec.key, new.spec.source.rows):
+        return NO_KEYS
+    dead, dead_in_new = catalog.tombstones(seen), catalog.tombstones(new)
+    aside, found = letters_by_key(new.letters, catalog.store), [NO_KEYS]
+    for record in seen.segments:
+        keys = fetch_keys(catalog.store, record, cache)
+        alive = ~np.isin(keys.entries()["position"], np.asarray(dead.get(record.number, BitMap()).to_array()))
+        rows = np.zeros(int(np.count_nonzero(alive)), dtype=TOUCHED)
+        rows["hash"], rows["version"], rows["removed"] = keys.hashes()[alive], _place(new).version, True
+        there = [one for one in new.segments if one.shard == record.shard or new.spec.shards != seen.spec.shards]
+        missing = np.ones(len(rows), dtype=bool)
+        missing[look_up(rows, there, catalog.store, cache).less(dead_in_new).at] = False
+        found.append(rows[missing])
+    gone = np.concatenate(found)
+    return gone[[key.tobytes() not in aside for key in gone["hash"]]] if len(gone) else gone
 
 
 def caught_up(
@@ -112,12 +155,12 @@ def _place(state: CatalogState) -> Position:
 
 
 class _Follower:
-    """While open, lets the old index take its changes in a thread of its own."""
+    """While open, lets the old index take its changes in a thread of its own, as long as the new one is ``wanted``."""
 
-    def __init__(self, old: OldIndex | None, resting: Callable[[str], None]) -> None:
-        self._old, self._resting = old, resting
+    def __init__(self, old: OldIndex | None, resting: Callable[[str], None], wanted: Callable[[], bool]) -> None:
+        self._old, self._resting, self._wanted = old, resting, wanted
         self._told = ""
-        self._final: Exception | None = None
+        self._ended_by: BaseException | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="grebe-old-index", daemon=True)
 
@@ -130,9 +173,7 @@ class _Follower:
         except (CollectionHeld, ProgressMoved):
             raise
         except Exception as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                self._resting(self._told)
+            self._tell(error)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -140,8 +181,8 @@ class _Follower:
     def __exit__(self, *exc: object) -> None:
         self._done.set()
         self._thread.join()
-        if self._final and exc[0] is None:
-            raise self._final
+        if self._ended_by and exc[0] is None:
+            raise self._ended_by
 
     def _run(self) -> None:
         if self._old is None:
@@ -149,6 +190,19 @@ class _Follower:
         try:
             with self._old.company():
                 while not self._done.wait(FOLLOW_SECONDS):
-                    self.turn()
-        except Exception as error:
-            self._final = error
+                    self._next_turn()
+        except BaseException as error:  # raised by whoever waits for the thread
+            self._ended_by = error
+            self._tell(error)
+
+    def _next_turn(self) -> None:
+        try:
+            self.turn()
+        except ProgressMoved:  # a merge of somebody else's, after which the next turn goes on from the catalog
+            if not self._wanted():
+                raise
+
+    def _tell(self, error: BaseException) -> None:
+        if str(error) != self._told:
+            self._told = str(error)
+            self._resting(self._told)

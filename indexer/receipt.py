@@ -53,11 +53,12 @@ def receipt(catalog: Catalog, key: str, *, progress: Progress | None = None) -> 
     newest = states[-1]
     fields = key_fields(store, reversed(states))
     key_hash = hash_key(key, fields)
-    holders = holders_of(catalog, key_hash, fields, states, progress)
     deletions = tuple(
         Deletion(epoch=epoch, source_version=source, version=version)
         for epoch, source, version in find(newest.deletions, key_hash, store)
     )
+    deleted = {deletion.epoch: deletion.source_version for deletion in deletions}
+    holders = holders_of(catalog, key_hash, fields, states, progress, deleted=deleted)
     verdict = _verdict(deletions, holders)
     return Receipt(
         collection=newest.spec.name,
@@ -124,7 +125,7 @@ def _about_bytes(holders: Sequence[Holder]) -> str:
         return f"Bytes of it lie in {places}, which is where it counts, and in no other file."
     found = [f"bytes of it that no longer count lie in {old} {'place' if old == 1 else 'places'}"] if old else []
     if unsure:
-        found.append(f"{unsure} cannot be looked into, as after an upload that broke off")
+        found.append(f"{unsure} cannot be looked into, as after an upload that broke off or while an index is built")
     text = "; ".join(found)
     return (
         f"{text[0].upper()}{text[1:]}: `grebe compact --purge` writes the live segments without it, and `grebe vacuum` "

@@ -20,7 +20,8 @@ from indexer.commit import commit_batch
 from indexer.format.fetch import fetch_keys
 from indexer.format.records import Ledger
 from indexer.format.tombstones import merge
-from indexer.load import Progress, column_types, forget, loads_of, new_plan, result_of, unfinished
+from indexer.load import Progress, column_types, new_plan, result_of, unfinished
+from indexer.load_plan import forget, loads_of
 from indexer.lookup import TOUCHED, chunk_positions
 from indexer.publish import restarting
 
@@ -41,7 +42,7 @@ def resync(
 
     ``judge`` may refuse the result by raising. Raises :class:`indexer.errors.ProgressMoved` like :func:`load`.
     """
-    spec, loads = state.spec, loads_of(catalog)
+    spec, loads = state.spec, loads_of(catalog.store)
     plan = unfinished(loads, spec, state, source.head().position.epoch, catalog)
     plan = plan or new_plan(source, spec, loads, compares=state)
     compared = state if plan.compares == state.version else catalog.read(plan.compares)

@@ -153,13 +153,12 @@ class _Run:
         require_fit(spec, self._source, state.types if not state.pending else {})
         if state.position is None or state.pending:
             self._source.require_followable()
-            asked_at = datetime.now(UTC)
             if state.position is None:
                 new = load(self._source, self._catalog, state, spec, self._cache, self._options.progress)
                 self._committed(finish(self._catalog, state, new))
             else:
                 self._committed(self._rebuild(spec, self._old(state, source_of)))
-            self._beat(asked_at)
+            self._beat(datetime.now(UTC))
         elif self._options.compare:
             self._resync(None)
 
@@ -182,6 +181,7 @@ class _Run:
             spec,
             self._cache,
             old,
+            judge=self._judge,
             progress=self._options.progress,
             resting=self._options.resting,
         )
@@ -189,7 +189,9 @@ class _Run:
     def take_changes(self) -> None:
         """Read on from the position to the source's head, by changes alone."""
         start = self._position()
-        self._source.stream(Position(start.epoch, start.version), self._handle, continuous=False)
+        place = Position(start.epoch, start.version)
+        if not self._source.has_nothing_after(place):
+            self._source.stream(place, self._handle, continuous=False)
 
     def follow(self) -> None:
         """Read on from the position, by changes or, where there are none, by comparing snapshots."""

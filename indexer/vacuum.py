@@ -25,8 +25,8 @@ from indexer.catalog import Catalog, CatalogState
 from indexer.errors import CommitConflict, ObjectNotFound
 from indexer.format.records import Ledger, Record
 from indexer.format.store import Entry, Store
-from indexer.load_areas import FOLDER as LOADS
 from indexer.load_areas import LoadArea, load_areas
+from indexer.load_plan import FOLDER as LOADS
 from indexer.versions import Listing, Progress, list_versions, named_files, read_versions
 
 LONGEST_JOB = timedelta(hours=24)

@@ -23,8 +23,8 @@ from connectors.contract import DELETE, OP, ChangeBatch, Position, Source
 from connectors.errors import HistoryExpired
 from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.format.store import Store
-from indexer.load import Progress, forget
-from indexer.load_plan import LoadPlan
+from indexer.load import Progress
+from indexer.load_plan import LoadPlan, forget
 from indexer.netting import BAD_TEXT, ROUTE, ROW_HASH, SHARD
 from indexer.publish import of_shard
 from indexer.spec import CollectionSpec

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from connectors.errors import HistoryExpired
+from indexer import load as load_module
 from indexer import rebuild as module
+from indexer import sync as sync_module_typed
 from indexer.apply import apply
-from indexer.catalog import Catalog, CatalogState, SourcePosition
-from indexer.errors import CollectionHeld
-from indexer.format.states import DeletionLog
-from indexer.receipt import receipt
+from indexer.catalog import Catalog, CatalogState, Heartbeat, SourcePosition
+from indexer.compact import purge
+from indexer.errors import CollectionHeld, ProgressMoved, StoreError
+from indexer.receipt import Receipt, receipt
+from indexer.vacuum import vacuum
 from tests.scene import Scene
 from tests.served import served_rows
 
+sync_module: Any = sync_module_typed
 FRENCH = {"text": {"fields": {"body": 1.0}, "language": "french"}}
 
 
@@ -123,22 +130,23 @@ def test_a_rebuild_that_was_interrupted_goes_on_although_the_old_index_came_furt
     assert scene.is_served()
 
 
-def test_changes_that_cannot_be_read_any_more_begin_another_load(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_that_cannot_be_read_any_more_end_the_load_by_name(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waiting(scene)
     when(monkeypatch, "load", lambda _: scene.sql("DELETE FROM {t} WHERE id = 1"))
-    real: Callable[..., CatalogState] = module.caught_up
-    failed: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "caught_up", _expired)
+        with pytest.raises(HistoryExpired, match=r"since version 1, .*the oldest change is gone.*another load begins"):
+            scene.sync()
+    assert scene.state.pending is not None
 
-    def expired(*given: Any, until: SourcePosition | None = None) -> CatalogState:
-        if len(failed) < 2:
-            failed.append(1)
-            raise HistoryExpired("the oldest change is gone")
-        return real(*given, until=until)
-
-    monkeypatch.setattr(module, "caught_up", expired)
-
-    assert [state.operation for state in committed(scene)] == ["sync", "load"]
+    assert [state.operation for state in committed(scene)] == ["load"]
     assert scene.is_served()
+
+
+def _expired(*_: object, **__: object) -> None:
+    raise HistoryExpired("the oldest change is gone")
 
 
 def test_an_old_index_that_can_take_no_changes_says_why_and_the_new_one_is_built(scene: Scene) -> None:
@@ -151,7 +159,8 @@ def test_an_old_index_that_can_take_no_changes_says_why_and_the_new_one_is_built
 
     (swapped,) = committed(scene, resting=told.append)
 
-    assert len(told) == 1
+    assert len(told) == 2
+    assert "which rows are deleted cannot be told" in told[1]
     assert swapped.operation == "load"
     assert scene.is_served()
 
@@ -167,8 +176,195 @@ def test_too_many_deletes_are_held_before_an_index_is_built(scene: Scene) -> Non
     assert (scene.state.live_rows, scene.state.pending) == (200, scene.spec(**FRENCH))
     taken, swapped = committed(scene, approve=2)
     assert (taken.ledger.deleted, swapped.live_rows) == (198, 2)
-    assert sum(log.count for log in logs(scene.catalog)) == 198
+    assert noted(swapped) == 198
 
 
-def logs(catalog: Catalog) -> tuple[DeletionLog, ...]:
-    return catalog.read().deletions
+def many(scene: Scene) -> None:
+    """Load 200 rows of a table whose columns can be widened."""
+    scene.load(", ".join(f"({number}, 'text {number}', 0)" for number in range(200)))
+    scene.by_spark("ALTER TABLE {t} SET TBLPROPERTIES ('delta.enableTypeWidening' = 'true')")
+    scene.sync()
+
+
+def test_an_index_that_takes_no_changes_loses_no_row_unasked_or_unnoted(scene: Scene) -> None:
+    many(scene)
+    scene.by_spark("ALTER TABLE {t} ALTER COLUMN n TYPE BIGINT")
+    scene.sql("DELETE FROM {t} WHERE id > 1")
+    apply(scene.store, scene.spec(), rebuild=True)
+    told: list[str] = []
+
+    with pytest.raises(CollectionHeld, match="would delete 198 of 200 rows"):
+        scene.sync(resting=told.append)
+
+    assert "column 'n' is bigint (it was int)" in told[0]
+    assert scene.state.held is not None
+    (swapped,) = committed(scene, approve=scene.state.held.end.version)
+    assert (swapped.operation, swapped.live_rows) == ("load", 2)
+    assert noted(swapped) == 198
+    proof = receipt(scene.catalog, "5")
+    assert (proof.verdict, proof.deletions[0].source_version) == ("deleted", version_of(swapped))
+    assert scene.is_served()
+
+
+def test_one_failure_of_the_last_turn_does_not_let_deletes_pass(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    many(scene)
+    apply(scene.store, scene.spec(**FRENCH), rebuild=True)
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreError("503: slow down")
+
+    def change(_: dict[str, Any]) -> None:
+        scene.sql("DELETE FROM {t} WHERE id > 1")
+        monkeypatch.setattr("indexer.sync.publish", away)
+
+    when(monkeypatch, "load", change)
+    told: list[str] = []
+
+    with pytest.raises(CollectionHeld, match="would delete 198 of 200 rows"):
+        scene.sync(resting=told.append)
+
+    assert told == ["503: slow down"]
+
+
+def test_only_rows_that_are_nowhere_in_the_new_index_are_gone(scene: Scene) -> None:
+    scene.create("id BIGINT, body STRING, n INT, v ARRAY<FLOAT>")
+    scene.sql("INSERT INTO {t} VALUES (1, 'one', 0, array(1, 0)), (2, 'two', 0, array(0, 0)), (3, 'three', 0, NULL)")
+    apply(scene.store, scene.spec())
+    scene.sync()
+    before = scene.state
+    apply(scene.store, scene.spec(vector={"column": "v"}), rebuild=True)
+    scene.sync()
+    after, cache = scene.state, scene.folder / "cache"
+    empty = after.model_copy(update={"segments": ()})
+
+    assert (before.live_rows, after.live_rows, after.letter_count) == (3, 2, 1)
+    assert len(module.gone_rows(before, after, scene.catalog, cache)) == 0
+    assert len(module.gone_rows(before, empty, scene.catalog, cache)) == 2  # not that which was set aside
+    other = empty.model_copy(update={"spec": after.spec.model_copy(update={"key": ("n",)})})
+    assert len(module.gone_rows(before, other, scene.catalog, cache)) == 0
+
+
+@pytest.mark.parametrize("error", [ProgressMoved("another writer merged"), StoreError("503")])
+def test_the_old_index_is_followed_on_after_an_error(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    waiting(scene)
+    monkeypatch.setattr(module, "FOLLOW_SECONDS", 0.05)
+    real: Callable[..., Any] = sync_module.publish
+
+    def once(*given: Any, **named: Any) -> Any:
+        monkeypatch.setattr(sync_module, "publish", real)
+        raise error
+
+    def change(_: dict[str, Any]) -> None:
+        monkeypatch.setattr(sync_module, "publish", once)
+        scene.sql("DELETE FROM {t} WHERE id = 2")
+        while 2 in served_rows(scene.store, "scene")[0]:
+            assert any(thread.name == "grebe-old-index" for thread in threading.enumerate())
+
+    when(monkeypatch, "load", change)
+
+    assert [state.operation for state in committed(scene)] == ["sync", "load"]
+    assert scene.is_served()
+
+
+def test_what_kills_the_follower_is_raised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting(scene)
+    monkeypatch.setattr(module, "FOLLOW_SECONDS", 0.05)
+
+    class Dead(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Dead
+
+    def change(_: dict[str, Any]) -> None:
+        monkeypatch.setattr(sync_module, "publish", die)
+        scene.sql("DELETE FROM {t} WHERE id = 2")
+        while any(thread.name == "grebe-old-index" for thread in threading.enumerate()):
+            time.sleep(0.01)
+
+    when(monkeypatch, "load", change)
+    with pytest.raises(Dead):
+        scene.sync()
+
+
+def test_no_receipt_says_erased_while_a_load_may_write_the_row_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting(scene)
+    monkeypatch.setattr(module, "FOLLOW_SECONDS", 0.05)
+    real: Callable[..., Any] = load_module.result_of
+    said: list[Receipt] = []
+
+    def late(*given: Any) -> Any:
+        scene.sql("DELETE FROM {t} WHERE id = 2")
+        while 2 in served_rows(scene.store, "scene")[0]:
+            time.sleep(0.05)
+        purge(scene.catalog, scene.folder / "cache")
+        vacuum(scene.catalog, retain=timedelta(0))
+        said.append(receipt(scene.catalog, "2"))
+        return real(*given)
+
+    monkeypatch.setattr(load_module, "result_of", late)
+    scene.sync()
+    said.append(receipt(scene.catalog, "2"))
+    purge(scene.catalog, scene.folder / "cache")
+    vacuum(scene.catalog, retain=timedelta(0), longest_job=timedelta(0))
+    said.append(receipt(scene.catalog, "2"))
+
+    assert [(one.verdict, one.erased) for one in said] == [("deleted", False), ("deleted", False), ("deleted", True)]
+    assert [(holder.kind, holder.certain) for holder in said[0].holders] == [("unfinished", False)]
+
+
+def test_no_heartbeat_is_older_than_the_one_before(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting(scene)
+    beats: list[Heartbeat] = []
+    real = Catalog.write_heartbeat
+
+    def noted_beat(self: Catalog, heartbeat: Heartbeat) -> None:
+        beats.append(heartbeat)
+        real(self, heartbeat)
+
+    monkeypatch.setattr(Catalog, "write_heartbeat", noted_beat)
+    when(monkeypatch, "load", lambda _: time.sleep(2.5))
+    scene.sync()
+
+    times = [beat.checked_at for beat in beats]
+    assert len(times) >= 3
+    assert times == sorted(times)
+
+
+def test_a_rebuild_that_is_asked_for_again_takes_nothing_of_the_one_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.load()
+    apply(scene.store, scene.spec(), rebuild=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finish", _die)
+        with pytest.raises(KeyboardInterrupt):
+            scene.sync()
+    assert list(scene.folder.glob("store/scene/loads/*/part-*.json"))
+
+    apply(scene.store, scene.spec(), rebuild=True)
+
+    assert not list(scene.folder.glob("store/scene/loads/*/*"))
+    assert scene.sync().ledger.embedded == 3
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_rebuild_of_the_spec_as_it_is_is_called_off_by_it(scene: Scene) -> None:
+    scene.load()
+    assert apply(scene.store, scene.spec(), rebuild=True) == "rebuild pending"
+
+    assert apply(scene.store, scene.spec()) == "changed"
+
+    assert scene.state.pending is None
+    assert apply(scene.store, scene.spec()) == "unchanged"
+
+
+def noted(state: CatalogState) -> int:
+    return sum(log.count for log in state.deletions)
