@@ -18,10 +18,11 @@ import pytest
 
 from indexer.ann import build as building
 from indexer.ann import device as devices
-from indexer.ann.admission import CUDA_BYTES, GraphPlan, admitted
+from indexer.ann.admission import CUDA_BYTES, admitted
 from indexer.ann.build import build_index, is_as_asked
 from indexer.ann.device import Cpu, DeviceKind, FaissGpu, Neighbours, find_gpu
 from indexer.ann.graph import coded, from_neighbours
+from indexer.ann.graph_plan import GraphPlan
 from indexer.errors import BuildError, RecallTooLow
 from indexer.format.vectors import Entries, Vectors, load_index, save_index
 from indexer.spec import IndexSpec

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from indexer.ann.device import Device, DeviceKind, free_host_bytes
+from indexer.ann.graph_plan import Algorithm, GraphPlan
 from indexer.ann.nearest import BLOCK as SCANNED
 from indexer.errors import BuildError
 from indexer.spec import IndexSpec
 
 Kind = Literal["ivf", "hnsw"]
-Algorithm = Literal["nn_descent", "ivf_pq"]
 
 GPU_MIN_CHUNKS = 50_000
 """From here on a GPU is expected to gain: below, starting CUDA and copying take as long as a CPU's whole build."""
@@ -48,26 +48,6 @@ VECTORS_PER_LIST, TRAINED_AT_LEAST = 2_000, 100_000
 """Of the IVF-PQ that finds a graph's neighbours."""
 
 GIB = 1024**3
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphPlan:
-    """How a CAGRA graph is built: ``half`` uploads the vectors as float16, ``rounds`` are NN-descent's.
-
-    ``connected`` lets cuVS lay a spanning tree through the graph, in place of some of its best edges.
-    """
-
-    algorithm: Algorithm
-    degree: int
-    intermediate_degree: int
-    half: bool
-    n_lists: int
-    train_share: float
-    pq_dim: int
-    n_probes: int
-    search_batch: int
-    rounds: int
-    connected: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from indexer.ann.graph_plan import GraphPlan
 from indexer.errors import BuildError, IndexerError
 from indexer.format.vectors import Vectors
 
 if TYPE_CHECKING:
     import faiss
-
-    from indexer.ann.admission import GraphPlan
 
 DeviceKind = Literal["cpu", "gpu"]
 Neighbours = npt.NDArray[np.int32]
