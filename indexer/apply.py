@@ -30,8 +30,7 @@ def apply(store: Store, spec: CollectionSpec, *, rebuild: bool = False) -> Outco
         Catalog.create(store, spec)
         return "created"
     state = catalog.read()
-    is_called_off = state.pending is not None and spec == state.spec
-    if spec == (state.pending or state.spec) and not is_called_off and not rebuild:
+    if spec == (state.pending or state.spec) and not rebuild:
         return "unchanged"
     reasons = _rebuild_reasons(state.spec, spec)
     if state.position is None:
@@ -44,7 +43,8 @@ def apply(store: Store, spec: CollectionSpec, *, rebuild: bool = False) -> Outco
             "and the old index keeps serving until the new one is built"
         )
     else:
-        new = state.model_copy(update={"spec": spec, "pending": None})
+        # An index that is to be built anew of the same spec is still to be.
+        new = state.model_copy(update={"spec": spec, "pending": spec if state.pending == state.spec else None})
     catalog.commit(state, new.model_copy(update={"ledger": Ledger(), "operation": "apply"}), batch_end=None)
     if rebuild:
         forget(loads_of(catalog.store))  # what was built for a rebuild before is not what is asked for now

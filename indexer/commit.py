@@ -14,7 +14,7 @@ from indexer.build import PartResult
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.errors import CommitConflict, ProgressMoved
 from indexer.format.deletions import DELETION, appended
-from indexer.format.records import FileRecord, SegmentRecord
+from indexer.format.records import FileRecord, Ledger, SegmentRecord
 from indexer.format.states import DeletionLog
 from indexer.format.tombstones import Tombstones, encode, merge
 from indexer.letters import uncleared
@@ -150,7 +150,9 @@ def commit_load(
             raise _moved(seen, state)
         try:
             noted = _deletions(catalog, state, NO_KEYS if gone is None else gone, end)
-            return catalog.commit(state, new.model_copy(update={"deletions": noted}), batch_end=end)
+            ledger = new.ledger + Ledger(deleted=0 if gone is None else len(gone))
+            whole = new.model_copy(update={"deletions": noted, "ledger": ledger})
+            return catalog.commit(state, whole, batch_end=end)
         except CommitConflict:
             state = catalog.read()
 

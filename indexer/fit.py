@@ -95,5 +95,5 @@ def _complain(spec: CollectionSpec, problems: list[str], types: Mapping[str, str
     if not problems:
         return
     table = ", ".join(f"{name} {kind}" for name, kind in types.items())
-    healing = " What is indexed goes on being served; mend the table, or apply a new spec with --rebuild."
+    healing = " What is indexed goes on being served; mend the table, or apply the spec with --rebuild."
     raise SchemaMismatch(f"{spec.name}: {'; '.join(problems)}. The table has: {table}.{healing if known else ''}")

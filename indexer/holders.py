@@ -24,6 +24,7 @@ from indexer.format.records import Record
 from indexer.format.store import Entry, Store
 from indexer.letterbox import decode_letters, letter_hashes
 from indexer.load_areas import LoadArea, load_areas
+from indexer.load_plan import BEGUN, PLAN
 from indexer.load_plan import FOLDER as LOADS
 from indexer.versions import Progress, named_files
 
@@ -150,9 +151,9 @@ def _unfinished(store: Store) -> Iterator[Holder]:
 
 def _loading(areas: Iterable[LoadArea], deleted: Mapping[str, int]) -> Iterator[Holder]:
     for area in areas:
-        position = area.plan.position if area.plan else None
+        position = area.position
         if position and position.version < deleted.get(position.epoch, 0):
-            files = tuple(entry.path for entry in area.files if entry.path.endswith("plan.json"))
+            files = tuple(entry.path for entry in area.files if entry.path.endswith((BEGUN, PLAN)))
             yield Holder(kind="unfinished", files=files, load=area.path, certain=False)
 
 

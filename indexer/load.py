@@ -32,7 +32,7 @@ from indexer.commit import after_load, commit_load
 from indexer.errors import BuildError, ObjectNotFound, ProgressMoved
 from indexer.format.records import SegmentRecord
 from indexer.format.store import Store
-from indexer.load_plan import LoadPlan, compares_with, forget, loads_of
+from indexer.load_plan import BEGUN, PLAN, LoadPlan, compares_with, forget, loads_of
 from indexer.netting import PART, ROUTE, SHARD, SLOT
 from indexer.publish import (
     RESULT_SCHEMA,
@@ -87,7 +87,7 @@ def load(
         epoch=plan.position.epoch,
         replaces=True,
         donors=donors_of(state, spec, types),
-        same_shards=state.spec.shards == spec.shards,
+        same_shards=state.spec.placing == spec.placing,
     )
     result = result_of(source, plan, job, loads, progress)
     return after_load(state, result, spec, end=plan.position, committed_at=plan.committed_at, types=types)
@@ -98,8 +98,11 @@ def finish(catalog: Catalog, seen: CatalogState, new: CatalogState, gone: np.nda
 
     Raises :class:`indexer.errors.ProgressMoved` if another load or an apply came between.
     """
+    loads = loads_of(catalog.store)
+    if not any(name.endswith(PLAN) for name in loads.list("")):
+        raise ProgressMoved(f"{new.spec.name}: the load was forgotten, because another was asked for; start anew")
     committed = commit_load(catalog, seen, new, gone)
-    forget(loads_of(catalog.store))
+    forget(loads)
     return committed
 
 
@@ -144,7 +147,7 @@ def unfinished(
 ) -> LoadPlan | None:
     """Return the plan of a load (with ``catalog``, of a resync) that was interrupted, if it still fits."""
     for name in sorted(loads.list("")):
-        if name.endswith("/plan.json"):
+        if name.endswith(PLAN):
             with suppress(ObjectNotFound, ValidationError):
                 plan = LoadPlan.model_validate_json(loads.get(name))
                 if plan.fits(spec, epoch) and compares_with(plan, state, catalog):
@@ -155,14 +158,16 @@ def unfinished(
 @raised_by_tasks()
 def new_plan(source: Source, spec: CollectionSpec, loads: Store, compares: CatalogState | None = None) -> LoadPlan:
     """Plan a load (of a resync with what it ``compares`` with) at the source's head, and forget all others."""
-    head = source.head()
+    head, area = source.head(), uuid.uuid4().hex
     forget(loads)
+    position = SourcePosition(epoch=head.position.epoch, version=head.position.version)
+    loads.put(f"{area}{BEGUN}", position.model_dump_json().encode())
     rows = source.snapshot(head.position)
     count = rows.count()
     largest, large = skew(rows, spec) if spec.tenant else (math.ceil(count / spec.shards), {})
     plan = LoadPlan(
-        id=uuid.uuid4().hex,
-        position=SourcePosition(epoch=head.position.epoch, version=head.position.version),
+        id=area,
+        position=position,
         committed_at=head.committed_at,
         source=spec.source,
         fingerprint=spec.fingerprint,
@@ -173,7 +178,7 @@ def new_plan(source: Source, spec: CollectionSpec, loads: Store, compares: Catal
         compares=compares.version if compares else None,
         large=large,
     )
-    loads.put(f"{plan.id}/plan.json", plan.model_dump_json().encode())
+    loads.put(f"{plan.id}{PLAN}", plan.model_dump_json().encode())
     return plan
 
 

@@ -6,23 +6,28 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from indexer.build import PartResult
-from indexer.catalog import Catalog, CatalogState
+from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.errors import ObjectNotFound
+from indexer.format.records import Record
 from indexer.format.store import Entry, Store
-from indexer.load_plan import FOLDER, LoadPlan, compares_with
+from indexer.load_plan import BEGUN, FOLDER, PLAN, LoadPlan, compares_with
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadArea:
-    """One load's folder: its ``files``, its ``plan`` if that can be read, and the files that its parts ``name``."""
+    """One load's folder: its ``files``, what it reads, its ``plan`` if there is one, and what its parts ``name``."""
 
     path: str
     files: tuple[Entry, ...]
     plan: LoadPlan | None
+    position: SourcePosition | None
     names: frozenset[str]
 
     def needed(self, catalog: Catalog, state: CatalogState, oldest_job: datetime, dropped: Collection[int]) -> bool:
@@ -53,7 +58,8 @@ def load_areas(store: Store, entries: Iterable[Entry]) -> list[LoadArea]:
         LoadArea(
             path=area,
             files=tuple(files),
-            plan=_plan(store, f"{area}/plan.json"),
+            plan=_read(store, f"{area}{PLAN}", LoadPlan),
+            position=_read(store, f"{area}{BEGUN}", SourcePosition),
             names=frozenset(
                 name for file in files if file.path.startswith(f"{area}/part-") for name in _named(store, file.path)
             ),
@@ -62,9 +68,9 @@ def load_areas(store: Store, entries: Iterable[Entry]) -> list[LoadArea]:
     ]
 
 
-def _plan(store: Store, path: str) -> LoadPlan | None:
+def _read(store: Store, path: str, kind: type[R]) -> R | None:
     try:
-        return LoadPlan.model_validate_json(store.get(path))
+        return kind.model_validate_json(store.get(path))
     except (ObjectNotFound, ValidationError):
         return None
 

@@ -11,6 +11,8 @@ from indexer.format.store import Store
 from indexer.spec import CollectionSpec, SourceSpec
 
 FOLDER = "loads"
+BEGUN, PLAN = "/begun.json", "/plan.json"
+"""A load's position, put down before anything is read, and its plan."""
 
 
 def loads_of(store: Store) -> Store:

@@ -27,7 +27,7 @@ from indexer.build import BuildJob, PartResult, build_part, merge_results
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import commit_batch
 from indexer.duplicates import MAX_KEYS
-from indexer.errors import ObjectNotFound, ProgressMoved
+from indexer.errors import CommitConflict, ObjectNotFound, ProgressMoved
 from indexer.format.records import SegmentRecord
 from indexer.format.store import Store
 from indexer.letters import letters_by_key
@@ -102,7 +102,7 @@ def restarting(catalog: Catalog, seen: CatalogState) -> Iterator[None]:
     """
     try:
         yield
-    except ObjectNotFound as error:
+    except (ObjectNotFound, CommitConflict) as error:
         if catalog.latest() == seen.version:
             raise
         raise ProgressMoved(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from connectors.errors import HistoryBroken, HistoryExpired, SourceError
 from indexer.build import PartResult
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import after_batch
-from indexer.errors import CollectionHeld, CorruptFile, ObjectNotFound, ProgressMoved
+from indexer.errors import CollectionHeld, CorruptFile, IndexerError, ObjectNotFound, ProgressMoved
 from indexer.fit import require_same_types
 from indexer.format.fetch import fetch_keys
 from indexer.hold import require_free
@@ -29,7 +29,7 @@ from indexer.letters import letters_by_key
 from indexer.load import Progress, finish, load
 from indexer.load_plan import forget, loads_of
 from indexer.lookup import NO_KEYS, TOUCHED, look_up
-from indexer.publish import built
+from indexer.publish import built, restarting
 from indexer.resync import Judge
 from indexer.spec import CollectionSpec
 
@@ -72,8 +72,12 @@ def rebuild(
     with follower:
         new = load(source, catalog, catalog.read(), spec, cache, progress)
         if source.reads() == "changes":
-            with suppress(SourceError):  # tried again below, if it must be
+            try:
                 new = caught_up(new, source, catalog, cache)
+            except HistoryExpired:
+                raise
+            except SourceError:  # tried again below, if it must be
+                pass
     follower.turn()
     seen = catalog.read()
     require_free(seen)
@@ -82,52 +86,78 @@ def rebuild(
             f"{spec.name}: another spec was applied while the index was built; start anew from the catalog"
         )
     if _is_behind(new, seen.position):
-        try:
-            new = caught_up(new, source, catalog, cache, until=seen.position)
-        except HistoryBroken as error:
-            forget(loads_of(catalog.store))
-            raise HistoryExpired(
-                f"{spec.name}: the changes since version {_place(new).version}, which the new index was loaded from, "
-                f"cannot be read any more: {error}. The table must keep its changes for as long as a load takes; sync "
-                "again, and another load begins"
-            ) from error
+        new = caught_up(new, source, catalog, cache, until=seen.position)
     gone = NO_KEYS
-    if new.position != seen.position:
-        try:
-            gone = gone_rows(seen, new, catalog, cache)
-        except (ObjectNotFound, CorruptFile) as error:
-            resting(f"which rows are deleted cannot be told: {error}")
-        assert new.position is not None
-        judge(seen, PartResult(removed=len(gone)), new.position)
+    if new.position != seen.position and _is_same_table(seen, new):
+        with restarting(catalog, seen):
+            gone = gone_rows(seen, new, catalog, cache, resting)
+        fewer = seen.live_rows - new.live_rows - new.letter_count  # at least, also where keys do not compare
+        _judged(judge, seen, max(len(gone), fewer, 0), new, source, catalog)
     return finish(catalog, seen, new, gone)
 
 
-def gone_rows(seen: CatalogState, new: CatalogState, catalog: Catalog, cache: Path) -> np.ndarray:
+def _judged(
+    judge: Judge, seen: CatalogState, removed: int, new: CatalogState, source: Source, catalog: Catalog
+) -> None:
+    assert new.position is not None
+    try:
+        judge(seen, PartResult(removed=removed), new.position)
+    except CollectionHeld:
+        if source.reads() == "snapshots":
+            forget(loads_of(catalog.store))  # nothing would tell this load of rows that are put back
+        raise
+
+
+def _is_same_table(seen: CatalogState, new: CatalogState) -> bool:
+    return (seen.spec.key, seen.spec.source.rows) == (new.spec.key, new.spec.source.rows)
+
+
+def gone_rows(
+    seen: CatalogState, new: CatalogState, catalog: Catalog, cache: Path, resting: Callable[[str], None]
+) -> np.ndarray:
     """Return the rows of ``seen`` whose keys ``new`` has neither as a row nor as a dead letter: records of ``TOUCHED``.
 
-    None where keys of the two do not compare, because they are of other columns or another table.
+    None where the hashes of their keys do not compare, because a key column is of another type by now; ``resting``
+    hears of files of ``seen`` that cannot be read.
     """
-    if (seen.spec.key, seen.spec.source.rows) != (new.spec.key, new.spec.source.rows):
+    if not all(_hash_alike(seen.types.get(name, ""), new.types.get(name, "")) for name in new.spec.key):
+        resting("the key is of another type by now, so that which rows are deleted cannot be told")
         return NO_KEYS
     dead, dead_in_new = catalog.tombstones(seen), catalog.tombstones(new)
     aside, found = letters_by_key(new.letters, catalog.store), [NO_KEYS]
+    in_place = seen.spec.placing == new.spec.placing
     for record in seen.segments:
-        keys = fetch_keys(catalog.store, record, cache)
+        try:
+            keys = fetch_keys(catalog.store, record, cache)
+        except (ObjectNotFound, CorruptFile) as error:
+            if catalog.latest() != seen.version:
+                raise
+            resting(f"which rows are deleted cannot be told of all: {error}")
+            continue
         alive = ~np.isin(keys.entries()["position"], np.asarray(dead.get(record.number, BitMap()).to_array()))
         rows = np.zeros(int(np.count_nonzero(alive)), dtype=TOUCHED)
         rows["hash"], rows["version"], rows["removed"] = keys.hashes()[alive], _place(new).version, True
-        there = [one for one in new.segments if one.shard == record.shard or new.spec.shards != seen.spec.shards]
-        missing = np.ones(len(rows), dtype=bool)
-        missing[look_up(rows, there, catalog.store, cache).less(dead_in_new).at] = False
-        found.append(rows[missing])
+        for other in new.segments:
+            if len(rows) and (other.shard == record.shard or not in_place):
+                there = look_up(rows, [other], catalog.store, cache).less(dead_in_new).at
+                rows = np.delete(rows, np.unique(there))
+        found.append(rows)
     gone = np.concatenate(found)
     return gone[[key.tobytes() not in aside for key in gone["hash"]]] if len(gone) else gone
+
+
+def _hash_alike(before: str, now: str) -> bool:
+    """Say whether equal keys of two types have the same hash: whole numbers of any width have."""
+    return before == now or {before, now} <= {"tinyint", "smallint", "int", "bigint"}
 
 
 def caught_up(
     new: CatalogState, source: Source, catalog: Catalog, cache: Path, until: SourcePosition | None = None
 ) -> CatalogState:
-    """Return ``new``, which is not committed, with the changes up to ``until`` or the source's head."""
+    """Return ``new``, which is not committed, with the changes up to ``until`` or the source's head.
+
+    Raises :class:`connectors.errors.HistoryExpired`, and forgets the load, if they are no longer kept.
+    """
 
     def handle(batch: ChangeBatch) -> None:
         nonlocal new
@@ -139,7 +169,15 @@ def caught_up(
         new = after_batch(catalog, new, result, end=end, committed_at=batch.committed_at)
 
     last = Position(until.epoch, until.version) if until else None
-    source.stream(_place(new), handle, continuous=False, until=last)
+    try:
+        source.stream(_place(new), handle, continuous=False, until=last)
+    except HistoryBroken as error:
+        forget(loads_of(catalog.store))
+        raise HistoryExpired(
+            f"{new.spec.name}: the changes since version {_place(new).version}, which the new index was loaded from, "
+            f"cannot be read any more: {error}. The table must keep its changes for as long as a load takes; sync "
+            "again, and another load begins"
+        ) from error
     return new
 
 
@@ -170,6 +208,7 @@ class _Follower:
             return
         try:
             self._old.take_changes()
+            self._told = ""
         except (CollectionHeld, ProgressMoved):
             raise
         except Exception as error:
@@ -199,8 +238,14 @@ class _Follower:
         try:
             self.turn()
         except ProgressMoved:  # a merge of somebody else's, after which the next turn goes on from the catalog
-            if not self._wanted():
+            if not self._is_wanted():
                 raise
+
+    def _is_wanted(self) -> bool:
+        try:
+            return self._wanted()
+        except IndexerError:  # a catalog that cannot be read now says nothing else
+            return True
 
     def _tell(self, error: BaseException) -> None:
         if str(error) != self._told:

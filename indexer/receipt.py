@@ -67,7 +67,9 @@ def receipt(catalog: Catalog, key: str, *, progress: Progress | None = None) -> 
         version=newest.version,
         checked_at=datetime.now(UTC),
         verdict=verdict,
-        statement=" ".join([*_about_row(verdict, key, newest, deletions), _about_bytes(holders), *_about_hold(newest)]),
+        statement=" ".join(
+            [*_about_row(verdict, key, newest, deletions), _about_bytes(holders, newest), *_about_hold(newest)]
+        ),
         erased=not holders,
         deletions=deletions,
         holders=tuple(holders),
@@ -115,7 +117,7 @@ def _about_row(verdict: Verdict, key: str, newest: CatalogState, deletions: Sequ
     ]
 
 
-def _about_bytes(holders: Sequence[Holder]) -> str:
+def _about_bytes(holders: Sequence[Holder], newest: CatalogState) -> str:
     old = sum(holder.certain and not holder.current for holder in holders)
     unsure = sum(not holder.certain for holder in holders)
     if not holders:
@@ -126,10 +128,13 @@ def _about_bytes(holders: Sequence[Holder]) -> str:
     found = [f"bytes of it that no longer count lie in {old} {'place' if old == 1 else 'places'}"] if old else []
     if unsure:
         found.append(f"{unsure} cannot be looked into, as after an upload that broke off or while an index is built")
-    text = "; ".join(found)
+    text, name = "; ".join(found), newest.spec.name
+    is_live = any(holder.versions and holder.versions[-1][1] == newest.version for holder in holders)
+    purge = f"`grebe compact {name} --purge` writes the live segments without it, and " if is_live else ""
+    rest = "the others" if is_live else "them"
     return (
-        f"{text[0].upper()}{text[1:]}: `grebe compact --purge` writes the live segments without it, and `grebe vacuum` "
-        "deletes the others once no version that names them need be kept."
+        f"{text[0].upper()}{text[1:]}: {purge}`grebe vacuum {name}` deletes {rest} once no version that names them "
+        "need be kept (with --retain 0, at once)."
     )
 
 

@@ -17,6 +17,7 @@ from connectors.contract import Source
 from indexer.build import BuildJob, PartResult, packed
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import commit_batch
+from indexer.errors import CollectionHeld
 from indexer.format.fetch import fetch_keys
 from indexer.format.records import Ledger
 from indexer.format.tombstones import merge
@@ -59,7 +60,11 @@ def resync(
     with restarting(catalog, state):
         result = result_of(source, plan, job, loads, progress)
         result = with_absent(result, compared, catalog, cache, plan.position.version)
-        judge(state, result, plan.position)
+        try:
+            judge(state, result, plan.position)
+        except CollectionHeld:
+            forget(loads)  # of rows that are put back, a comparison of this version would never know
+            raise
         committed = commit_batch(
             catalog,
             state,

@@ -329,6 +329,11 @@ class CollectionSpec(Part):
         return self.isolation.tenant if self.isolation else None
 
     @property
+    def placing(self) -> tuple[int, str | None]:
+        """What says in which shard a row is, besides its key: the number of shards, and the tenant."""
+        return self.shards, self.tenant
+
+    @property
     def fusion_in_force(self) -> FusionSpec:
         """How the legs become one list where a request does not say it, whether the spec does or not."""
         return self.fusion or _FUSION

@@ -140,6 +140,6 @@ def _collapse(text: str) -> Collapse:
     from retrieval.refine.stages import Collapse
 
     column, equals, most = text.partition("=")
-    if equals and not most.isdecimal():
+    if not column or (equals and not most.isdecimal()):
         raise typer.BadParameter(f"'{text}' is not COLUMN[=MOST]", param_hint="--collapse")
     return Collapse(column=column, most=int(most)) if equals else Collapse(column=column)

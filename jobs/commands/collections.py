@@ -100,6 +100,8 @@ def apply(
         print_json({"collection": spec.name, "outcome": outcome})
         return
     in_force = outcome == "changed" and after is not None and after.position is not None
+    if before and before.pending and after and not after.pending:
+        note("The rebuild that waited is called off.")
     following = " It is in force." if in_force else "" if outcome == "unchanged" else f" Next: grebe sync {spec.name}"
     stdout().print(f"{spec.name}: {outcome}.{following}", soft_wrap=True)
 

@@ -81,7 +81,7 @@ def test_a_column_of_the_spec_that_is_retyped_stops_the_sync_and_a_rebuild_heals
     scene.load()
     retype(scene)
 
-    with pytest.raises(SchemaMismatch, match=r"column 'n' is string \(it was int\).*apply a new spec with --rebuild"):
+    with pytest.raises(SchemaMismatch, match=r"column 'n' is string \(it was int\).*apply the spec with --rebuild"):
         scene.sync()
 
     apply(scene.store, scene.spec(), rebuild=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from connectors.delta_source import DeltaSource
 from connectors.errors import HistoryExpired
 from indexer import load as load_module
 from indexer import rebuild as module
@@ -136,12 +138,12 @@ def test_changes_that_cannot_be_read_any_more_end_the_load_by_name(
     waiting(scene)
     when(monkeypatch, "load", lambda _: scene.sql("DELETE FROM {t} WHERE id = 1"))
     with monkeypatch.context() as patch:
-        patch.setattr(module, "caught_up", _expired)
+        patch.setattr(DeltaSource, "stream", _expired)
         with pytest.raises(HistoryExpired, match=r"since version 1, .*the oldest change is gone.*another load begins"):
             scene.sync()
     assert scene.state.pending is not None
 
-    assert [state.operation for state in committed(scene)] == ["load"]
+    assert [state.operation for state in committed(scene)] == ["sync", "load"]
     assert scene.is_served()
 
 
@@ -159,8 +161,7 @@ def test_an_old_index_that_can_take_no_changes_says_why_and_the_new_one_is_built
 
     (swapped,) = committed(scene, resting=told.append)
 
-    assert len(told) == 2
-    assert "which rows are deleted cannot be told" in told[1]
+    assert "which rows are deleted cannot be told of all" in told[1]
     assert swapped.operation == "load"
     assert scene.is_served()
 
@@ -235,13 +236,12 @@ def test_only_rows_that_are_nowhere_in_the_new_index_are_gone(scene: Scene) -> N
     apply(scene.store, scene.spec(vector={"column": "v"}), rebuild=True)
     scene.sync()
     after, cache = scene.state, scene.folder / "cache"
-    empty = after.model_copy(update={"segments": ()})
+    empty, told = after.model_copy(update={"segments": ()}), list[str]()
 
     assert (before.live_rows, after.live_rows, after.letter_count) == (3, 2, 1)
-    assert len(module.gone_rows(before, after, scene.catalog, cache)) == 0
-    assert len(module.gone_rows(before, empty, scene.catalog, cache)) == 2  # not that which was set aside
-    other = empty.model_copy(update={"spec": after.spec.model_copy(update={"key": ("n",)})})
-    assert len(module.gone_rows(before, other, scene.catalog, cache)) == 0
+    assert len(module.gone_rows(before, after, scene.catalog, cache, told.append)) == 0
+    assert len(module.gone_rows(before, empty, scene.catalog, cache, told.append)) == 2  # not that which was set aside
+    assert told == []
 
 
 @pytest.mark.parametrize("error", [ProgressMoved("another writer merged"), StoreError("503")])
@@ -356,14 +356,99 @@ def _die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_rebuild_of_the_spec_as_it_is_is_called_off_by_it(scene: Scene) -> None:
+def test_a_rebuild_of_the_spec_as_it_is_waits_whatever_else_is_applied(scene: Scene) -> None:
     scene.load()
     assert apply(scene.store, scene.spec(), rebuild=True) == "rebuild pending"
+    other = scene.spec(fusion={"kind": "minmax"})
 
-    assert apply(scene.store, scene.spec()) == "changed"
-
-    assert scene.state.pending is None
     assert apply(scene.store, scene.spec()) == "unchanged"
+    assert apply(scene.store, other) == "rebuild pending"
+
+    assert (scene.state.spec, scene.state.pending) == (other, other)
+
+
+def test_a_rebuild_that_is_asked_for_again_while_one_is_built_is_not_lost(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting(scene)
+
+    def again(_: dict[str, Any]) -> None:
+        assert apply(scene.store, scene.spec(**FRENCH), rebuild=True) == "rebuild pending"
+
+    when(monkeypatch, "load", again)
+
+    report = scene.sync()
+
+    assert (report.commits, scene.state.pending) == (1, None)
+    assert len(list(scene.folder.glob("store/scene/segments/*"))) == 3  # one at first, and one of either load
+
+
+def test_rows_that_another_tenant_column_places_elsewhere_are_not_gone(scene: Scene) -> None:
+    scene.create()
+    scene.by_spark("ALTER TABLE {t} SET TBLPROPERTIES ('delta.enableTypeWidening' = 'true')")
+    insert(scene, [f"({key}, 'text {key}', {key % 5})" for key in range(60)])
+    apply(scene.store, scene.spec(shards=3, key=["id", "n"]))
+    scene.sync()
+    scene.by_spark("ALTER TABLE {t} ALTER COLUMN n TYPE BIGINT")
+    scene.sql("DELETE FROM {t} WHERE id = 7")
+    apply(scene.store, scene.spec(shards=3, key=["id", "n"], isolation={"tenant": "n"}), rebuild=True)
+    told: list[str] = []
+
+    (swapped,) = committed(scene, resting=told.append)
+
+    assert "column 'n' is bigint" in told[0]
+    assert (swapped.live_rows, noted(swapped), swapped.ledger.deleted) == (59, 1, 1)
+    assert receipt(scene.catalog, "7,2").verdict == "deleted"
+
+
+def test_a_key_of_another_type_is_not_compared_and_judged_by_the_number_of_rows(scene: Scene) -> None:
+    many(scene)
+    before = scene.state
+    other = before.model_copy(update={"types": before.types | {"id": "decimal(12,0)"}, "segments": ()})
+    told: list[str] = []
+
+    assert len(module.gone_rows(before, other, scene.catalog, scene.folder / "cache", told.append)) == 0
+    assert told == ["the key is of another type by now, so that which rows are deleted cannot be told"]
+
+
+def test_a_damaged_index_lets_no_deletes_pass(scene: Scene) -> None:
+    many(scene)
+    scene.sql("INSERT INTO {t} VALUES (200, 'one more', 0)")
+    scene.sync()
+    small = min(scene.state.segments, key=lambda segment: segment.n_rows)
+    scene.by_spark("ALTER TABLE {t} ALTER COLUMN n TYPE BIGINT")
+    scene.sql("DELETE FROM {t} WHERE id > 1")
+    apply(scene.store, scene.spec(), rebuild=True)
+    for segment in scene.state.segments:
+        if segment.number == small.number or len(scene.state.segments) == 1:
+            scene.catalog.store.delete(file.path for file in segment.files)
+    shutil.rmtree(scene.folder / "cache")
+    told: list[str] = []
+
+    with pytest.raises(CollectionHeld, match="would delete 199 of 201 rows"):
+        scene.sync(resting=told.append)
+
+    assert "cannot be told of all" in told[-1]
+
+
+def test_rows_that_are_put_back_in_a_table_of_snapshots_end_the_hold(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DeltaSource, "reads", lambda self: "snapshots")
+    many(scene)
+    apply(scene.store, scene.spec(**FRENCH), rebuild=True)
+    scene.sql("DELETE FROM {t} WHERE id > 1")
+    with pytest.raises(CollectionHeld):
+        scene.sync()
+    insert(scene, [f"({key}, 'back {key}', 0)" for key in range(2, 200)])
+
+    scene.sync()
+
+    assert (scene.state.held, scene.state.live_rows, scene.state.pending) == (None, 200, None)
+
+
+def insert(scene: Scene, rows: list[str]) -> None:
+    scene.sql("INSERT INTO {t} VALUES " + ", ".join(rows))
 
 
 def noted(state: CatalogState) -> int:

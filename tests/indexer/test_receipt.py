@@ -94,7 +94,7 @@ def test_a_deleted_row_is_proved_and_the_files_that_still_hold_it_are_named(cata
     assert found.statement.startswith(
         f"Row 1 was deleted and is not in version {state.version}. The source deleted it at its version 5 (epoch e), "
         f"and version {deletion.version} of the collection was the first without it. Bytes of it that no longer count "
-        "lie in 1 place: `grebe compact --purge`"
+        f"lie in 1 place: `grebe compact {found.collection} --purge`"
     )
 
 
