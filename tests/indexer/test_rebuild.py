@@ -244,6 +244,7 @@ def test_only_rows_that_are_nowhere_in_the_new_index_are_gone(scene: Scene) -> N
     assert told == []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("error", [ProgressMoved("another writer merged"), StoreError("503")])
 def test_the_old_index_is_followed_on_after_an_error(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -268,6 +269,7 @@ def test_the_old_index_is_followed_on_after_an_error(
     assert scene.is_served()
 
 
+@pytest.mark.soak
 def test_what_kills_the_follower_is_raised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting(scene)
     monkeypatch.setattr(module, "FOLLOW_SECONDS", 0.05)
@@ -317,6 +319,7 @@ def test_no_receipt_says_erased_while_a_load_may_write_the_row_again(
     assert [(holder.kind, holder.certain) for holder in said[0].holders] == [("unfinished", False)]
 
 
+@pytest.mark.soak
 def test_no_heartbeat_is_older_than_the_one_before(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting(scene)
     beats: list[Heartbeat] = []
@@ -401,6 +404,7 @@ def test_rows_that_another_tenant_column_places_elsewhere_are_not_gone(scene: Sc
     assert receipt(scene.catalog, "7,2").verdict == "deleted"
 
 
+@pytest.mark.soak
 def test_a_key_of_another_type_is_not_compared_and_judged_by_the_number_of_rows(scene: Scene) -> None:
     many(scene)
     before = scene.state
@@ -411,6 +415,7 @@ def test_a_key_of_another_type_is_not_compared_and_judged_by_the_number_of_rows(
     assert told == ["the key is of another type by now, so that which rows are deleted cannot be told"]
 
 
+@pytest.mark.soak
 def test_a_damaged_index_lets_no_deletes_pass(scene: Scene) -> None:
     many(scene)
     scene.sql("INSERT INTO {t} VALUES (200, 'one more', 0)")
@@ -431,6 +436,7 @@ def test_a_damaged_index_lets_no_deletes_pass(scene: Scene) -> None:
     assert "cannot be told of all" in told[-1]
 
 
+@pytest.mark.soak
 def test_rows_that_are_put_back_in_a_table_of_snapshots_end_the_hold(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
