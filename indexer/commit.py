@@ -134,9 +134,7 @@ def after_load(
     )
 
 
-def commit_load(
-    catalog: Catalog, seen: CatalogState, new: CatalogState, gone: np.ndarray | None = None
-) -> CatalogState:
+def commit_load(catalog: Catalog, seen: CatalogState, new: CatalogState, gone: np.ndarray = NO_KEYS) -> CatalogState:
     """Commit ``new`` (of :func:`after_load`) in the place of ``seen``; what was deleted until then stays noted.
 
     ``gone`` (records of ``TOUCHED``) are rows of ``seen`` which ``new`` lacks because the source deleted them.
@@ -149,8 +147,8 @@ def commit_load(
         if (state.spec, state.pending) != (seen.spec, seen.pending):
             raise _moved(seen, state)
         try:
-            noted = _deletions(catalog, state, NO_KEYS if gone is None else gone, end)
-            ledger = new.ledger + Ledger(deleted=0 if gone is None else len(gone))
+            noted = _deletions(catalog, state, gone, end)
+            ledger = new.ledger + Ledger(deleted=len(gone))
             whole = new.model_copy(update={"deletions": noted, "ledger": ledger})
             return catalog.commit(state, whole, batch_end=end)
         except CommitConflict:

@@ -33,6 +33,7 @@ from indexer.errors import BuildError, ObjectNotFound, ProgressMoved
 from indexer.format.records import SegmentRecord
 from indexer.format.store import Store
 from indexer.load_plan import BEGUN, PLAN, LoadPlan, compares_with, forget, loads_of
+from indexer.lookup import NO_KEYS
 from indexer.netting import PART, ROUTE, SHARD, SLOT
 from indexer.publish import (
     RESULT_SCHEMA,
@@ -93,7 +94,7 @@ def load(
     return after_load(state, result, spec, end=plan.position, committed_at=plan.committed_at, types=types)
 
 
-def finish(catalog: Catalog, seen: CatalogState, new: CatalogState, gone: np.ndarray | None = None) -> CatalogState:
+def finish(catalog: Catalog, seen: CatalogState, new: CatalogState, gone: np.ndarray = NO_KEYS) -> CatalogState:
     """Commit ``new`` in the place of ``seen`` as :func:`indexer.commit.commit_load` does, and forget its load.
 
     Raises :class:`indexer.errors.ProgressMoved` if another load or an apply came between.

@@ -113,6 +113,18 @@ def superseded(
     return tombstones_of(found.where(overtakes(touched, found)))
 
 
+def deleted(hashes: npt.NDArray[np.uint8], version: int) -> np.ndarray:
+    """Return the keys of ``hashes``, ``(n, 16) uint8``, as deleted at the source's ``version``: ``TOUCHED`` records."""
+    gone = np.zeros(len(hashes), dtype=TOUCHED)
+    gone["hash"], gone["version"], gone["removed"] = hashes, version, True
+    return gone
+
+
+def not_among(entries: np.ndarray, positions: BitMap) -> npt.NDArray[np.bool_]:
+    """Say of each key entry whether its first chunk is not one of ``positions``: ``(n,) bool``."""
+    return ~np.isin(entries["position"], np.asarray(positions.to_array()))
+
+
 def chunk_positions(entries: np.ndarray) -> npt.NDArray[np.uint32]:
     """Return the chunk positions that key ``entries`` (fields ``position`` and ``n_chunks``) cover.
 

@@ -28,7 +28,7 @@ from indexer.hold import require_free
 from indexer.letters import letters_by_key
 from indexer.load import Progress, finish, load
 from indexer.load_plan import forget, loads_of
-from indexer.lookup import NO_KEYS, TOUCHED, look_up
+from indexer.lookup import NO_KEYS, deleted, look_up, not_among
 from indexer.publish import built, restarting
 from indexer.resync import Judge
 from indexer.spec import CollectionSpec
@@ -134,9 +134,8 @@ def gone_rows(
                 raise
             resting(f"which rows are deleted cannot be told of all: {error}")
             continue
-        alive = ~np.isin(keys.entries()["position"], np.asarray(dead.get(record.number, BitMap()).to_array()))
-        rows = np.zeros(int(np.count_nonzero(alive)), dtype=TOUCHED)
-        rows["hash"], rows["version"], rows["removed"] = keys.hashes()[alive], _place(new).version, True
+        alive = not_among(keys.entries(), dead.get(record.number, BitMap()))
+        rows = deleted(keys.hashes()[alive], _place(new).version)
         for other in new.segments:
             if len(rows) and (other.shard == record.shard or not in_place):
                 there = look_up(rows, [other], catalog.store, cache).less(dead_in_new).at

@@ -23,7 +23,7 @@ from indexer.format.records import Ledger
 from indexer.format.tombstones import merge
 from indexer.load import Progress, column_types, new_plan, result_of, unfinished
 from indexer.load_plan import forget, loads_of
-from indexer.lookup import TOUCHED, chunk_positions
+from indexer.lookup import chunk_positions, deleted, not_among
 from indexer.publish import restarting
 
 Judge = Callable[[CatalogState, PartResult, SourcePosition], None]
@@ -88,14 +88,12 @@ def with_absent(result: PartResult, compared: CatalogState, catalog: Catalog, ca
         keys = fetch_keys(catalog.store, record, cache)
         entries = keys.entries()
         there = matched.get(record.number, BitMap()) | dead.get(record.number, BitMap())
-        absent = ~np.isin(entries["position"], np.asarray(there.to_array()))
+        absent = not_among(entries, there)
         if not absent.any():
             continue
         tombstones = merge(tombstones, {record.number: BitMap(chunk_positions(entries[absent]))})
-        gone = np.zeros(int(np.count_nonzero(absent)), dtype=TOUCHED)
         # Whatever version up to the snapshot's a row has, the snapshot lacks it.
-        gone["hash"], gone["version"], gone["removed"] = keys.hashes()[absent], version + 1, True
-        touched.append(gone)
+        touched.append(deleted(keys.hashes()[absent], version + 1))
     count = sum(len(part) for part in touched[1:])
     return result.model_copy(
         update={

@@ -20,7 +20,7 @@ from connectors.errors import SessionFailed
 from connectors.hadoop import hadoop_cloud
 from connectors.session import is_alive, spark_session
 from indexer.cache import of_collection
-from indexer.catalog import Catalog, SyncFailure
+from indexer.catalog import Catalog, CatalogState, SyncFailure
 from indexer.errors import CollectionBusy, CollectionHeld, IndexerError
 from indexer.format.store import Store
 from indexer.hold import approval, require_free
@@ -105,7 +105,7 @@ def run_syncs(
             for future in following:
                 future.result()
         else:
-            quick_first = sorted(specs, key=lambda name: _is_loaded(store, name), reverse=True)
+            quick_first = sorted(specs, key=lambda name: _to_load(store, name) is not None)
             _one_after_another(quick_first, lambda name, busy: attempt(name, busy, options_of(name)), on_busy, end)
     return [outcomes[name] for name in names]
 
@@ -119,20 +119,13 @@ def run_verify(store: Store, name: str, *, cache: Path) -> Verification:
     return verify(open_source(spark, spec), catalog, of_collection(cache / "sync", catalog.store))
 
 
-def _is_loaded(store: Store, name: str) -> bool:
-    """Say whether a sync of the collection reads changes alone: it is loaded, and no rebuild waits."""
-    with suppress(IndexerError):  # the sync itself says what is wrong
-        state = Catalog.open(store, name).read()
-        return state.position is not None and state.pending is None
-    return True
-
-
-def _note_load(store: Store, name: str) -> None:
-    """Say that the whole table is read, which takes long before there is anything to count."""
+def _to_load(store: Store, name: str) -> CatalogState | None:
+    """Return the state of a collection of which a sync reads the whole table: it is not loaded, or a rebuild waits."""
     with suppress(IndexerError):  # the sync itself says what is wrong
         state = Catalog.open(store, name).read()
         if state.position is None or state.pending:
-            note(f"Loading {name} from {(state.pending or state.spec).source.table} ...")
+            return state
+    return None
 
 
 def _one_after_another(
@@ -159,7 +152,8 @@ def _attempt(
     options: SyncOptions,
 ) -> Outcome:
     try:
-        _note_load(store, name)
+        if state := _to_load(store, name):  # which takes long before there is anything to count
+            note(f"Loading {name} from {(state.pending or state.spec).source.table} ...")
         return Outcome(name=name, report=_sync(spark, store, name, cache, options, on_busy, waiting))
     except Exception as error:  # whatever it is, the other collections go on
         told = error if is_alive(spark) else SessionFailed(SPARK_ENDED)
