@@ -1,17 +1,19 @@
 """The JARs that Spark needs for Delta and each cloud: their Maven coordinates, and the files they were found to be.
 
 Ivy resolves coordinates in two seconds of every start, though all it needs is in its cache. What it found is therefore
-remembered, and the next session names the files.
+remembered, and the next session names the files. Ivy has no locks, and of two that download one file at the same time
+one fails; so one process after another has it look.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -72,6 +74,23 @@ def are_ours(extra_conf: Mapping[str, str]) -> bool:
     defaults = Path(os.environ.get("SPARK_CONF_DIR") or home / "conf", "spark-defaults.conf")
     told = os.environ.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell").split() != ["pyspark-shell"]
     return not told and not defaults.exists() and not any(name.startswith(FILES) for name in extra_conf)
+
+
+@contextmanager
+def found(wanted: Mapping[str, str], *, remembered: bool = True) -> Iterator[dict[str, str]]:
+    """Give the settings that :func:`resolved` has for ``wanted``, or ``wanted`` unless what is ``remembered`` counts.
+
+    Where that leaves Ivy to look, no other process of this user has it look until the block ends.
+    """
+    settings = resolved(wanted) if remembered else dict(wanted)
+    with ExitStack() as held:
+        if settings == wanted:
+            with suppress(OSError, RuntimeError):  # a cache that can't be written has no lock either
+                folder = user_cache() / "jars"
+                folder.mkdir(parents=True, exist_ok=True)
+                fcntl.flock(held.enter_context((folder / "ivy.lock").open("ab")), fcntl.LOCK_EX)
+            settings = resolved(wanted) if remembered else settings
+        yield settings
 
 
 def resolved(wanted: Mapping[str, str]) -> dict[str, str]:

@@ -75,8 +75,7 @@ def spark_session(
     conf = SparkConf(loadDefaults=False).setMaster(master).setAppName(app_name)
     wanted = jars.to_resolve(clouds)
     ours = SparkContext._gateway is None and jars.are_ours(extra_conf or {})
-    jar_settings = jars.resolved(wanted) if ours else wanted
-    conf.setAll(list((_settings(master, shuffle_partitions, scratch, clouds) | jar_settings).items()))
+    conf.setAll(list(_settings(master, shuffle_partitions, scratch, clouds).items()))
     if ours and master.startswith("local") and class_archive.RECORDS not in (extra_conf or {}).get(JAVA_OPTIONS, ""):
         conf.set(JAVA_OPTIONS, f"{conf.get(JAVA_OPTIONS)} {class_archive.mapped(java)}")
     for name, value in (extra_conf or {}).items():
@@ -88,9 +87,12 @@ def spark_session(
     # Workers must find the packages of this interpreter, also when its environment was never activated.
     if os.environ.setdefault("PYSPARK_PYTHON", sys.executable) == sys.executable and ours and _runs_our_daemon(conf):
         conf.setIfMissing("spark.python.daemon.module", python_daemon.__name__)
-    spark = _start(conf, scratch / "spark.log")
-    if ours and jar_settings == wanted:
-        jars.remember(wanted, spark.sparkContext.getConf().get(jars.FILES, ""))
+    with jars.found(wanted, remembered=ours) as jar_settings:
+        for name, value in jar_settings.items():
+            conf.setIfMissing(name, value)
+        spark = _start(conf, scratch / "spark.log")
+        if ours and jar_settings == wanted:
+            jars.remember(wanted, spark.sparkContext.getConf().get(jars.FILES, ""))
     return spark
 
 

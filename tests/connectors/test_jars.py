@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -68,11 +69,42 @@ def test_a_memory_that_does_not_name_them_counts_as_none(files: list[Path], cach
         assert jars.resolved(delta) == delta
 
 
+def test_of_two_that_have_ivy_look_the_second_waits_and_takes_what_the_first_found(files: list[Path]) -> None:
+    delta = jars.to_resolve()
+    entered, names = threading.Event(), []
+
+    def second() -> None:
+        entered.set()
+        with jars.found(delta) as settings:
+            names.append(settings)
+
+    with jars.found(delta) as settings:
+        assert settings == delta
+        other = threading.Thread(target=second)
+        other.start()
+        assert entered.wait(10)
+        other.join(0.2)
+        assert not names
+        jars.remember(delta, named(files))
+    other.join(10)
+    assert names == [{"spark.jars": named(files)}]
+
+
+def test_who_needs_no_ivy_waits_for_nobody(files: list[Path]) -> None:
+    delta = jars.to_resolve()
+    with jars.found(delta, remembered=False) as settings:
+        assert settings == delta
+        jars.remember(delta, named(files))
+        with jars.found(delta) as others:
+            assert others == {"spark.jars": named(files)}
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(files: list[Path], caches: Path) -> None:
     caches.touch()
     delta = jars.to_resolve()
     jars.remember(delta, named(files))
-    assert jars.resolved(delta) == delta
+    with jars.found(delta) as settings:
+        assert settings == delta
 
 
 def test_where_somebody_else_may_name_jars_ivy_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ def test_an_interrupt_is_told_and_ends_the_block(capfd: pytest.CaptureFixture[st
 def test_an_interrupt_answers_a_question_at_once() -> None:
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it, and so would this one
         asking = "import polars\nfrom jobs.output import confirmed\nconfirmed('Really?')"
         os.execv(sys.executable, [sys.executable, "-c", asking])
     said, end = b"", time.monotonic() + 60
