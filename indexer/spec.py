@@ -28,7 +28,12 @@ from indexer.suggestion import did_you_mean
 
 Mask = Literal["redact", "hash"]
 Dialect = Literal["databricks", "snowflake", "duckdb", "postgres"]
-Language = Literal["english", "french", "german", "italian", "portuguese", "spanish", "dutch", "swedish", "none"]
+StoppedLanguage = Literal[
+    "danish", "dutch", "english", "finnish", "french", "german", "hungarian", "italian", "norwegian", "portuguese",
+    "russian", "spanish", "swedish",
+]  # fmt: skip
+"""Those of whose words the most frequent are left out."""
+Language = Literal[StoppedLanguage, "arabic", "greek", "romanian", "tamil", "turkish", "cjk", "none"]
 
 FusionKind = Literal["rrf", "minmax"]
 

@@ -44,7 +44,7 @@ key: [{key}]
 # What is searched. A field's number is its weight in keyword search.
 text:
   fields: {{{fields}}}
-  language: english            # stop words and stemming; 'none' for neither
+  language: english            # stop words and stemming; cjk, none and others: docs/ranking.md
   chunk: {{max_tokens: 256, overlap_tokens: 32}}   # long texts are cut into passages of the model's own tokens
 
 # Where vectors come from: a model's hub name or folder, or the table's own vectors (column: {vectors}).

@@ -11,14 +11,15 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import tantivy
 
 from indexer.errors import BuildError, CorruptFile
+from indexer.format import cjk
 from indexer.format.records import POSITION_BITS
-from indexer.spec import CollectionSpec, Language, TextSpec
+from indexer.spec import CollectionSpec, Language, StoppedLanguage, TextSpec
 
 ROW_FIELD = "row"
 META_FILE = "meta.json"
@@ -43,17 +44,28 @@ def analyser_name(text: TextSpec) -> str:
 
 
 def analyser(language: Language, *, fold_accents: bool = False) -> tantivy.TextAnalyzer:
-    """Build the analyser: words in lower case, then the language's stop words and stemmer unless it is ``none``.
+    """Build the analyser: words in lower case, then the language's stop words and stemmer, as far as it has them.
 
     Accents are folded first, so that a word is the same with them and without; stop words that have some then stay.
+    Texts in ``cjk`` come to it in pairs (:func:`indexed`).
     """
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
     builder = builder.filter(tantivy.Filter.remove_long(LONGEST_TERM_BYTES + 1)).filter(tantivy.Filter.lowercase())
     if fold_accents:
         builder = builder.filter(tantivy.Filter.ascii_fold())
-    if language != "none":
-        builder = builder.filter(tantivy.Filter.stopword(language)).filter(tantivy.Filter.stemmer(language))
+    if language in get_args(StoppedLanguage):
+        builder = builder.filter(tantivy.Filter.stopword(language))
+    if language not in ("cjk", "none"):
+        builder = builder.filter(tantivy.Filter.stemmer(language))
     return builder.build()
+
+
+def indexed(text: str, language: Language) -> list[str]:
+    """Return the values that stand for ``text`` in the index: itself or, of ``cjk``, its pairs and its characters."""
+    if language != "cjk":
+        return [text]
+    normal = cjk.normalised(text)
+    return [cjk.paired(normal), cjk.single(normal)]
 
 
 def register_analysers(index: tantivy.Index, text: TextSpec) -> None:
@@ -82,8 +94,8 @@ def write_keywords(folder: Path, chunks: pa.Table, spec: CollectionSpec, number:
     try:
         index = tantivy.Index(keyword_schema(spec), path=str(folder))
         register_analysers(index, spec.text)
-        writer = index.writer(heap_size=_heap_bytes(texts), num_threads=1)
-        _add_documents(writer, texts, names, number << POSITION_BITS)
+        writer = index.writer(heap_size=_heap_bytes(texts, spec.text.language), num_threads=1)
+        _add_documents(writer, texts, names, number << POSITION_BITS, spec.text.language)
         writer.commit()
         writer.wait_merging_threads()
     except (ValueError, OSError) as error:
@@ -92,21 +104,25 @@ def write_keywords(folder: Path, chunks: pa.Table, spec: CollectionSpec, number:
         leftover.unlink()
 
 
-def _add_documents(writer: tantivy.IndexWriter, texts: pa.Table, names: Sequence[str], row: int) -> None:
+def _add_documents(
+    writer: tantivy.IndexWriter, texts: pa.Table, names: Sequence[str], row: int, language: Language
+) -> None:
     for batch in texts.to_batches(max_chunksize=_BATCH_CHUNKS):
         for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             document = tantivy.Document()
             document.add_unsigned(ROW_FIELD, row)
             for name, value in zip(names, values, strict=True):
                 if value:
-                    document.add_text(name, value)
+                    for part in indexed(value, language):
+                        document.add_text(name, part)
             writer.add_document(document)
             row += 1
 
 
-def _heap_bytes(texts: pa.Table) -> int:
+def _heap_bytes(texts: pa.Table, language: Language) -> int:
     """Memory enough that the writer never flushes half-way: postings and hash table are within six times the text."""
-    return int(min(max(6 * texts.nbytes + 200 * texts.num_rows, _SMALLEST_HEAP_BYTES), _LARGEST_HEAP_BYTES))
+    text_bytes = texts.nbytes * (4 if language == "cjk" else 1)  # a character of three bytes is a pair and itself
+    return int(min(max(6 * text_bytes + 200 * texts.num_rows, _SMALLEST_HEAP_BYTES), _LARGEST_HEAP_BYTES))
 
 
 def compose(folders: Iterable[Path], into: Path, spec: CollectionSpec) -> tantivy.Index:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.format import cjk
 from retrieval.keyword_query import TermStatistics, clauses
 from retrieval.request import SearchRequest
 from retrieval.search import search
@@ -37,6 +39,21 @@ from tests.retrieval.library import Doc, Library, spec_of, unit
 )
 def test_text_is_words_musts_and_phrases_and_never_syntax(text: str, expected: list[str]) -> None:
     assert [clause.text for clause in clauses(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("東京都の鳥", ["東京", "京都", "都の", "の鳥"]),
+        ('+東京都 "京都の鳥" 猫', ['+"東京 京都"', '"京都 都の の鳥"', "猫"]),
+        ("ＧＲＥＢＥ　ｶﾂﾌﾞﾘ", ["GREBE", "カツ", "ツブ", "ブリ"]),  # noqa: RUF001
+        ("+re-use 논병아리는", ['+"re use"', "논병", "병아", "아리", "리는"]),
+        ("grebe鸟2024年", ["grebe", "鸟", "2024", "年"]),
+        ("，。「」・", []),  # noqa: RUF001
+    ],
+)
+def test_in_cjk_a_run_of_characters_is_its_pairs_in_quotes_and_musts_in_a_row(text: str, expected: list[str]) -> None:
+    assert [clause.text for clause in clauses(text, "cjk")] == expected
 
 
 def ids(snapshot: Snapshot, query: str, **request: Any) -> list[int]:
@@ -100,6 +117,67 @@ def test_a_text_is_found_by_itself_whatever_its_script(tmp_path: Path, language:
             both = [number, number + len(WORDS_OF_MANY_SCRIPTS)]
             assert [ids(snapshot, query) for query in (word, f"+{word}", f'"{word}"')] == [both] * 3, word
             assert ids(snapshot, f'"about {word} and more"') == [both[1]], word
+
+
+SENTENCES = (
+    "カイツブリは水の上に巣を作る鳥です。",
+    "京都の水族館では、ペンギンが泳ぎます。",
+    "東京都には猫のカフェが多い。",
+    "凤头䴙䘵是一种会跳舞的水鸟。",
+    "논병아리는 물 위에 둥지를 짓는 새입니다.",
+    "A grebe (カイツブリ) dives.",
+    "ﾈｺは寝る",
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("カイツブリ", [0, 5]),
+        ("ｶｲﾂﾌﾞﾘ", [0, 5]),
+        ("水鸟", [3]),
+        ("둥지", [4]),
+        ("논병아리", [4]),
+        ("ネコ", [6]),
+        ("猫", [2]),
+        ("水", [0, 1, 3]),
+        ('"水の上"', [0]),
+        ('"上の水"', []),
+        ("+東京都", [2]),
+        ("京都", [1, 2]),
+        ("+京都の", [1]),
+        ("+京都 +猫", [2]),
+        ("GREBES", []),
+        ("grebe", [5]),
+        ('"grebe カイツブリ dives"', [5]),
+        ("犬", []),
+    ],
+)
+def test_words_of_texts_without_spaces_are_found_in_cjk(tmp_path: Path, query: str, found: list[int]) -> None:
+    library = Library(tmp_path, spec_of(text={"fields": {"title": 2.0, "body": 1.0}, "language": "cjk"}))
+    library.add(*(Doc(id=number, bodies=(text,)) for number, text in enumerate(SENTENCES)))
+    with library.open() as snapshot:
+        assert ids(snapshot, query) == found
+
+
+CJK_LETTERS = "東京都水鳥カｶツーのが々논병"
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(
+    st.lists(st.text(f"{CJK_LETTERS} a", min_size=1, max_size=8), min_size=1, max_size=8, unique=True),
+    st.text(CJK_LETTERS, min_size=1, max_size=2),
+)
+def test_in_cjk_a_quoted_run_finds_the_texts_that_hold_it(texts: list[str], sought: str) -> None:
+    """Of letters of one kind or of both, of one or of several: the oracle is Python's own ``in``."""
+    texts = [*texts, *(f"{text}{sought}{text}" for text in texts)]
+    with TemporaryDirectory() as folder:
+        library = Library(Path(folder), spec_of(text={"fields": {"title": 1.0, "body": 1.0}, "language": "cjk"}))
+        library.add(*(Doc(id=number, bodies=(text,)) for number, text in enumerate(texts)))
+        with library.open() as snapshot:
+            wanted = cjk.normalised(sought)
+            expected = [number for number, text in enumerate(texts) if wanted in cjk.normalised(text)]
+            assert ids(snapshot, f'"{sought}"', k=100) == expected
 
 
 def test_a_word_in_parts_is_a_phrase_and_stop_words_keep_their_gap(library: Library) -> None:

@@ -107,7 +107,10 @@ def test_field_names_of_any_shape_are_safe(tmp_path: Path) -> None:
         ("english", "The Grebes were diving", ["grebe", "were", "dive"]),
         ("french", "Les grèbes plongeaient", ["greb", "plong"]),
         ("german", "Die Häuser der Vögel", ["haus", "vogel"]),
+        ("russian", "Птицы и их гнёзда", ["птиц", "гнезд"]),
+        ("turkish", "Kuşlar ve yuvaları", ["kuş", "ve", "yuva"]),  # noqa: RUF001
         ("none", "The Grebes were diving", ["the", "grebes", "were", "diving"]),
+        ("cjk", "The Grebes were diving", ["the", "grebes", "were", "diving"]),
     ],
 )
 def test_each_language_has_its_stop_words_and_stems(language: str, text: str, terms: list[str]) -> None:
