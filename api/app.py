@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from api import routes_collections, routes_health, routes_rows, routes_search, routes_sql
 from api.cluster import routes_node
+from api.cors import CrossOrigin
 from api.documented import ANY_PROBLEM
 from api.logs import Logger
 from api.models.answers import ProblemAnswer, TooOldAnswer
@@ -85,6 +86,8 @@ def create_app(settings: ServeSettings, *, log: Logger | None = None) -> FastAPI
         hosts=settings.answered_hosts,
         draining=lambda: service.draining,
     )
+    if settings.cors.origins and not is_node:
+        app.add_middleware(CrossOrigin, origins=settings.cors.origins)
     _describe(app)
     return app
 

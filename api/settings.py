@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -24,6 +32,7 @@ from pydantic_settings import SettingsError as NotJson
 
 from api.audit.settings import AuditSettings
 from api.cluster.settings import ClusterSettings
+from api.cors import CorsSettings
 from api.errors import SettingsError
 from api.hosts import is_loopback
 from api.identity.issuers import IssuerSettings
@@ -102,6 +111,7 @@ class ServeSettings(BaseSettings):
     segments. ``allowed_hosts`` are the names in the Host header that are answered, beside ``host``. By default they
     are this machine's own where no other is served, because a page of another site may have its name point here
     (DNS rebinding); elsewhere any is answered, because every caller brings credentials, which no such page has.
+    ``cors`` has the origins whose pages may call from a browser: all of them only where every caller says who it is.
     ``trusted_proxies`` are the addresses and networks from which ``X-Forwarded-For`` is believed. ``quota`` is what
     one caller may ask of this server, such as ``600/minute``. ``console`` says whether ``/`` is a page for people,
     ``agents`` whether ``/v1/mcp`` answers agents. After SIGTERM the server answers for ``drain_seconds`` more while
@@ -133,8 +143,20 @@ class ServeSettings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     audit: AuditSettings = AuditSettings()
     cluster: ClusterSettings = ClusterSettings()
+    cors: CorsSettings = CorsSettings()
     trusted_proxies: tuple[str, ...] = ()
     quota: Annotated[str, AfterValidator(_quota)] | None = None
+
+    @field_validator("cors")
+    @classmethod
+    def _any_origin_needs_a_name(cls, cors: CorsSettings, info: ValidationInfo) -> CorsSettings:
+        identity = info.data.get("identity")
+        if cors.allows_any and identity is not None and not identity.names_callers:
+            raise ValueError(
+                "with the origin '*' any page that somebody here looks at could read what is served to whoever asks: "
+                "set identity.required, or name the origins"
+            )
+        return cors
 
     @property
     def answered_hosts(self) -> frozenset[str] | None:
@@ -236,6 +258,7 @@ def _sentence(item: Any) -> str:
             "identity": IdentitySettings,
             "audit": AuditSettings,
             "cluster": ClusterSettings,
+            "cors": CorsSettings,
         }
         known = parts.get(field.partition(".")[0] if "." in field else "", ServeSettings).model_fields
         return f"{field}: there is no such setting{did_you_mean(str(item['loc'][-1]), known)}"

@@ -89,9 +89,12 @@ class AgentEndpoint:
 
     def _require_own_page(self, request: Request) -> None:
         """Raise the 403 of a page of another site, which the protocol wants told apart from an agent."""
-        origin, hosts = request.headers.get("origin"), self._service.settings.answered_hosts
-        if origin and hosts is not None and urlsplit(origin).hostname not in hosts:
-            raise Problem(FORBIDDEN, f"a page of {origin} is not answered here; see allowed_hosts", denied=True)
+        origin, settings = request.headers.get("origin"), self._service.settings
+        hosts = settings.answered_hosts
+        if not origin or hosts is None or settings.cors.allows(origin) or urlsplit(origin).hostname in hosts:
+            return
+        detail = f"a page of {origin} is not answered here; see cors.origins and allowed_hosts"
+        raise Problem(FORBIDDEN, detail, denied=True)
 
     async def _list(self, _: _Context, __: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=[*tools()])

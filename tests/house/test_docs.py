@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from api.audit.settings import AuditSettings
 from api.cluster.settings import ClusterSettings
+from api.cors import CorsSettings
 from api.models.requests import MinVersion, SearchBody
 from api.settings import IdentitySettings, SearchSettings, ServeSettings, ServingSettings
 
@@ -59,6 +60,7 @@ def test_the_settings_of_the_server_are_listed_with_their_defaults() -> None:
         "identity.": IdentitySettings,
         "audit.": AuditSettings,
         "cluster.": ClusterSettings,
+        "cors.": CorsSettings,
     }
     defaults = {
         f"{part}{name}": field.default for part, model in parts.items() for name, field in model.model_fields.items()
