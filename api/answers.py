@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -14,7 +15,8 @@ from api.freshness import age_seconds
 from api.models.answers import FailureAnswer, SourceAnswer, StatusAnswer, SyncAnswer
 from api.watcher import Failure, View, Watcher
 from indexer.catalog import CatalogState, Heartbeat
-from retrieval.explanation import Explanation
+from retrieval.explanation import Asked, Explanation
+from retrieval.fusion import Contribution
 from retrieval.response import Hit
 
 
@@ -47,9 +49,16 @@ def key_answer(key: tuple[Any, ...]) -> Any:
     return key[0] if len(key) == 1 else key
 
 
-def explanation_answer(explanation: Explanation) -> dict[str, dict[str, Any]]:
-    """Return every number that made a hit's score, by leg and then by stage."""
-    legs = {
+def explanation_answer(explanation: Explanation) -> dict[str, Any]:
+    """Return every number that made a hit's score, by leg, or query and leg, and then by stage."""
+    answer: dict[str, Any] = _legs(explanation.legs)
+    if explanation.queries:
+        answer["queries"] = [_query(place, asked) for place, asked in explanation.queries.items()]
+    return answer | {stage: dataclasses.asdict(made) for stage, made in explanation.stages.items()}
+
+
+def _legs(legs: Mapping[str, Contribution]) -> dict[str, Any]:
+    return {
         leg: {
             "rank": part.rank,
             "raw_score": part.raw_score,
@@ -57,9 +66,13 @@ def explanation_answer(explanation: Explanation) -> dict[str, dict[str, Any]]:
             "weight": part.weight,
             "added": part.added,
         }
-        for leg, part in explanation.legs.items()
+        for leg, part in legs.items()
     }
-    return legs | {stage: dataclasses.asdict(made) for stage, made in explanation.stages.items()}
+
+
+def _query(place: int, asked: Asked) -> dict[str, Any]:
+    fused = asked.fused
+    return {"query": place, "rank": fused.rank, "score": fused.raw_score, "added": fused.added, **_legs(asked.legs)}
 
 
 def state_of(view: View) -> Literal["open", "opening", "failed"]:

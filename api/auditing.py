@@ -125,6 +125,8 @@ def facts_of(body: SearchBody) -> dict[str, Any]:
         "context": body.context or None,
     }
     more = {name: value for name, value in asked_too.items() if value is not None}
+    if body.queries is not None:
+        more["query"] = [Secret(text) for text in body.queries]
     return _secrets(asked) | {"mode": body.mode, "k": body.k, "include": body.include} | more | _page(body)
 
 

@@ -8,6 +8,7 @@ alone waits for nobody.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 from indexer.embedding import Embedder, Vectors
@@ -32,9 +33,16 @@ class QueryBatches:
 
     def ask(self, text: str) -> AskedQuery:
         """Put ``text`` down to be embedded; returns at once."""
-        asked = AskedQuery(self, text)
+        return self._ask([text])[0]
+
+    def ask_all(self, texts: Sequence[str]) -> AskedQueries:
+        """Put all ``texts`` of one search down, to be embedded one after the other or together; returns at once."""
+        return AskedQueries(dict(zip(texts, self._ask(texts), strict=True)))
+
+    def _ask(self, texts: Sequence[str]) -> list[AskedQuery]:
+        asked = [AskedQuery(self, text) for text in texts]
         with self._changing:
-            self._asked[asked] = None
+            self._asked |= dict.fromkeys(asked)
         return asked
 
     def forget(self, asked: AskedQuery) -> None:
@@ -91,3 +99,19 @@ class AskedQuery:
         """Say that nobody waits for the vector any more."""
         if self.vector.cancel():
             self._batches.forget(self)
+
+
+class AskedQueries:
+    """The queries of one search that were put down: what it takes for its model."""
+
+    def __init__(self, asked: Mapping[str, AskedQuery]) -> None:
+        self._asked = asked
+
+    def query(self, text: str) -> Vectors:
+        """Return the vector, ``(dim,) float32``, of ``text``, which is one of them."""
+        return self._asked[text].query(text)
+
+    def cancel(self) -> None:
+        """Say that nobody waits for the vectors any more."""
+        for asked in self._asked.values():
+            asked.cancel()

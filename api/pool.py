@@ -35,33 +35,35 @@ class WorkPool:
 
     @property
     def depth(self) -> int:
-        """How many wait for a thread."""
+        """How many wait for a thread; of several searches in one, those that it has not come to may be among them."""
         return max(0, self._admitted - self._threads)
 
-    async def run(self, work: Callable[[], T], *, timeout_seconds: float) -> T:
+    async def run(self, work: Callable[[], T], *, timeout_seconds: float, searches: int = 1) -> T:
         """Run ``work`` on a thread and return what it returns, or raise what it raises.
 
         Raises :class:`PoolFull` at once when the queue is full, and TimeoutError after ``timeout_seconds``: work that
-        has not begun by then never will; work that has begun holds its thread until it ends.
+        has not begun by then never will; work that has begun holds its thread until it ends. Of several ``searches``
+        each takes a place, though one thread begins them; where there are fewer places in all, they take those.
         """
+        places = min(searches, self.limit)
         with self._lock:
-            if self._admitted >= self.limit:
+            if self._admitted + places > self.limit:
                 raise PoolFull
-            self._admitted += 1
+            self._admitted += places
         self._helpers.enter()
         try:
             task = submitted(self._executor, work)
         except BaseException:
-            self._leave()
+            self._leave(places)
             raise
-        task.add_done_callback(lambda _: self._leave())
+        task.add_done_callback(lambda _: self._leave(places))
         return await asyncio.wait_for(asyncio.wrap_future(task), timeout_seconds)
 
     def close(self) -> None:
         """Wait for what runs, and drop what waits."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _leave(self) -> None:
+    def _leave(self, places: int) -> None:
         with self._lock:
-            self._admitted -= 1
+            self._admitted -= places
         self._helpers.leave()

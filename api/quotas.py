@@ -37,11 +37,18 @@ class Quotas:
         self._item = rate(quota) if quota else None
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
-    def take(self, caller: str) -> dict[str, str]:
-        """Count a request of ``caller`` and return the headers that tell what is left; raises the 429."""
+    def take_rest(self, caller: str, searches: int) -> dict[str, str]:
+        """Count the rest of a request that is so many ``searches``, one of which was counted, as :meth:`take` does."""
+        if self._item is not None and searches > self._item.amount:
+            detail = f"{searches} searches in one call are more than the quota of {self._item} ever allows: ask fewer"
+            raise Problem(QUOTA, detail, denied=True)
+        return self.take(caller, searches - 1)
+
+    def take(self, caller: str, searches: int = 1) -> dict[str, str]:
+        """Count ``searches`` of ``caller`` and return the headers that tell what is left; raises the 429."""
         if self._item is None:
             return {}
-        allowed = self._limiter.hit(self._item, caller)
+        allowed = self._limiter.hit(self._item, caller, cost=searches)
         reset_at, left = self._limiter.get_window_stats(self._item, caller)
         seconds = max(1, math.ceil(reset_at - time.time()))
         headers = {

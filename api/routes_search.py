@@ -45,6 +45,7 @@ async def search(request: Request, name: str) -> Response:
     watcher = service.watcher(access, name, "search")
     operation.facts["collection"] = name
     body = body_of(SearchBody, await read_json_bytes(request, service.settings.max_body_bytes))
+    service.counts(request, access, body.searches)
     deadline = started + (body.deadline_ms or service.settings.search.deadline_ms) / 1000
     await service.begins(request, partial(facts_of, body))
     found = await search_in_time(service, watcher, body, access, deadline=deadline)

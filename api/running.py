@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from starlette.responses import Response
 
 from api import tracing
-from api.batches import AskedQuery
+from api.batches import AskedQueries
 from api.errors import PoolFull
 from api.identity.access import Access
 from api.identity.control import Action
@@ -70,9 +70,9 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Models:
-    """What a search wants of its collection's models: the query that is being embedded, and what reranks."""
+    """What a search wants of its collection's models: the queries that are being embedded, and what reranks."""
 
-    embedder: AskedQuery | None
+    embedder: AskedQueries | None
     reranker: Reranker | None
 
 
@@ -100,6 +100,11 @@ class Question:
     def seconds_left(self) -> float:
         """The time until the deadline."""
         return self.deadline - time.monotonic()
+
+    @property
+    def searches(self) -> int:
+        """How many searches it is."""
+        return 1 if self.request is None else len(self.request.texts)
 
 
 async def answer_in_time(service: Service, question: Question, work: Work) -> Found:
@@ -139,7 +144,7 @@ async def _answer_once(service: Service, question: Question, work: Work) -> Foun
 
     try:
         return await service.pool_of(question.action).run(
-            lambda: on_newest(watcher, once), timeout_seconds=question.seconds_left
+            lambda: on_newest(watcher, once), timeout_seconds=question.seconds_left, searches=question.searches
         )
     finally:
         if models.embedder:
@@ -159,7 +164,9 @@ async def _answer_from(service: Service, question: Question, past: Past, work: W
                 return work(view, snapshot, _caller(service, question), models)
 
         try:
-            return await service.pool_of(question.action).run(once, timeout_seconds=question.seconds_left)
+            return await service.pool_of(question.action).run(
+                once, timeout_seconds=question.seconds_left, searches=question.searches
+            )
         except SnapshotClosed:  # between the look and the pin
             await asyncio.sleep(LOOK_SECONDS)
         except NodeDiffers:  # a node has begun anew, or changes its policies
@@ -187,7 +194,7 @@ async def _models(service: Service, question: Question, spec: CollectionSpec) ->
     if request.brings_vector or mode not in _NEEDS_MODEL:
         return Models(embedder=None, reranker=reranker)
     batches = await service.embedders.of(spec.vector, timeout_seconds=question.seconds_left)
-    return Models(embedder=batches.ask(request.text or ""), reranker=reranker)
+    return Models(embedder=batches.ask_all([text or "" for text in request.texts.values()]), reranker=reranker)
 
 
 def on_newest(watcher: Watcher, work: Callable[[View, OpenVersion], T]) -> T:

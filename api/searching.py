@@ -50,6 +50,7 @@ def search_request(body: SearchBody, deadline: float, pages: Pages | None = None
     """Return the library's request for ``body``."""
     return SearchRequest(
         query=body.query,
+        queries=None if body.queries is None else tuple(body.queries),
         vector=body.vector,
         like=body.like if isinstance(body.like, list | None) else [body.like],
         k=body.k,
@@ -135,11 +136,15 @@ def _found(
     told = {"version": snapshot.version, "mode": response.plan.mode}
     return Found(
         content=encode(answer),
-        facts=told | {"k": request.k, "results": len(hits)},
+        facts=told | {"k": request.k, "results": len(hits)} | _asked(request),
         findings=told | {"keys": [hit["key"] for hit in hits], "masked": response.masked},
         closed_policies=response.closed_policies,
         took_ms=response.took_ms,
     )
+
+
+def _asked(request: SearchRequest) -> dict[str, int]:
+    return {} if request.queries is None else {"queries": len(request.texts)}
 
 
 def hits_in_time(hits: Iterable[Hit], deadline: float | None) -> list[dict[str, Any]]:

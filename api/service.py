@@ -123,6 +123,11 @@ class Service:
         operation_of(request).headers = self.quotas.take(access.principal.id)
         return access
 
+    def counts(self, request: Request, access: Access, searches: int) -> None:
+        """Let ``request``, one of which was counted, be so many ``searches`` in its quota; raises the 429."""
+        if searches > 1:
+            operation_of(request).headers = self.quotas.take_rest(access.principal.id, searches)
+
     async def caller(self, request: Request) -> Access:
         """Return what ``request`` may do, without taking from its quota; raises the 401."""
         operation = operation_of(request)

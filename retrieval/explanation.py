@@ -66,6 +66,14 @@ class Diversified:
     mmr: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What one of several queries gave to a hit: ``fused`` by its rank in that query's list, which ``legs`` made."""
+
+    fused: Contribution
+    legs: Mapping[str, Contribution]
+
+
 StagePart = Reranked | Decayed | Collapsed | Diversified
 
 
@@ -74,8 +82,10 @@ class Explanation:
     """How a hit got its score.
 
     ``legs`` have each leg's rank, raw score, normalised score and weight; the parts add up to the score of the fusion.
-    ``stages`` say, in order, what each stage made of that; the last ``score`` is the hit's.
+    Of several ``queries``, each that found the hit has legs of its own, and what they gave adds up; they are named by
+    their places. ``stages`` say, in order, what each stage made of that; the last ``score`` is the hit's.
     """
 
-    legs: Mapping[str, Contribution]
+    legs: Mapping[str, Contribution] = field(default_factory=dict)
+    queries: Mapping[int, Asked] = field(default_factory=dict)
     stages: Mapping[StageName, StagePart] = field(default_factory=dict)

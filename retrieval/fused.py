@@ -13,6 +13,9 @@ from retrieval.fusion import Contribution, Ids, Leg, contributions, fuse
 from retrieval.ranking import Ranked
 from retrieval.request import SearchRequest
 
+KeysAt = Callable[[Sequence[int], Sequence[int]], list[Key]]
+"""The keys of chunks, from their places and positions."""
+
 
 def fused(
     request: SearchRequest,
@@ -20,9 +23,12 @@ def fused(
     spec: CollectionSpec,
     *,
     ids_of: Callable[[Ranked], Ids],
-    keys_at: Callable[[Sequence[int], Sequence[int]], list[Key]],
+    keys_at: KeysAt,
+    limit: int | None = None,
 ) -> tuple[Ranked, list[Explanation] | None]:
     """Return the legs as one list; a single leg keeps its own scores. Explanations are there if the request wants them.
+
+    It has ``limit`` rows, by default as many as the request's pool.
 
     What the vector leg found that is less similar than the request wants is left out of it; the others' scores are as
     if it were not.
@@ -47,7 +53,7 @@ def fused(
         return keys_at(places, positions)
 
     kind, weights = request.fusion.under(spec)
-    best = fuse(kind, scored, weights, keys_of=keys_of, limit=request.pool)
+    best = fuse(kind, scored, weights, keys_of=keys_of, limit=limit or request.pool)
     ranked = Ranked([chunks[row][0] for row in best.ids], [chunks[row][1] for row in best.ids], best.scores)
     if not request.explain:
         return ranked, None

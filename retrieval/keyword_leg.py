@@ -42,6 +42,18 @@ class KeywordSearch:
     fetched: int
     passing: int
 
+    @classmethod
+    def of_all(cls, searches: Sequence[KeywordSearch | None]) -> KeywordSearch | None:
+        """Return how several went together: as the one that fetched the most; None where there were none."""
+        known = [search for search in searches if search is not None]
+        if not known:
+            return None
+        return cls(
+            way=max(known, key=lambda search: search.fetched).way,
+            fetched=sum(search.fetched for search in known),
+            passing=sum(search.passing for search in known),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Hits:

@@ -21,6 +21,8 @@ Mode = Literal["hybrid", "vector", "keyword"]
 MAX_K = 1000
 MAX_QUERY_CHARS = 32_768
 """Far beyond what any embedding model reads; keyword search costs by the term."""
+MAX_QUERIES = 16
+"""As many as a model embeds at once; whoever puts a question in other words makes three to ten."""
 
 LONGEST_QUERY_VECTOR = 1e18
 """Under dot and as float32: with vectors of up to 3e20 no sum of products overflows, however it is added up."""
@@ -85,19 +87,21 @@ FUSION_DEPTH = 200
 class SearchRequest:
     """One search.
 
-    ``vector`` is ``(dim,)`` numbers, of any length (it is normalised under cosine). ``like`` is the key of a row, as
-    values in spec order, whose vector is taken instead, and which is not found itself. Without ``mode`` the search is
-    hybrid, vector or keyword by what is given; with nothing to rank by it returns the rows that pass the filter
-    in key order. ``include`` names the columns and text fields to return (None: the stored columns); a name that is
-    repeated counts once. ``context`` chunks of a hit's row before and after its own are in its passage.
-    ``min_similarity`` leaves out of the vector leg what has a lower score there.
-    ``stages`` come after fusion; a search by filter alone ranks nothing and has none. With a
-    ``page``, ``k`` rows of a list are returned: of the one of the best ``MAX_K`` rows, whatever page it is, or where
-    nothing is ranked of all rows that pass. ``now`` (aware; by default the present) is what a filter takes for it.
-    ``deadline`` is on the clock of ``time.monotonic()``.
+    ``queries`` are several texts in place of one ``query``, each of which is searched for
+    (:mod:`retrieval.queries`); the first is the one that a reranker reads. ``vector`` is ``(dim,)`` numbers, of any
+    length (it is normalised under cosine). ``like`` is the key of a row, as values in spec order, whose vector is taken
+    instead, and which is not found itself. Without ``mode`` the search is hybrid, vector or keyword by what is given;
+    with nothing to rank by it returns the rows that pass the filter in key order. ``include`` names the columns and
+    text fields to return (None: the stored columns); a name that is repeated counts once. ``context`` chunks of a hit's
+    row before and after its own are in its passage. ``min_similarity`` leaves out of the vector leg what has a lower
+    score there. ``stages`` come after fusion; a search by filter alone ranks nothing and has none. With a ``page``,
+    ``k`` rows of a list are returned: of the one of the best ``MAX_K`` rows, whatever page it is, or where nothing is
+    ranked of all rows that pass. ``now`` (aware; by default the present) is what a filter takes for it. ``deadline`` is
+    on the clock of ``time.monotonic()``.
     """
 
     query: str | None = None
+    queries: tuple[str, ...] | None = None
     vector: npt.NDArray[np.floating[Any]] | Sequence[float] | None = None
     like: Sequence[Any] | None = None
     k: int = 10
@@ -130,6 +134,8 @@ class SearchRequest:
             raise RequestError(
                 f"expected at most {MAX_QUERY_CHARS:,} characters, got {len(self.query):,}", field="query"
             )
+        if self.queries is not None:
+            self._check_queries(self.queries)
         if self.like is not None and self.vector is not None:
             raise RequestError("there is a vector already", field="like", hint="give one of 'like' and 'vector'")
         if self.params and self.filter is None:
@@ -143,6 +149,21 @@ class SearchRequest:
         object.__setattr__(self, "pool", self._pool())
         if self.include is not None:
             object.__setattr__(self, "include", tuple(dict.fromkeys(self.include)))
+
+    def _check_queries(self, queries: tuple[str, ...]) -> None:
+        for name in ("query", "vector", "like"):
+            if getattr(self, name) is not None:
+                hint = "put it first among them" if name == "query" else f"leave '{name}' out"
+                raise RequestError(f"there is a {name!r} already", field="queries", hint=hint)
+        if not 1 <= len(queries) <= MAX_QUERIES:
+            raise RequestError(f"expected 1 to {MAX_QUERIES} queries, got {len(queries)}", field="queries")
+        for place, text in enumerate(queries):
+            if not text or text.isspace():
+                raise RequestError("a blank query finds nothing: leave it out", field=f"queries.{place}")
+            if len(text) > MAX_QUERY_CHARS:
+                raise RequestError(
+                    f"expected at most {MAX_QUERY_CHARS:,} characters, got {len(text):,}", field=f"queries.{place}"
+                )
 
     def _pool(self) -> int:
         if self.page is None:
@@ -162,8 +183,17 @@ class SearchRequest:
 
     @property
     def text(self) -> str | None:
-        """The query, or None when it is blank."""
-        return self.query if self.query and not self.query.isspace() else None
+        """The query, or the first of several; None when it is blank."""
+        query = self.query if self.queries is None else self.queries[0]
+        return query if query and not query.isspace() else None
+
+    @property
+    def texts(self) -> dict[int, str | None]:
+        """What is searched for, by its place among the ``queries``; of those that are the same the first counts."""
+        if self.queries is None:
+            return {0: self.text}
+        firsts = {text: place for place, text in reversed(list(enumerate(self.queries)))}
+        return {place: text for place, text in enumerate(self.queries) if firsts[text] == place}
 
     @property
     def after(self) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from indexer.embedding import QueryEmbedder, load_embedder
@@ -12,12 +13,15 @@ from retrieval.chunks import Key, keys_at
 from retrieval.errors import RequestError
 from retrieval.explanation import Explanation
 from retrieval.filter import CompiledFilter, compile_filter
-from retrieval.fused import fused
+from retrieval.fused import KeysAt, fused
+from retrieval.fusion import Ids
 from retrieval.key_order import first_by_key
+from retrieval.keyword_leg import KeywordSearch
 from retrieval.legs import Legs, least_sure
 from retrieval.likeness import LikedRow, liked_row
 from retrieval.passing import Passing
 from retrieval.policies import ANYONE, Caller, Sight
+from retrieval.queries import Found, depth_of_query, pool_of_query, together
 from retrieval.ranking import Ranked, rank_by_key, row_ids
 from retrieval.refine.refiner import refiner_of
 from retrieval.refine.rerank import Reranker
@@ -61,7 +65,7 @@ def search(
     has_stages = request.stages is not NO_STAGES and request.stages.names
     refiner = refiner_of(snapshot, request, sight, reranker) if has_stages else None
     liked = liked_row(snapshot, request.like, sight) if request.like is not None else None
-    vector = vector_of(snapshot, request, embedder, liked) if mode in ("hybrid", "vector") else None
+    vectors = vectors_of(snapshot, request, embedder, liked) if mode in ("hybrid", "vector") else {}
     watch.lap("embed")
     explanations: list[Explanation] | None = None
     if mode is None:
@@ -69,21 +73,30 @@ def search(
         watch.lap("order")
         plan = _plan(snapshot, request, sight, passing, None)
     else:
-        legs = Legs(
-            snapshot=snapshot,
-            passing=passing,
-            text=request.text,
-            pool=request.pool,
-            hidden=sight.hidden_text,
-            deadline=request.deadline,
-            watch=watch,
-            liked=liked,
-        )
-        ranked, explanations = _fused(snapshot, request, legs.run(mode, vector))
+        several = request.queries is not None
+        legs = {
+            place: Legs(
+                snapshot=snapshot,
+                passing=passing,
+                text=text,
+                pool=pool_of_query(mode, request.pool) if several else request.pool,
+                hidden=sight.hidden_text,
+                deadline=request.deadline,
+                watch=Stopwatch() if several else watch,
+                liked=liked,
+            )
+            for place, text in request.texts.items()
+        }
+        if several:
+            lists = _each(snapshot, request, mode, legs, vectors)
+            watch.lap("queries")
+            ranked, explanations = _together(snapshot, request, lists)
+        else:
+            ranked, explanations = _fused(snapshot, request, legs[0].run(mode, vectors.get(0)))
         watch.lap("fuse")
         if refiner is not None:
             ranked, explanations = refiner.refine(snapshot.segments, ranked, explanations, watch)
-        plan = _plan(snapshot, request, sight, passing, mode, legs)
+        plan = _plan(snapshot, request, sight, passing, mode, list(legs.values()))
     ranked, explanations, has_more = paged(request, ranked, explanations)
     hits = Hits(snapshot.segments, snapshot.spec, ranked, include, sight, explanations, request.context)
     return response_of(snapshot, sight, hits, plan, watch, has_more=has_more)
@@ -128,8 +141,19 @@ def response_of(
     )
 
 
-def vector_of(
+def vectors_of(
     version: OpenVersion, request: SearchRequest, embedder: QueryEmbedder | None, liked: LikedRow | None
+) -> dict[int, Floats | None]:
+    """Return the vector of each of the request's texts, by their places; see :func:`_vector_of`."""
+    return {place: _vector_of(version, request, text, embedder, liked) for place, text in request.texts.items()}
+
+
+def _vector_of(
+    version: OpenVersion,
+    request: SearchRequest,
+    text: str | None,
+    embedder: QueryEmbedder | None,
+    liked: LikedRow | None,
 ) -> Floats | None:
     """Return the query's vector, given or embedded; None where there is nothing it could be compared with."""
     if liked is not None:
@@ -141,7 +165,7 @@ def vector_of(
     normalise = spec.metric == "cosine"
     if request.vector is not None:
         return query_vector(request.vector, dim=dim, normalise=normalise)
-    embedded = (embedder or load_embedder(spec)).query(request.text or "")
+    embedded = (embedder or load_embedder(spec)).query(text or "")
     if len(embedded) != dim:
         raise RequestError(
             f"the collection's vectors have {dim} numbers and its model {spec.model} gives {len(embedded)}",
@@ -189,17 +213,18 @@ def _plan(
     sight: Sight,
     passing: Passing,
     mode: Mode | None,
-    legs: Legs | None = None,
+    legs: Sequence[Legs] = (),
 ) -> Plan:
     """Return what the caller may be told of how the search ran."""
+    segments = tuple(search for each in legs for search in each.segments)
     chunks, passed = counts_of(snapshot, sight, passing, filtered=request.filter is not None)
     return Plan(
         mode=mode,
-        vector=least_sure(legs.segments) if legs is not None and mode in ("hybrid", "vector") else None,
+        vector=least_sure(segments) if mode in ("hybrid", "vector") else None,
         chunks=chunks,
         passing=passed,
-        segments=tuple(legs.segments) if legs is not None and sight.is_whole else (),
-        keyword=legs.keyword if legs is not None and sight.is_whole else None,
+        segments=segments if sight.is_whole else (),
+        keyword=KeywordSearch.of_all([each.keyword for each in legs]) if sight.is_whole else None,
     )
 
 
@@ -228,13 +253,34 @@ def key_of(version: OpenVersion, text: str) -> Key:
         raise RequestError(str(error), field="cursor") from error
 
 
-def _fused(
-    snapshot: Snapshot, request: SearchRequest, legs: Mapping[str, Ranked]
-) -> tuple[Ranked, list[Explanation] | None]:
-    return fused(
-        request,
-        legs,
-        snapshot.spec,
-        ids_of=lambda ranked: row_ids(ranked, snapshot.segments),
-        keys_at=lambda places, positions: keys_at(snapshot.segments, snapshot.spec, places, positions),
-    )
+def _each(
+    snapshot: Snapshot,
+    request: SearchRequest,
+    mode: Mode,
+    legs: Mapping[int, Legs],
+    vectors: Mapping[int, Floats | None],
+) -> dict[int, Found]:
+    """Return the list of each query by its place; idle cores search for several of them at the same time."""
+    places, limit = list(legs), depth_of_query(request.pool)
+
+    def found(at: int) -> Found:
+        place = places[at]
+        return _fused(snapshot, request, legs[place].run(mode, vectors.get(place)), limit)
+
+    return dict(zip(places, snapshot.helpers.each(found, len(places)), strict=True))
+
+
+def _fused(snapshot: Snapshot, request: SearchRequest, legs: Mapping[str, Ranked], limit: int | None = None) -> Found:
+    ids_of, keys = _named(snapshot)
+    return fused(request, legs, snapshot.spec, ids_of=ids_of, keys_at=keys, limit=limit)
+
+
+def _together(snapshot: Snapshot, request: SearchRequest, lists: Mapping[int, Found]) -> Found:
+    ids_of, keys = _named(snapshot)
+    return together(lists, ids_of=ids_of, keys_at=keys, limit=request.pool, explain=request.explain)
+
+
+def _named(snapshot: Snapshot) -> tuple[Callable[[Ranked], Ids], KeysAt]:
+    """Return what gives hits' rows as numbers, and chunks' keys."""
+    segments, spec = snapshot.segments, snapshot.spec
+    return partial(row_ids, segments=segments), partial(keys_at, segments, spec)

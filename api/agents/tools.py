@@ -27,7 +27,7 @@ INSTRUCTIONS = """Grebe searches tables: their rows have texts, and columns to f
 An answer holds what its caller may see and nothing else; columns named in 'masked' are hidden from it. 'age_seconds'
 says how old it is. Cite rows by their keys."""
 
-_WHAT = ("query", "like", "filter", "params", "dialect", "k", "mode", "min_similarity")
+_WHAT = ("query", "queries", "like", "filter", "params", "dialect", "k", "mode", "min_similarity")
 _OF_SEARCH = (*_WHAT, "include", "context", "rerank", "decay")
 _OF_SQL = ("sql", "params", "dialect")
 _COLLECTION = {"collection": {"type": "string", "description": "The collection's name."}}

@@ -61,7 +61,7 @@ class Intent:
     """What is about to run. ``route`` is the path's pattern; ``path`` comes without its query string.
 
     ``time_ms`` counts from 1970 (UTC). A fact has a JSON form or is a :class:`Secret`: ``{"query": Secret(text)}`` is
-    recorded as ``query_hmac``.
+    recorded as ``query_hmac``, and a list of secrets as a list.
     """
 
     time_ms: int
@@ -155,7 +155,14 @@ def _user(actor: Actor) -> Record:
 
 def _plain(facts: Mapping[str, Any], hashed: Hash) -> Record:
     """Return ``facts`` as what JSON can say: keys of rows may be dates, decimals or bytes."""
-    hidden = {f"{name}_hmac": hashed(name, fact.text) for name, fact in facts.items() if isinstance(fact, Secret)}
-    shown = {name: fact for name, fact in facts.items() if not isinstance(fact, Secret)}
+    hidden: Record = {}
+    shown: Record = {}
+    for name, fact in facts.items():
+        if isinstance(fact, Secret):
+            hidden[f"{name}_hmac"] = hashed(name, fact.text)
+        elif isinstance(fact, list) and fact and all(isinstance(part, Secret) for part in fact):
+            hidden[f"{name}_hmac"] = [hashed(name, part.text) for part in fact]
+        else:
+            shown[name] = fact
     plain: Record = orjson.loads(encode(shown))
     return plain | hidden

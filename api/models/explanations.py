@@ -63,9 +63,23 @@ class DiversifiedAnswer(Answer):
     mmr: float
 
 
+class QueryAnswer(Answer):
+    """What one of several queries gave to a hit: ``added`` is its part of the fused score."""
+
+    query: int = Field(description="Its place in 'queries', from 0.")
+    rank: int = Field(description="From 1, within the query's list.")
+    score: float = Field(description="In the query's list; the legs are its parts.")
+    added: float
+    vector: LegAnswer | None = None
+    keyword: LegAnswer | None = None
+
+
 class ExplanationAnswer(Answer):
     """Every number that made a score: those of the legs that found the row, then those of the stages that ran."""
 
+    queries: list[QueryAnswer] | None = Field(
+        default=None, description="With 'queries', in place of the legs: those that found the row."
+    )
     vector: LegAnswer | None = None
     keyword: LegAnswer | None = None
     rerank: RerankedAnswer | None = None

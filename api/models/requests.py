@@ -21,7 +21,7 @@ from api.settings import MAX_DEADLINE_MS
 from indexer.spec import Dialect
 from retrieval.filter.parse import MAX_TEXT_CHARACTERS, MAX_TOKENS
 from retrieval.refine.stages import STAGE_NAMES, StageName
-from retrieval.request import MAX_CONTEXT, MAX_K, MAX_QUERY_CHARS, Mode
+from retrieval.request import MAX_CONTEXT, MAX_K, MAX_QUERIES, MAX_QUERY_CHARS, Mode
 
 MAX_DIM = 16_384
 MAX_INCLUDE = 1024
@@ -147,9 +147,10 @@ class PagedBody(FreshBody):
 class SearchBody(PagedBody):
     """A search: by ``query``, by ``vector``, or by both (the text for the keyword leg, the vector for the vector leg).
 
-    ``like`` takes the vector of a row that is there. Without ``mode`` the search is hybrid, vector or keyword by what
-    is given; a ``filter`` alone returns the rows that pass it, in key order. A page has ``k`` rows: those of a filter
-    go through all rows that pass, those of a ranked search through the best 1,000.
+    ``like`` takes the vector of a row that is there. ``queries`` are one question in several wordings, or its parts,
+    each of which counts as a search. Without ``mode`` the search is hybrid, vector or keyword by what is given; a
+    ``filter`` alone returns the rows that pass it, in key order. A page has ``k`` rows: those of a filter go through
+    all rows that pass, those of a ranked search through the best 1,000.
     """
 
     model_config = ConfigDict(
@@ -172,6 +173,7 @@ class SearchBody(PagedBody):
                     "diversify": {"diversity": 0.3},
                 },
                 {"filter": "severity >= 7", "k": 500, "include": ["package"], "cursor": "start"},
+                {"queries": ["zip bomb", "archive that fills the disk when it is unpacked"], "k": 5},
                 {"like": "CVE-2024-3094", "filter": "severity >= 7", "k": 5},
                 {"vector": [0.1, 0.2, 0.3], "mode": "vector", "min_version": 12, "max_staleness_seconds": 30},
             ]
@@ -179,6 +181,13 @@ class SearchBody(PagedBody):
     )
 
     query: str | None = Field(default=None, max_length=MAX_QUERY_CHARS, description="The text to search for.")
+    queries: list[Annotated[str, Field(max_length=MAX_QUERY_CHARS)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_QUERIES,
+        description="Several texts in place of 'query', each searched for as it would be alone; rows are ranked by the "
+        "sum of 1 / (60 + rank) over them. 'rerank' reads by the first. Not with 'query', 'vector' or 'like'.",
+    )
     vector: list[FiniteFloat] | None = Field(
         default=None, min_length=1, max_length=MAX_DIM, description="A query vector of the collection's width."
     )
@@ -221,6 +230,17 @@ class SearchBody(PagedBody):
     )
 
     @property
+    def question(self) -> dict[str, Any]:
+        """What is one question; cursors of releases that knew no ``queries`` stay good."""
+        asked = super().question
+        return asked if self.queries is None else asked | {"queries": self.queries}
+
+    @property
+    def searches(self) -> int:
+        """How many searches it is."""
+        return 1 if self.queries is None else len(set(self.queries))
+
+    @property
     def stages(self) -> tuple[StageName, ...]:
         """The stages after fusion that are asked for, in order."""
         return tuple(name for name in STAGE_NAMES if getattr(self, name) is not None)
@@ -228,8 +248,8 @@ class SearchBody(PagedBody):
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
         has_text = self.query is not None and self.query.strip()
-        if not has_text and all(given is None for given in (self.vector, self.like, self.filter)):
-            raise ValueError("give 'query', 'vector', 'like' or 'filter'; a blank query counts as none")
+        if not has_text and all(given is None for given in (self.queries, self.vector, self.like, self.filter)):
+            raise ValueError("give 'query', 'queries', 'vector', 'like' or 'filter'; a blank query counts as none")
         return self
 
 

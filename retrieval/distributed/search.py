@@ -7,19 +7,20 @@ for those alone that are left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from indexer.embedding import QueryEmbedder
 from retrieval.chunks import Chunks, keys_at
 from retrieval.distributed.lines import Lines, fetch
-from retrieval.distributed.messages import Answer, Asker, Find, Like, StatementText, Terms
+from retrieval.distributed.messages import Answer, Asker, Find, Like, Part, StatementText, Terms
 from retrieval.distributed.node import BEST, LEGS, VECTOR
 from retrieval.distributed.routed import Answers, Asked, RoutedVersion
 from retrieval.errors import RequestError
@@ -31,13 +32,14 @@ from retrieval.keyword_query import TermStatistics
 from retrieval.legs import depth_of, least_sure
 from retrieval.likeness import LikedRow
 from retrieval.policies import ANYONE, Caller, Sight
+from retrieval.queries import Found, depth_of_query, pool_of_query, together
 from retrieval.ranking import Candidates, Ranked, merged, rank_by_key
 from retrieval.refine.refiner import refiner_of
 from retrieval.refine.rerank import Reranker
 from retrieval.refine.stages import NO_STAGES, Stages
 from retrieval.request import Mode, SearchRequest
 from retrieval.response import Hits, Plan, SearchResponse
-from retrieval.search import asked_of, filter_for, paged, response_of, vector_of
+from retrieval.search import asked_of, filter_for, paged, response_of, vectors_of
 from retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 ROW_BITS = 44
 """A row of a version as one number: the node's place among those asked, then its number there."""
+QUERY = "_query"
+"""The column of several queries' rows that has the place of the one by which each was found."""
 READ_AHEAD = 256
 """Up to so many rows all nodes together read, though few of them are shown, rather than that these are asked for in a
 round of their own: a row takes a node some 30 us, a question ten times as long."""
@@ -90,13 +94,13 @@ def _shown_at_once(
 ) -> list[str] | None:
     """Return the columns that nodes send along with what they find; None where that would be too much, or too little.
 
-    Of a hybrid search nodes send hundreds of rows; for a whole text field, or a chunk's neighbours, several chunks are
-    read.
+    Of a hybrid search, and of several queries, nodes send hundreds of rows; for a whole text field, or a chunk's
+    neighbours, several chunks are read.
     """
     stored = version.spec.stored_columns
     names = {*include, *version.spec.key}
     is_much = mode == "hybrid" or request.pool * len(version.parts) > READ_AHEAD
-    if is_much or request.context or not names <= set(stored):
+    if is_much or request.queries is not None or request.context or not names <= set(stored):
         return None
     return [name for name in stored if name in names]
 
@@ -126,7 +130,7 @@ class SearchRun:
         self._asker = asker
         self._sight = sight
         self._statement = statement
-        self._answers: list[Answer] = []
+        self._answers: list[list[Answer]] = []
         self.found: list[Lines] = []
 
     def best(
@@ -137,12 +141,12 @@ class SearchRun:
         With ``shown`` those come with these columns and their passages, but from nodes where they are large.
         """
         mode, request = self._mode, self._request
-        terms = self._ask_terms() if mode in ("hybrid", "keyword") else None  # while the text is embedded
+        terms = self._ask_terms() if mode in ("hybrid", "keyword") else {}  # while the text is embedded
         liked = self._find_liked() if request.like is not None else None
         by_meaning = mode in ("hybrid", "vector")
-        vector = vector_of(self._version, request, embedder, liked.row if liked else None) if by_meaning else None
+        vectors = vectors_of(self._version, request, embedder, liked.row if liked else None) if by_meaning else {}
         watch.lap("embed")
-        self._find(vector, liked, terms, shown)
+        self._find(vectors, liked, terms, shown)
         watch.lap("nodes")
         ranked, explanations = self._ranked()
         watch.lap("fuse")
@@ -153,9 +157,9 @@ class SearchRun:
         """Whether all that was ``found`` came with what is shown of it."""
         return all(BEST in part.table.schema.names for part in self.found)
 
-    def _ask_terms(self) -> Asked:
-        """Begin to ask how frequent the words are."""
-        return self._ask_all(Terms(text=self._request.text or ""))
+    def _ask_terms(self) -> dict[int, Asked]:
+        """Begin to ask how frequent the words of each query are."""
+        return {place: self._ask_all(Terms(text=text or "")) for place, text in self._request.texts.items()}
 
     def _find_liked(self) -> _Liked:
         """Return the row that the request names; raises RequestError where it is not there, or has no vector."""
@@ -167,15 +171,42 @@ class SearchRun:
         message = f"version {self._version.version} has no row of that key"
         raise RequestError(message, field="like", code="row_not_found")
 
-    def _find(self, vector: Floats | None, liked: _Liked | None, terms: Asked | None, shown: list[str] | None) -> None:
-        """Have every node find its best rows."""
+    def _find(
+        self,
+        vectors: Mapping[int, Floats | None],
+        liked: _Liked | None,
+        terms: Mapping[int, Asked],
+        shown: list[str] | None,
+    ) -> None:
+        """Have every node find its best rows by each query."""
+        nodes, deadline, places = self._version.nodes, self._request.deadline, list(self._request.texts)
+        statistics = {place: _statistics(asked.answers()) for place, asked in terms.items()}
+        questions = [
+            self._questions(place, vectors.get(place), liked, statistics.get(place), shown) for place in places
+        ]
+        answers = [asked.answers() for asked in [nodes.ask(self._asker, each, deadline=deadline) for each in questions]]
+        self._answers = [[found[part][0] for part in self._version.parts] for found in answers]
+        several = self._request.queries is not None
+        self.found = [
+            Lines(part, _of_queries(places, [found[part][1] for found in answers]) if several else answers[0][part][1])
+            for part in self._version.parts
+        ]
+
+    def _questions(
+        self,
+        place: int,
+        vector: Floats | None,
+        liked: _Liked | None,
+        statistics: TermStatistics | None,
+        shown: list[str] | None,
+    ) -> dict[int, Part]:
+        """Return what each node is asked of the query at ``place``."""
         request = self._request
-        statistics = None if terms is None else _together(terms.answers())
         question = Find(
             mode=self._mode,
-            text=request.text,
+            text=request.texts[place],
             vector=None if vector is None else np.ascontiguousarray(vector, dtype=np.float32).tobytes(),
-            pool=request.pool,
+            pool=request.pool if request.queries is None else pool_of_query(self._mode, request.pool),
             filter=request.filter,
             statement=self._statement,
             params=dict(request.params),
@@ -185,32 +216,37 @@ class SearchRun:
             frequencies=[] if statistics is None else [list(each) for each in statistics.frequencies],
             shown=shown,
         )
-        questions = dict.fromkeys(self._version.parts, question)
+        questions: dict[int, Part] = dict.fromkeys(self._version.parts, question)
         if liked is not None:
             questions[liked.part] = question.model_copy(update={"left_out": liked.row.number})
-        asked = self._version.nodes.ask(self._asker, questions, deadline=request.deadline).answers()
-        self._answers = [asked[part][0] for part in self._version.parts]
-        self.found = [Lines(part, asked[part][1]) for part in self._version.parts]
+        return questions
 
     def _ranked(self) -> tuple[Ranked, list[Explanation] | None]:
         spec, request, mode = self._version.spec, self._request, self._mode
         if mode is None:
             lines = [np.arange(part.n) for part in self.found]
             return rank_by_key(self.found, lines, self._version.schema, spec, request.pool), None
-        depth = depth_of(mode, request.pool)
-        legs = {leg: self._leg(leg, depth) for leg in ("vector", "keyword") if mode in ("hybrid", leg)}
-        return fused(
-            request,
-            legs,
-            spec,
-            ids_of=self._ids,
-            keys_at=lambda places, lines: keys_at(self.found, spec, places, lines),
-        )
+        if request.queries is None:
+            return self._fused(mode, 0, depth_of(mode, request.pool), request.pool)
+        depth = depth_of_query(request.pool)
+        lists = {place: self._fused(mode, place, depth, depth) for place in request.texts}
+        keys = partial(keys_at, self.found, spec)
+        return together(lists, ids_of=self._ids, keys_at=keys, limit=request.pool, explain=request.explain)
 
-    def _leg(self, leg: str, depth: int) -> Ranked:
+    def _fused(self, mode: Mode, query: int, depth: int, limit: int) -> Found:
+        """Return the ``limit`` best rows by the query at that place, of whose legs each has ``depth``."""
+        spec = self._version.spec
+        legs = {leg: self._leg(leg, query, depth) for leg in ("vector", "keyword") if mode in ("hybrid", leg)}
+        keys = partial(keys_at, self.found, spec)
+        return fused(self._request, legs, spec, ids_of=self._ids, keys_at=keys, limit=limit)
+
+    def _leg(self, leg: str, query: int, depth: int) -> Ranked:
         lists = []
         for place, part in enumerate(self.found):
-            lines = np.flatnonzero(part.numbers("_leg") == LEGS.index(leg))
+            mine = part.numbers("_leg") == LEGS.index(leg)
+            if self._request.queries is not None:
+                mine &= part.numbers(QUERY) == query
+            lines = np.flatnonzero(mine)
             scores = part.table.column("_score").to_numpy()[lines]
             lists.append(Candidates(place, lines, scores.astype(np.float32)))
         return merged(self.found, lists, self._version.spec, depth)
@@ -247,21 +283,31 @@ class SearchRun:
     def plan(self) -> Plan:
         """Return what the caller may be told of how the search ran."""
         mode, whole = self._mode, self._sight.is_whole
-        segments = tuple(search for answer in self._answers for search in answer.segments)
+        answers = [answer for of_query in self._answers for answer in of_query]
+        segments = tuple(search for answer in answers for search in answer.segments)
         return Plan(
             mode=mode,
             vector=least_sure(segments) if mode in ("hybrid", "vector") else None,
-            chunks=_sum([answer.chunks for answer in self._answers]),
-            passing=_sum([answer.passing for answer in self._answers]),
+            chunks=_sum([answer.chunks for answer in self._answers[0]]),
+            passing=_sum([answer.passing for answer in self._answers[0]]),
             segments=segments if whole else (),
-            keyword=_keyword([answer.keyword for answer in self._answers]) if whole else None,
+            keyword=KeywordSearch.of_all([answer.keyword for answer in answers]) if whole else None,
         )
 
     def _ask_all(self, part: Terms | Like) -> Asked:
         return self._version.ask_all(self._asker, part, deadline=self._request.deadline)
 
 
-def _together(answers: Answers) -> TermStatistics:
+def _of_queries(places: Sequence[int], tables: Sequence[pa.Table]) -> pa.Table:
+    """Return what a node found by each of the queries at ``places`` as one table, with a column that says by which."""
+    marked = [
+        table.append_column(QUERY, pa.array(np.full(len(table), place, np.int8)))
+        for place, table in zip(places, tables, strict=True)
+    ]
+    return pa.concat_tables(marked).combine_chunks()
+
+
+def _statistics(answers: Answers) -> TermStatistics:
     """Return the words' statistics in all nodes."""
     return reduce(add, (TermStatistics(answer.n_documents, answer.frequencies) for answer, _ in answers.values()))
 
@@ -269,15 +315,3 @@ def _together(answers: Answers) -> TermStatistics:
 def _sum(counts: Sequence[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
-
-
-def _keyword(searches: Sequence[KeywordSearch | None]) -> KeywordSearch | None:
-    """Return how the keyword leg went in all nodes together: as in the one that fetched the most."""
-    known = [search for search in searches if search is not None]
-    if not known:
-        return None
-    return KeywordSearch(
-        way=max(known, key=lambda search: search.fetched).way,
-        fetched=sum(search.fetched for search in known),
-        passing=sum(search.passing for search in known),
-    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -105,7 +105,7 @@ class Refiner:
         pool = pool.take(np.arange(min(self.request.k, len(pool))))
         if explanations is None:
             return pool.ranked(), None
-        explained = [Explanation(legs=explanations[at].legs, stages=self.parts[at]) for at in pool.came.tolist()]
+        explained = [replace(explanations[at], stages=self.parts[at]) for at in pool.came.tolist()]
         return pool.ranked(), explained
 
     def _run(self, name: StageName, chunks: Sequence[Chunks], pool: Pool) -> Pool:

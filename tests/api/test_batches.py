@@ -126,3 +126,16 @@ class Short(HashEmbedder):
 
     def queries(self, texts: Sequence[str]) -> Vectors:
         return super().queries(texts)[1:]
+
+
+def test_the_queries_of_one_search_are_embedded_together_and_taken_off_together(embedder: Recorded) -> None:
+    batches = QueryBatches(embedder)
+    texts = [f"question {number}" for number in range(MOST)]
+
+    asked = batches.ask_all(texts)
+    for text in reversed(texts):
+        np.testing.assert_array_equal(asked.query(text), HashEmbedder(64).query(text))
+    assert embedder.calls == [texts]
+
+    batches.ask_all(texts).cancel()
+    assert batches.waiting == 0

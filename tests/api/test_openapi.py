@@ -129,7 +129,7 @@ def test_calls_that_ask_who_is_asking_are_marked_and_others_are_not(schema: Any)
 
 def test_the_examples_of_a_search_are_accepted(schema: Any) -> None:
     examples = schema["components"]["schemas"]["SearchBody"]["examples"]
-    assert len(examples) == 6
+    assert len(examples) == 7
     for example in examples:
         SearchBody.model_validate_json(json.dumps(example))
 

@@ -255,6 +255,26 @@ def test_a_pool_runs_what_it_admits_and_drops_what_waited_too_long() -> None:
     run(scenario())
 
 
+def test_several_searches_in_one_take_a_place_each() -> None:
+    async def scenario() -> None:
+        pool = WorkPool(threads=1, queue=3)
+        release = threading.Event()
+        first = asyncio.create_task(pool.run(lambda: release.wait(60), timeout_seconds=60, searches=3))
+        await asyncio.sleep(0)
+        with pytest.raises(PoolFull):
+            await pool.run(lambda: 7, timeout_seconds=1, searches=2)
+        last = asyncio.create_task(pool.run(lambda: 7, timeout_seconds=60))
+        await asyncio.sleep(0)
+        assert pool.depth == 3
+        release.set()
+        assert (await first, await last) == (True, 7)
+        assert await pool.run(lambda: 8, timeout_seconds=60, searches=16) == 8
+        assert pool.depth == 0
+        pool.close()
+
+    run(scenario())
+
+
 def test_a_search_whose_collection_is_dropped_while_it_queues_is_404(library: Library, tmp_path: Path) -> None:
     library.commit(1, [book(1)])
 

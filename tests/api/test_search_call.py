@@ -141,8 +141,8 @@ def test_a_filter_that_nothing_passes_finds_nothing(client: httpx.Client) -> Non
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
-        ({}, None, "give 'query', 'vector', 'like' or 'filter'"),
-        ({"query": " "}, None, "give 'query', 'vector', 'like' or 'filter'"),
+        ({}, None, "give 'query', 'queries', 'vector', 'like' or 'filter'"),
+        ({"query": " "}, None, "give 'query', 'queries', 'vector', 'like' or 'filter'"),
         ({"query": "x", "k": 0}, "k", "greater than or equal to 1"),
         ({"query": "x", "k": 1_000_000}, "k", "less than or equal to 1000"),
         ({"query": "x", "k": "5"}, "k", "valid integer"),

@@ -93,7 +93,11 @@ def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
     shell(f"python books.py\n{first}", tmp_path)
     with served(tmp_path) as url:
         answers = shell(asking.replace("http://127.0.0.1:8080", url), tmp_path)
-        by_hand, by_langchain = (shell(f"GREBE_URL={url} python <<'EOF'\n{app}EOF\n", tmp_path) for app in RAG_APPS)
+        app, wordings, langchain = RAG_APPS
+        by_hand, by_langchain = (
+            shell(f"GREBE_URL={url} python <<'EOF'\n{program}EOF\n", tmp_path)
+            for program in (app + wordings, langchain)
+        )
         (tmp_path / "books.yaml").write_text(spec + policies, encoding="utf-8")
         in_force = governing.replace("http://127.0.0.1:8080", url).replace("curl", "sleep 2; curl")
         governed = json.loads(shell(in_force, tmp_path).splitlines()[-1])
@@ -102,7 +106,8 @@ def test_the_readme_walks_from_a_table_to_an_answer(tmp_path: Path) -> None:
     assert counted["rows"] == [[3, 2019]]
     assert (status["state"], status["rows"]) == ("open", 3)
     assert row["key"] == 2
-    assert "[1] (2011)\nThe great crested grebe\n" in by_hand
+    assert by_hand.count("[1] (2011)\nThe great crested grebe\n") == 2
+    assert by_hand.splitlines()[-1].startswith("['How do grebes court?', ")
     assert by_langchain.startswith("2 The great crested grebe")
     assert [(hit["key"], hit["fields"]["year"]) for hit in governed["results"]] == [(2, None), (1, None)]
     assert governed["masked"] == ["year"]

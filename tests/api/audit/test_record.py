@@ -72,6 +72,12 @@ def test_keys_of_any_type_are_recorded_as_answers_show_them() -> None:
     assert record["unmapped"]["keys"] == ["2026-01-02", "1.10", "YWI=", str(2**70), [1, "a"]]
 
 
+def test_several_secrets_are_recorded_each_as_it_would_be_alone() -> None:
+    intent = replace(SEARCH, facts={"query": [Secret("red nests"), Secret("nests")]})
+
+    assert intent_record(intent, hashed)["unmapped"]["query_hmac"] == ["query:9", "query:5"]
+
+
 def test_a_secret_does_not_show_itself() -> None:
     assert repr(SEARCH).count("red nests") == 0
     assert repr(Secret("red nests")) == "Secret(masked)"
@@ -79,7 +85,7 @@ def test_a_secret_does_not_show_itself() -> None:
 
 def test_a_secret_inside_another_fact_is_refused() -> None:
     with pytest.raises(TypeError, match="Type is not JSON serializable: Secret"):
-        outcome_record(replace(FOUND, facts={"params": [Secret("red nests")]}), hashed)
+        outcome_record(replace(FOUND, facts={"params": {"colour": [Secret("red nests")]}}), hashed)
 
 
 def test_what_the_chain_says_of_itself_is_a_base_event() -> None:

@@ -35,6 +35,7 @@ QUESTIONS: list[dict[str, Any]] = [
     {"filter": "pages > :least AND shelf = 'plain'", "params": {"least": 100}, "k": 100},
     {"query": "otter", "mode": "vector", "filter": "pages > 100", "include": ["title", "body", "pages"], "k": 5},
     {"like": 12, "k": 7},
+    {"queries": ["otter by the river", "a heron", "story 9"], "mode": "vector", "k": 12, "explain": True},
     {
         "query": "heron",
         "mode": "vector",

@@ -16,12 +16,12 @@ from retrieval.errors import DeadlineExceeded, FilterError, NodeDiffers, Request
 from retrieval.fusion import Contribution
 from retrieval.policies import Caller
 from retrieval.refine.stages import Collapse, Decay, Diversify, Stages
-from retrieval.request import Fusion, Mode, SearchRequest
+from retrieval.request import Fusion, Mode, Page, SearchRequest
 from retrieval.response import Hit
 from retrieval.search import search
 from tests.retrieval import library as library_module
 from tests.retrieval.distributed.conftest import PARTS, SHARDS, Spread, docs_of, spread_of
-from tests.retrieval.library import Doc, Library, spec_of, unit
+from tests.retrieval.library import DIM, Doc, Library, spec_of, unit
 
 EVERY = 1000
 QUERY = unit(1.0, -0.5, 0.25, 2.0)
@@ -268,6 +268,42 @@ def test_an_empty_collection_finds_nothing(tmp_path: Path) -> None:
 def test_a_passed_deadline_ends_the_search(spread: Spread) -> None:
     with pytest.raises(DeadlineExceeded):
         search_nodes(spread.routed, SearchRequest(vector=QUERY, deadline=0.0))
+
+
+@pytest.mark.parametrize("mode", ["vector", "keyword", "hybrid"])
+@pytest.mark.parametrize("k", [3, EVERY])
+def test_several_queries_are_asked_of_all_nodes(tmp_path: Path, mode: Mode, k: int) -> None:
+    library = Library(tmp_path, spec_of(shards=SHARDS, vector={"model": f"hash:{DIM}"}))
+    docs = docs_of(120, seed=4)
+    for shard in range(SHARDS):
+        library.add(*(doc for doc in docs if doc.id % SHARDS == shard), shard=shard)
+    queries = ("solar panel", "wind turbine", "solar panel", "grid storage")
+    with spread_of(library) as spread:
+        one, several = both(spread, queries=queries, mode=mode, k=k, explain=True, filter="size > 10")
+        plan = search_nodes(spread.routed, SearchRequest(queries=queries, mode=mode)).plan
+        whole = search(spread.whole, SearchRequest(queries=queries, mode=mode)).plan
+    if mode == "vector":
+        assert several == one
+    elif k == EVERY:  # scores of words that tie but for the last digit may change places
+        assert {hit.key for hit in several} == {hit.key for hit in one}
+    for hit in several:
+        assert hit.explanation is not None
+        assert set(hit.explanation.queries) <= {0, 1, 3}
+        assert sum(asked.fused.added for asked in hit.explanation.queries.values()) == pytest.approx(hit.score)
+    assert (plan.chunks, plan.passing, plan.vector) == (whole.chunks, whole.passing, whole.vector)
+
+
+def test_pages_and_stages_of_several_queries_are_those_of_one_machine(tmp_path: Path) -> None:
+    library = Library(tmp_path, spec_of(shards=SHARDS, vector={"model": f"hash:{DIM}"}))
+    docs = docs_of(120, seed=4)
+    for shard in range(SHARDS):
+        library.add(*(doc for doc in docs if doc.id % SHARDS == shard), shard=shard)
+    asked: dict[str, Any] = {"queries": ("solar panel", "wind turbine"), "mode": "vector", "explain": True}
+    with spread_of(library) as spread:
+        for more in ({"page": Page(offset=10), "k": 10}, {"stages": Stages(decay=DECAY, diversify=DIVERSIFY), "k": 8}):
+            one, several = both(spread, **asked, **more)
+            assert several == one
+            assert len(one) == more["k"]
 
 
 def legs(hit: Hit) -> Mapping[str, Contribution]:
