@@ -38,7 +38,7 @@ soak: $(VENV)  ## run the long tests: many kills, long streams
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m soak -n 2 --dist worksteal --timeout 3600 $(ARGS)
 
 bench: $(VENV)  ## run every benchmark against its goals; ARGS=--quick takes a minute each
-	@for name in sync search size sql tenants users zones cluster build table compaction freshness snowflake; do \
+	@for name in sync search size sql tenants users queries zones cluster build table compaction freshness snowflake; do \
 		HF_HUB_OFFLINE=1 $(PY) -m benchmarks.$$name --check $(ARGS) || exit 1; done
 
 format: $(VENV)  ## format the code and sort its imports

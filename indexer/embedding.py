@@ -147,8 +147,8 @@ class HashEmbedder:
 class SentenceTransformerEmbedder:
     """A sentence-transformers model on one device; half precision on CUDA.
 
-    So are documents on a CPU that is made for it (:func:`indexer.vendor.multiplies_bfloat16`): their vectors' cosine with
-    those of single precision is 0.9999 and more. Queries are not, so that none depends on those it is embedded with.
+    So are documents on a CPU that is made for it (:func:`indexer.vendor.multiplies_bfloat16`): the cosine of their
+    vectors with those of single precision is 0.9999. Queries are not, so that none depends on others of its batch.
 
     The spec's prompts go before the texts; where it gives none, the model's own do. ``threads`` sets how many threads
     torch uses in this process (None leaves torch's own choice, which honours ``OMP_NUM_THREADS``; Spark sets that to

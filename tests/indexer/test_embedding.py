@@ -26,7 +26,6 @@ from indexer.errors import EmbeddingError
 from indexer.spec import ChunkSpec, VectorSpec
 from tests.indexer.passages import TEXTS
 
-
 DOCUMENTS_ATOL = 2e-3
 """Components of unit vectors, on a CPU that embeds documents in half precision; elsewhere they agree to 1e-5."""
 
@@ -141,7 +140,9 @@ def test_prompts_go_before_the_text_and_take_room(minilm: Embedder) -> None:
     )
     assert prompted.max_tokens == minilm.max_tokens - 2
     np.testing.assert_allclose(prompted.query("a nest"), minilm.query("query: a nest"), atol=1e-5)
-    np.testing.assert_allclose(prompted.documents(["a nest"]), minilm.documents(["passage: a nest"]), atol=DOCUMENTS_ATOL)
+    np.testing.assert_allclose(
+        prompted.documents(["a nest"]), minilm.documents(["passage: a nest"]), atol=DOCUMENTS_ATOL
+    )
 
 
 def test_a_prompt_that_leaves_no_room_is_refused() -> None:
