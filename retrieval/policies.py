@@ -193,7 +193,7 @@ def check_policies(spec: CollectionSpec, types: Mapping[str, str] = NO_TYPES) ->
     known = _known(spec, types)
     for place, policy in enumerate(spec.policies):
         try:
-            _checked(policy, known)
+            _checked(policy, schema_of(known, spec.text.fields))
         except FilterError as error:
             if error.code != "filter_type" or not _reads(policy, [n for n, t in known.items() if t == pl.Null()]):
                 raise SpecError(f"policies.{place}.rows: {error}") from error
@@ -213,7 +213,7 @@ def roles_of_all_tenants(spec: CollectionSpec, types: Mapping[str, str] = NO_TYP
     found = []
     for policy in spec.policies:
         with suppress(FilterError):
-            rows = _checked(policy, known)
+            rows = _checked(policy, schema_of(known, spec.text.fields))
             if spec.tenant is not None and rows is not None and not rows.names(spec.tenant):
                 found.append(policy.role)
     return found
@@ -223,12 +223,12 @@ def _known(spec: CollectionSpec, types: Mapping[str, str]) -> dict[str, pl.DataT
     return {name: SPARK_TYPES.get(types.get(name, ""), pl.Null()) for name in spec.stored_columns}
 
 
-def _checked(policy: PolicySpec, known: Mapping[str, pl.DataType]) -> CompiledFilter | None:
+def _checked(policy: PolicySpec, schema: FilterSchema) -> CompiledFilter | None:
     """Return the predicate with NULL for every claim; raises FilterError."""
     if policy.rows is None:
         return None
     claims = dict.fromkeys(names_in(policy.rows, policy.dialect))
-    return compile_filter(policy.rows, dialect=policy.dialect, schema=schema_of(dict(known)), params=claims)
+    return compile_filter(policy.rows, dialect=policy.dialect, schema=schema, params=claims)
 
 
 def _reads(policy: PolicySpec, names: Sequence[str]) -> bool:

@@ -86,7 +86,7 @@ class OpenVersion(ABC):
     @cached_property
     def filter_schema(self) -> FilterSchema:
         """The same in the form that filters compile against fastest."""
-        return schema_of(self.schema)
+        return schema_of(self.schema, self.spec.text.fields)
 
     def govern(self, newer: CollectionSpec) -> None:
         """Put the policies of ``newer`` in force for searches that begin from now on.

@@ -52,12 +52,18 @@ FUNCTIONS = (
 MAX_NAMED = 50
 """Most columns that an error lists."""
 
+BOTH = "name it in the spec's `columns` too, which takes a rebuild, and it is both"
+"""What to do about a text field that one wants to filter by."""
+
 Operand = tuple[exp.Expr, Node]
 
 
 @dataclass(eq=False, kw_only=True)
 class Checker:
-    """Turns sqlglot's tree into the checked tree, by one handler per allowed construct."""
+    """Turns sqlglot's tree into the checked tree, by one handler per allowed construct.
+
+    ``selects_texts`` says whether text fields may be selected where it checks, so that errors name them.
+    """
 
     parsed: Parsed
     rules: DialectRules
@@ -65,6 +71,7 @@ class Checker:
     given: Mapping[str, SqlType]
     handlers: Mapping[type[exp.Expr], Callable[[Checker, exp.Expr], Node]]
     functions: str = FUNCTIONS
+    selects_texts: bool = False
     used: set[str] = field(default_factory=set)
     slots: int = 0
 
@@ -184,11 +191,25 @@ class Checker:
             message = f"no column is spelled {name!r}" if exact else f"{name} could be {' or '.join(candidates)}"
             hint = "write one of: " + ", ".join(f'"{candidate}"' for candidate in candidates)
             raise self.error(identifier, "filter_unknown_column", message, hint)
-        near = difflib.get_close_matches(name.casefold(), self.schema.by_folded, n=3, cutoff=0.6)
-        known = [self.schema.by_folded[match][0] for match in near] or list(self.schema.by_name)
-        hint = ("did you mean " if near else "columns are ") + _named(known)
-        hint += "; texts are searched for, and what the spec's `columns` names is filtered by"
-        raise self.error(identifier, "filter_unknown_column", f"there is no column {name!r}", hint)
+        raise self._unknown(identifier)
+
+    def _unknown(self, identifier: exp.Identifier) -> FilterError:
+        name = identifier.name
+        text = next((text for text in self.schema.texts if text.casefold() == name.casefold()), None)
+        if text is not None:
+            message = f"{text} is a text field, which is searched, and not a column to filter by"
+            return self.error(identifier, "filter_unknown_column", message, BOTH)
+        texts = self.schema.texts if self.selects_texts else ()
+        known = {text.casefold(): text for text in texts}
+        known |= {folded: names[0] for folded, names in self.schema.by_folded.items()}
+        near = difflib.get_close_matches(name.casefold(), known, n=3, cutoff=0.6)
+        meant = [known[match] for match in near] or list(self.schema.by_name)
+        hint = ("did you mean " if near else "columns are ") + _named(meant)
+        if texts:
+            hint += f"; text fields, which are searched and can be selected by name, are {_named(texts)}"
+        else:
+            hint += "; texts are searched for, and what the spec's `columns` names is filtered by"
+        return self.error(identifier, "filter_unknown_column", f"there is no column {name!r}", hint)
 
     def parameter(self, node: exp.Placeholder) -> Parameter:
         """Resolve a `:name` to the type of the value that is given for it."""

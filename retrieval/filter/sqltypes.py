@@ -6,6 +6,7 @@ booleans, dates, timestamps (microseconds, UTC; one without a zone is taken as U
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -181,33 +182,42 @@ def _instance(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilterSchema:
-    """The columns that a filter may name, in order; made once per schema by `schema_of` and compared by identity."""
+    """The columns that a filter may name, in order; made once per schema by `schema_of` and compared by identity.
+
+    `texts` are the text fields that are no columns: none can be filtered by, and errors say so.
+    """
 
     columns: tuple[tuple[str, pl.DataType], ...]
     by_name: dict[str, pl.DataType]
     by_folded: dict[str, tuple[str, ...]]
+    texts: tuple[str, ...] = ()
 
 
-def schema_of(schema: FilterSchema | pa.Schema | dict[str, pl.DataType] | pl.Schema) -> FilterSchema:
-    """Return the FilterSchema of an Arrow or polars schema: the same object for equal schemas, so it keys caches."""
+def schema_of(
+    schema: FilterSchema | pa.Schema | dict[str, pl.DataType] | pl.Schema, texts: Iterable[str] = ()
+) -> FilterSchema:
+    """Return the FilterSchema of an Arrow or polars schema: the same object for equal schemas, so it keys caches.
+
+    `texts` are the collection's text fields, those that are columns too among them.
+    """
     if isinstance(schema, FilterSchema):
         return schema
     if isinstance(schema, pa.Schema):
-        return _from_arrow(schema)
-    return _from_columns(tuple(schema.items()))
+        return _from_arrow(schema, tuple(texts))
+    return _from_columns(tuple(schema.items()), tuple(texts))
 
 
 @lru_cache(maxsize=256)
-def _from_arrow(schema: pa.Schema) -> FilterSchema:
+def _from_arrow(schema: pa.Schema, texts: tuple[str, ...]) -> FilterSchema:
     frame = pl.from_arrow(schema.empty_table())
     assert isinstance(frame, pl.DataFrame)
-    return _from_columns(tuple(frame.schema.items()))
+    return _from_columns(tuple(frame.schema.items()), texts)
 
 
 @lru_cache(maxsize=256)
-def _from_columns(columns: tuple[tuple[str, pl.DataType | DataTypeClass], ...]) -> FilterSchema:
+def _from_columns(columns: tuple[tuple[str, pl.DataType | DataTypeClass], ...], texts: tuple[str, ...]) -> FilterSchema:
     by_name = {name: _instance(dtype) for name, dtype in columns}
     folded: dict[str, tuple[str, ...]] = {}
     for name in by_name:
         folded[name.casefold()] = (*folded.get(name.casefold(), ()), name)
-    return FilterSchema(tuple(by_name.items()), by_name, folded)
+    return FilterSchema(tuple(by_name.items()), by_name, folded, tuple(name for name in texts if name not in by_name))

@@ -41,7 +41,7 @@ def plan_of(
     """Plan ``statement`` for who sees ``sight``, but for the first ``skip`` rows; raises FilterError for mistakes."""
     parameters = Parameters(statement, params)
     columns = _columns(version)
-    scope = Scope(statement, parameters, spec=version.spec, schema=columns, sight=sight, now=now)
+    scope = Scope(statement, parameters, schema=columns, sight=sight, now=now)
     where = _where(statement, scope)
     entries = entries_of(statement, scope)
     planned = groups_plan if is_grouped(statement, entries) else rows_plan
@@ -62,4 +62,6 @@ def _where(statement: Statement, scope: Scope) -> CompiledFilter | None:
 
 def _columns(version: OpenVersion) -> FilterSchema:
     """Return the stored columns; of a collection without rows all that is known is their names."""
-    return version.filter_schema if version.schema else schema_of(dict.fromkeys(version.spec.stored_columns, pl.Null()))
+    if version.schema:
+        return version.filter_schema
+    return schema_of(dict.fromkeys(version.spec.stored_columns, pl.Null()), version.spec.text.fields)

@@ -8,10 +8,9 @@ from datetime import datetime
 import polars as pl
 from sqlglot import exp
 
-from indexer.spec import CollectionSpec
 from retrieval.errors import FilterError
 from retrieval.filter import CompiledFilter, FilterSchema, filter_of, schema_of
-from retrieval.filter.check import FUNCTIONS, Checker
+from retrieval.filter.check import BOTH, FUNCTIONS, Checker
 from retrieval.filter.constructs import HANDLERS
 from retrieval.filter.filter import expression_of
 from retrieval.filter.parse import Parsed
@@ -39,7 +38,6 @@ class Scope:
         statement: Statement,
         parameters: Parameters,
         *,
-        spec: CollectionSpec,
         schema: FilterSchema,
         sight: Sight,
         now: datetime,
@@ -47,9 +45,9 @@ class Scope:
         self.parsed: Parsed = statement.parsed
         self.parameters = parameters
         self.schema = schema
-        self.found = schema_of({**schema.by_name, SCORE: pl.Float64()})
+        self.found = schema_of({**schema.by_name, SCORE: pl.Float64()}, schema.texts)
         self.sight = sight
-        self.text_fields = tuple(name for name in spec.text.fields if name not in schema.by_name)
+        self.text_fields = schema.texts
         self._rules = statement.rules
         self._searches = statement.search is not None
         self._now = now
@@ -84,7 +82,7 @@ class Scope:
 
     def _text_alone(self, column: exp.Column) -> FilterError:
         message = f"{column.name} is a text field: it can be selected by its name, and nothing else"
-        hint = "search('…') in WHERE finds rows by their text"
+        hint = f"search('…') in WHERE finds rows by their text; to filter, group or order by it, {BOTH}"
         return refused(self.parsed, column, message, hint, "filter_type")
 
     def text_field(self, node: exp.Expr) -> str | None:
@@ -138,6 +136,7 @@ class Scope:
             given=self.parameters.types,
             handlers={**HANDLERS, exp.Anonymous: self._own_function},
             functions=_FUNCTIONS,
+            selects_texts=True,
         )
 
     def _own_function(self, check: Checker, node: exp.Expr) -> Node:

@@ -171,7 +171,8 @@ def test_a_policy_that_waits_for_a_rebuild_is_told(grebe: Grebe, library: Librar
 
     assert said.code == 0
     assert (
-        "until the rebuild these policies let no row through: policies.0.rows: there is no column 'title'" in said.err
+        "until the rebuild these policies let no row through: policies.0.rows: title is a text field, which is searched"
+        in said.err
     )
 
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from retrieval.errors import FilterError, RetrievalError
-from retrieval.filter import compile_filter
+from retrieval.filter import compile_filter, schema_of
 from retrieval.filter.filter import MAX_BOUND_ITEMS
 from retrieval.filter.parse import MAX_DEPTH, MAX_NESTING, MAX_TEXT_CHARACTERS, MAX_TOKENS
 from tests.retrieval.filter.conftest import TABLE
@@ -138,6 +138,19 @@ def test_an_unknown_name_is_told_all_columns_there_are_up_to_fifty(n: int, end: 
 
     assert caught.value.hint.startswith("columns are c0, c1, ")
     assert end in caught.value.hint
+
+
+def test_a_text_field_is_called_one_and_how_to_filter_by_it_is_said() -> None:
+    schema = schema_of({"year": pl.Int64(), "summary": pl.String()}, ["Title", "summary"])
+    with pytest.raises(FilterError) as caught:
+        compile_filter("title = 'x'", dialect="databricks", schema=schema)
+
+    assert (caught.value.code, caught.value.message, caught.value.hint) == (
+        "filter_unknown_column",
+        "Title is a text field, which is searched, and not a column to filter by",
+        "name it in the spec's `columns` too, which takes a rebuild, and it is both",
+    )
+    assert compile_filter("summary = 'x'", dialect="databricks", schema=schema).columns == {"summary"}
 
 
 def test_place_is_given_by_line_and_column_with_an_excerpt() -> None:

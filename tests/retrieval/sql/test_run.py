@@ -249,6 +249,17 @@ def test_what_the_columns_do_not_allow_is_refused_at_its_place(
     assert at in place(error)
 
 
+def test_a_name_that_is_none_is_told_the_text_fields_that_may_be_selected(shelf: Shelf) -> None:
+    texts = "; text fields, which are searched and can be selected by name, are title, body"
+
+    assert refusal(shelf.snapshot, "SELECT titel FROM docs").hint == f"did you mean title{texts}"
+    every = refusal(shelf.snapshot, "SELECT zzz FROM docs").hint
+    assert (every.startswith("columns are id, lang, "), every.endswith(texts)) == (True, True)
+    assert (
+        "name it in the spec's `columns` too" in refusal(shelf.snapshot, "SELECT id FROM docs WHERE title = 'x'").hint
+    )
+
+
 def test_a_parameter_is_bound_wherever_it_stands_and_an_unused_one_refused(shelf: Shelf) -> None:
     text = "SELECT id + :more, :word FROM docs WHERE id IN (:ids) ORDER BY id * :sign LIMIT :n"
 
