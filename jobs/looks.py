@@ -71,6 +71,13 @@ def looks_at_policies(store: Store, before: CatalogState | None, spec: Collectio
         yield f"role {', '.join(map(repr, sorted(gone)))} has no policy any more, and sees no row"
 
 
+def dropped_columns(before: CatalogState | None, spec: CollectionSpec) -> tuple[str, ...]:
+    """Return the columns that the index has and ``spec`` no longer names; none where nothing is loaded yet."""
+    if before is None or before.position is None:
+        return ()
+    return tuple(name for name in before.spec.columns if name not in spec.stored_columns)
+
+
 def looks_at_claims(store: Store, roles: Collection[str], claims: Collection[str]) -> Iterator[str]:
     """Yield what a caller with ``roles`` will not see for want of a claim; what cannot be read is left aside."""
     for name in Catalog.names(store):

@@ -62,7 +62,7 @@ def apply(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build the index anew beside the old one, at the next sync.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the policies are removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before policies or columns go.")] = False,
     store: StoreOption = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -76,7 +76,15 @@ def apply(
     from indexer.apply import apply as apply_spec
     from indexer.format.store import Store
     from indexer.spec_file import load_spec
-    from jobs.looks import look_at_model, look_at_table, looks_at_policies, require_policies, state_of, unusable
+    from jobs.looks import (
+        dropped_columns,
+        look_at_model,
+        look_at_table,
+        looks_at_policies,
+        require_policies,
+        state_of,
+        unusable,
+    )
 
     given = file or path
     if given is None or (file and path):
@@ -87,11 +95,15 @@ def apply(
     require_policies(given, spec, before.types if before else None)
     for warning in filter(None, (look_at_table(spec), look_at_model(spec), *looks_at_policies(root, before, spec))):
         note(f"Warning: {warning}")
-    if before and before.spec.policies and not spec.policies and not yes:
-        question = f"Without policies, whoever may search '{spec.name}' sees all of it. Remove them?"
-        if not confirmed(question):
-            note("Nothing was changed.")
-            raise typer.Exit(1)
+    questions = []
+    if before and before.spec.policies and not spec.policies:
+        questions.append(f"Without policies, whoever may search '{spec.name}' sees all of it. Remove them?")
+    if not rebuild and (dropped := ", ".join(dropped_columns(before, spec))):
+        note(f"Warning: {dropped} can then no longer be filtered by, and only --rebuild brings that back.")
+        questions.append(f"Remove {dropped} from '{spec.name}'?")
+    if not yes and not all(map(confirmed, questions)):
+        note("Nothing was changed.")
+        raise typer.Exit(1)
     outcome = apply_spec(root, spec, rebuild=rebuild)
     after = state_of(root, spec.name)
     if outcome == "rebuild pending" and after and (waiting := unusable(after.spec)):

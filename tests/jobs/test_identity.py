@@ -189,6 +189,22 @@ def test_policies_are_not_removed_unasked(grebe: Grebe, library: Library, tmp_pa
     assert library.catalog.read().spec.policies == ()
 
 
+def test_columns_are_not_removed_unasked(grebe: Grebe, library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "books.yaml"
+    changed = {"columns": ["pages"], "policies": [{"role": "short", "rows": "pages < :most"}]}
+    file.write_text(yaml.safe_dump(library.spec.model_dump(mode="json") | changed, sort_keys=False))
+
+    refused = grebe("apply", "-f", file)
+    assert (refused.code, "Remove shelf from 'books'?" in refused.err) == (1, True)
+    assert library.catalog.read().spec.columns == ("shelf", "pages")
+    removed = grebe("apply", "-f", file, "--yes")
+
+    assert "books: changed. It is in force." in removed.out
+    assert "Warning: shelf can then no longer be filtered by, and only --rebuild brings that back." in removed.err
+    assert library.catalog.read().spec.columns == ("pages",)
+    assert "shelf" not in grebe("apply", "-f", file).err
+
+
 def test_a_predicate_is_held_against_the_types_of_the_table(grebe: Grebe, library: Library, tmp_path: Path) -> None:
     state = library.catalog.read()
     typed = state.model_copy(
