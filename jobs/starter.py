@@ -11,6 +11,7 @@ from pathlib import Path
 from indexer.fit import KEYLESS_TYPES, OPAQUE_TYPES, OWN_NAMES
 from indexer.spec_file import parse_spec
 from jobs.errors import CommandError
+from jobs.sample import NO_SAMPLE, Sample, is_cjk, prose_of
 
 CHANGE_FEED = "delta.enableChangeDataFeed"
 KEY_NAMES = ("id", "key", "uuid", "guid")
@@ -44,12 +45,12 @@ key: [{key}]
 # What is searched. A field's number is its weight in keyword search.
 text:
   fields: {{{fields}}}
-  language: english            # stop words and stemming; cjk, none and others: docs/ranking.md
+  language: {language:<18} # stop words and stemming; cjk, none and others: docs/ranking.md
   chunk: {{max_tokens: 256, overlap_tokens: 32}}   # long texts are cut into passages of the model's own tokens
 
 # Where vectors come from: a model's hub name or folder, or the table's own vectors (column: {vectors}).
 vector:
-  model: sentence-transformers/all-MiniLM-L6-v2
+  model: sentence-transformers/all-MiniLM-L6-v2{model_note}
 
 # How both legs of a search become one list; `grebe tune` finds what suits your questions (docs/ranking.md):
 # fusion: {{kind: minmax, weights: {{vector: 0.5, keyword: 0.5}}}}
@@ -84,11 +85,12 @@ class Column:
     type: str
 
 
-def starter_spec(name: str, table: str | None, columns: Sequence[Column] = ()) -> str:
+def starter_spec(name: str, table: str | None, columns: Sequence[Column] = (), sample: Sample = NO_SAMPLE) -> str:
     """Return YAML that is a valid spec as it stands; raises :class:`indexer.errors.SpecError` for a bad ``name``.
 
-    The key is the column called like one, else the first; text fields are the strings named like prose, else all
-    strings but the key. Columns that a sync would refuse, or that nothing can be asked of, are in a comment.
+    The key is the column called like one, else the first; text fields are the strings that ``sample`` shows to be
+    prose. Without a sample they are those named like prose, else all strings but the key. Columns that a sync would
+    refuse, or that nothing can be asked of, are in a comment.
     """
     unusable = [column for column in columns if not _is_usable(column)]
     is_given, columns = bool(columns), [column for column in columns if _is_usable(column)]
@@ -99,12 +101,15 @@ def starter_spec(name: str, table: str | None, columns: Sequence[Column] = ()) -
         )
     key = _key(keys)
     strings = [column.name for column in columns if column.type == "string" and column.name != key]
-    fields = [column for column in strings if column.lower() in TEXT_NAMES] or strings
+    called_prose = [column for column in strings if column.lower() in TEXT_NAMES]
+    fields = prose_of({name: sample[name] for name in strings if name in sample}, called_prose)
+    fields = fields or called_prose or strings
     if is_given and not fields:
         raise CommandError(f"{table} has no text column beside its key '{key}': there is nothing to search in it")
     vectors = [column.name for column in columns if column.type in VECTOR_TYPES]
     out = {key, *fields, *vectors}
     rest = [column.name for column in columns if column.name not in out and column.type != "binary"]
+    cjk = is_cjk(value for field in fields for value in sample.get(field, ()))
     text = TEMPLATE.format(
         name=name,
         table=table or "/path/to/table",
@@ -112,6 +117,8 @@ def starter_spec(name: str, table: str | None, columns: Sequence[Column] = ()) -
         key=_yaml(key),
         fields=", ".join(f"{_yaml(field)}: {2.0 if field.lower() in HEAD_NAMES else 1.0}" for field in fields)
         or "title: 2.0, body: 1.0",
+        language="cjk" if cjk else "english",
+        model_note="   # knows English; name one that knows the language of these texts" if cjk else "",
         vectors=_yaml(vectors[0]) if vectors else "embedding",
         columns=", ".join(map(_yaml, rest)),
         left_out=_left_out(unusable),

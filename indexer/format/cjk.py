@@ -27,6 +27,24 @@ def normalised(text: str) -> str:
     return unicodedata.normalize("NFKC", text)
 
 
+def count(text: str) -> int:
+    """Return how many of the characters of ``text`` are of these.
+
+    >>> count("東京都 and 猫")
+    4
+    """
+    return sum(map(len, _RUN.findall(text)))
+
+
+def without(text: str) -> str:
+    """Return ``text`` with a space in place of each run of characters.
+
+    >>> without("東京都and猫")
+    ' and '
+    """
+    return _RUN.sub(" ", text)
+
+
 def paired(text: str) -> str:
     """Return a normalised text with each run of characters as its overlapping pairs, one alone as itself.
 

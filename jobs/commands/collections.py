@@ -41,13 +41,17 @@ def init(
     grebe init advisories --table /data/advisories
     """
     from indexer.spec_file import load_spec
+    from jobs.sample import NO_SAMPLE, sample_of
     from jobs.starter import change_feed_off, facts_of, key_trouble, starter_spec
 
     path = file or Path(f"{name}.yaml")
     if path.exists() and not force:
         raise CommandError(f"{path} exists already; give another name with --file, or --force to replace it")
     facts = facts_of(from_table) if from_table else None
-    path.write_text(starter_spec(name, from_table, facts.columns if facts else ()), encoding="utf-8")
+    columns = facts.columns if facts else ()
+    strings = [column.name for column in columns if column.type == "string"]
+    sample = sample_of(from_table, strings) if from_table else NO_SAMPLE
+    path.write_text(starter_spec(name, from_table, columns, sample), encoding="utf-8")
     if from_table and facts:
         if not facts.change_feed:
             note(change_feed_off(from_table))

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
 from indexer.errors import SpecError
+from indexer.spec import CollectionSpec
 from indexer.spec_file import parse_spec
 from jobs.errors import CommandError
+from jobs.sample import sample_of
 from jobs.starter import Column, facts_of, key_trouble, starter_spec
+
+
+def starter_of(folder: Path, rows: list[dict[str, Any]] | pa.Table) -> CollectionSpec:
+    write_deltalake(str(folder), pa.Table.from_pylist(rows) if isinstance(rows, list) else rows)
+    columns = facts_of(str(folder)).columns
+    sample = sample_of(str(folder), [column.name for column in columns if column.type == "string"])
+    return parse_spec(starter_spec("t", str(folder), columns, sample))
 
 
 def test_a_table_decides_key_fields_and_columns(tmp_path: Path) -> None:
@@ -32,6 +42,53 @@ def test_without_a_table_the_file_is_a_valid_example() -> None:
 def test_strings_are_the_text_when_none_is_named_like_prose() -> None:
     spec = parse_spec(starter_spec("t", "/t", [Column(name="a_id", type="long"), Column(name="x y", type="string")]))
     assert (spec.key, spec.text.fields) == (("a_id",), {"x y": 1.0})
+
+
+def test_rows_decide_which_strings_are_prose_and_which_are_columns(tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": number,
+            "status": ("open", "closed")[number % 2],
+            "category": ("Arts, crafts and sewing", "Home and garden tools")[number % 2],
+            "sku": f"A-{number}",
+            "message": ("OK", "FAILED")[number % 2],
+            "title": f"Reeds {number}" if number else None,
+            "review": f"It came after {number} days, and it works as it should.",
+            "web": f"https://example.org/a/very/long/path/to/the/thing/{number}",
+        }
+        for number in range(40)
+    ]
+    spec = starter_of(tmp_path, rows)
+    assert (spec.text.fields, spec.text.language) == ({"title": 2.0, "review": 1.0}, "english")
+    assert spec.columns == ("status", "category", "sku", "message", "web")
+
+
+def test_of_short_strings_those_with_the_most_words_are_the_text(tmp_path: Path) -> None:
+    rows = [{"id": number, "code": f"A{number}", "tea": f"green {number}", "kind": "a b c"} for number in range(30)]
+    spec = starter_of(tmp_path, rows)
+    assert (spec.text.fields, spec.columns) == ({"tea": 1.0}, ("code", "kind"))
+
+
+@pytest.mark.parametrize(
+    ("body", "language"),
+    [
+        ("猫は魚を食べる。犬は骨が好きだ。", "cjk"),
+        ("한국어 문장은 띄어쓰기를 한다.", "cjk"),
+        ("The word 猫 means cat in Japanese", "english"),
+    ],
+)
+def test_texts_that_are_mostly_of_cjk_are_indexed_as_such(tmp_path: Path, body: str, language: str) -> None:
+    spec = starter_of(tmp_path, [{"id": 1, "code": "完了", "body": body}])
+    assert (spec.text.fields, spec.text.language, spec.columns) == ({"body": 1.0}, language, ("code",))
+
+
+def test_without_rows_names_decide(tmp_path: Path) -> None:
+    table = pa.table(
+        {"id": pa.array([], pa.int64()), "body": pa.array([], pa.string()), "x": pa.array([], pa.string())}
+    )
+    assert starter_of(tmp_path, table).text.fields == {"body": 1.0}
+    (tmp_path / "other").mkdir()
+    assert starter_of(tmp_path / "other", table.drop_columns(["body"])).text.fields == {"x": 1.0}
 
 
 def test_a_table_without_text_is_refused() -> None:
