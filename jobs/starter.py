@@ -113,7 +113,7 @@ def starter_spec(name: str, table: str | None, columns: Sequence[Column] = (), s
     text = TEMPLATE.format(
         name=name,
         table=table or "/path/to/table",
-        table_yaml=json.dumps(table or "/path/to/table"),
+        table_yaml=_quoted(table or "/path/to/table"),
         key=_yaml(key),
         fields=", ".join(f"{_yaml(field)}: {2.0 if field.lower() in HEAD_NAMES else 1.0}" for field in fields)
         or "title: 2.0, body: 1.0",
@@ -140,7 +140,7 @@ def _kinds(column: Column) -> list[str]:
 def _left_out(columns: Sequence[Column]) -> str:
     if not columns:
         return ""
-    names = "".join(f"\n#   {json.dumps(column.name)[1:-1]}: {column.type}" for column in columns)
+    names = "".join(f"\n#   {_quoted(column.name)[1:-1]}: {column.type}" for column in columns)
     heading = "# Left out: no filter can read these types (flatten what is needed upstream), or Grebe uses the name:"
     return f"{heading}{names}\n"
 
@@ -225,8 +225,13 @@ def _key(columns: Sequence[Column]) -> str:
 def _yaml(name: str) -> str:
     """Return ``name`` as YAML takes it: bare where that is safe, quoted otherwise.
 
-    >>> _yaml("package"), _yaml("first name"), _yaml("no")
-    ('package', '"first name"', '"no"')
+    >>> _yaml("package"), _yaml("first name"), _yaml("no"), _yaml("本文")
+    ('package', '"first name"', '"no"', '"本文"')
     """
     reserved = name.lower() in {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
-    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not reserved else json.dumps(name)
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not reserved else _quoted(name)
+
+
+def _quoted(name: str) -> str:
+    """Return ``name`` in quotes; letters of any script stay as they are, what no editor shows is written out."""
+    return json.dumps(name, ensure_ascii=not name.isprintable())
