@@ -49,8 +49,8 @@ class _RateColumn(ProgressColumn):
 def bars(console: Console | None = None, *, unit: str = "rows") -> Iterator[Shown]:
     """Show one bar per stage while the block runs, counting ``unit``.
 
-    Off a terminal it is a line where a stage begins at 0, and then one every half a minute. Stages named in
-    :data:`OF_CHUNKS` count chunks all the same.
+    Off a terminal it is a line where a stage begins at 0, then one every half a minute, and one where it ends. Stages
+    named in :data:`OF_CHUNKS` count chunks all the same.
     """
     screen = console or stderr()
     if not screen.is_terminal:
@@ -95,23 +95,31 @@ class _Bars:
 
 
 class _Lines:
-    """Writes about a stage when it begins, and when :data:`LINE_SECONDS` are over since then."""
+    """Writes about a stage when it begins, when :data:`LINE_SECONDS` are over since then, and when it ends.
+
+    What ends without ever having been written about is not, unless it ends what was: the last line of a short load
+    would say that nothing is done.
+    """
 
     def __init__(self, write: Callable[[str], None], unit: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._write, self._unit, self._clock = write, unit, clock
         self._lock = threading.Lock()
         self._began: dict[str, tuple[float, int]] = {}
         self._last: dict[str, float] = {}
+        self._open: set[str] = set()
+        """What stages belong to, whose last line says that there is more to do."""
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         with self._lock:
-            now, begins = self._clock(), stage not in self._began and done == 0
+            now, begins, of_what = self._clock(), stage not in self._began and done == 0, stage.rpartition(": ")[0]
             start, before = self._began.setdefault(stage, (now, done))
-            if now - self._last.setdefault(stage, now) < LINE_SECONDS and not begins:
+            ends = done == total and of_what in self._open
+            if now - self._last.setdefault(stage, now) < LINE_SECONDS and not begins and not ends:
                 return
             self._last[stage] = now
+            (self._open.discard if done == total else self._open.add)(of_what)
             unit = _unit(stage, self._unit)
-            rate = "" if begins else f", {(done - before) / (now - start):,.0f} {unit}/s"
+            rate = f", {(done - before) / (now - start):,.0f} {unit}/s" if now > start else ""
             of = "" if total is None else f" of {total:,}"
             self._write(f"{stage}: {done:,}{of} {unit}{rate}")
 

@@ -29,6 +29,28 @@ def test_a_log_gets_a_line_where_a_stage_begins_and_now_and_then() -> None:
     ]
 
 
+def test_the_last_line_of_a_log_is_not_that_nothing_is_done() -> None:
+    now = [100.0]
+    written: list[str] = []
+    report = _Lines(written.append, "rows", clock=lambda: now[0])
+
+    report("docs: embedding", 0, 400)
+    now[0] += 2
+    report("docs: embedding", 400, 400)
+    report("docs: building", 0, 400)
+    report("birds: loaded", 7, 7)
+    report("docs: loaded", 300, 300)
+    report("docs: embedding", 0, 5)  # the next batch
+    report("docs: embedding", 5, 5)
+
+    assert written == [
+        "docs: embedding: 0 of 400 chunks",
+        "docs: embedding: 400 of 400 chunks, 200 chunks/s",
+        "docs: building: 0 of 400 chunks",
+        "docs: loaded: 300 of 300 rows",
+    ]
+
+
 def test_a_short_step_writes_nothing_to_a_log() -> None:
     written = io.StringIO()
     with bars(Console(file=written)) as report:
