@@ -96,4 +96,6 @@ def _complain(spec: CollectionSpec, problems: list[str], types: Mapping[str, str
         return
     table = ", ".join(f"{name} {kind}" for name, kind in types.items())
     healing = " What is indexed goes on being served; mend the table, or apply the spec with --rebuild."
-    raise SchemaMismatch(f"{spec.name}: {'; '.join(problems)}. The table has: {table}.{healing if known else ''}")
+    told = "; ".join(problems)
+    end = "" if told.endswith("?") else "."
+    raise SchemaMismatch(f"{spec.name}: {told}{end} The table has: {table}.{healing if known else ''}")

@@ -364,7 +364,7 @@ class CollectionSpec(Part):
         try:
             return CollectionSpec.model_validate(self.model_dump() | {"policies": fitting})
         except ValidationError as error:
-            raise ValueError(error.errors()[0]["msg"]) from error
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
     @property
     def stored_columns(self) -> tuple[str, ...]:

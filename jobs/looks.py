@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,9 +61,11 @@ def looks_at_policies(store: Store, before: CatalogState | None, spec: Collectio
             f"them; say AND {spec.tenant} = :claim"
         )
     if spec.policies and not _has_keys(store):
+        first = spec.policies[0]
+        options = " ".join([f"--role {first.role}", *_claim_options(missing_claims(first, ()))])
         yield (
             "there is no API key yet, so over HTTP nobody but the bearer of an issuer's token has a role and sees a "
-            "row: grebe keys create NAME --role ROLE"
+            f"row: grebe keys create NAME {options}"
         )
     gone = {policy.role for policy in before.spec.policies} if before else set()
     gone -= {policy.role for policy in spec.policies}
@@ -85,8 +87,12 @@ def looks_at_claims(store: Store, roles: Collection[str], claims: Collection[str
             for policy in Catalog.open(store, name).read().spec.policies:
                 missing = missing_claims(policy, claims) if policy.role in roles else ()
                 if missing:
-                    given = " ".join(f"--claim {claim}=VALUE" for claim in missing)
+                    given = " ".join(_claim_options(missing))
                     yield f"in '{name}' role '{policy.role}' shows no row to who has no {', '.join(missing)}: {given}"
+
+
+def _claim_options(claims: Iterable[str]) -> list[str]:
+    return [f"--claim {claim}=VALUE" for claim in claims]
 
 
 def _has_keys(store: Store) -> bool:

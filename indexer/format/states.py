@@ -179,9 +179,8 @@ def _unreadable(version: int, error: ValidationError) -> CatalogError:
             "a newer one wrote it; upgrade this one"
         )
     first = error.errors()[0]
-    return CatalogError(
-        f"version {version} of a catalog cannot be read: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-    )
+    place, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return CatalogError(f"version {version} of a catalog cannot be read: {place}: {said}")
 
 
 def check_commit(seen: CatalogState, new: CatalogState, batch_end: SourcePosition | None) -> None:

@@ -97,6 +97,13 @@ def test_vectors_that_say_what_masked_text_does_are_masked_with_it() -> None:
     assert changed(**given, policies=[{"role": "a"}])
 
 
+def test_policies_that_do_not_fit_what_is_indexed_are_told_in_our_words() -> None:
+    serving = changed(vector={"column": "v"}, columns=["v"], policies=())
+    newer = changed(columns=["v"], policies=[{"role": "a", "masks": {"details": "redact"}}])
+    with pytest.raises(ValueError, match=r"^policies\.0\.masks: 'v' is in 'columns' and says what"):
+        serving.under(newer)
+
+
 def test_cutting_each_field_apart_needs_a_rebuild_and_not_cutting_so_none() -> None:
     apart = changed(text={"fields": {"summary": 2.0, "details": 1.0}, "chunk": {"per_field": True}})
     together = changed(text={"fields": {"summary": 2.0, "details": 1.0}, "chunk": {"per_field": False}})

@@ -38,7 +38,7 @@ def test_a_table_that_fits_needs_no_warning(tmp_path: Path) -> None:
 
 def test_a_column_that_the_table_lacks_is_named(tmp_path: Path) -> None:
     table = a_table(tmp_path / "t", feed=True)
-    with pytest.raises(SchemaMismatch, match=r"birds: 'yaer' is missing; did you mean 'year'\?"):
+    with pytest.raises(SchemaMismatch, match=r"birds: 'yaer' is missing; did you mean 'year'\? The table has: id"):
         look_at_table(parse_spec(SPEC.format(table=table, column="yaer")))
 
 
@@ -88,6 +88,9 @@ def test_policies_that_show_less_than_one_may_think_are_told(tmp_path: Path) -> 
     no_meaning, no_key = told(masked)
     assert "for role 'reader' chunks with text of body are not searched by meaning; text: {chunk:" in no_meaning
     assert "there is no API key yet" in no_key
+    assert no_key.endswith("sees a row: grebe keys create NAME --role reader")
+    few = told([{"role": "reader", "rows": "shelf = :shelf AND pages < :most"}])
+    assert few[0].endswith("grebe keys create NAME --role reader --claim most=VALUE --claim shelf=VALUE")
 
     create_key(ControlTable(library.store), "first", roles=["reader"], claims={})
     apart = {"text": {"fields": {"title": 1.0, "body": 1.0}, "chunk": {"per_field": True}}}
