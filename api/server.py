@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import socket
 import sys
@@ -144,8 +145,11 @@ def _bound(settings: ServeSettings, service: Service) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
+        why = f" ({error.strerror});"
+        if error.errno == errno.EADDRINUSE:
+            why = ": something listens there already, such as `grebe demo` or another `grebe serve`; end that, or"
         raise SettingsError(
-            f"port: {settings.port} on {host} cannot be bound ({error.strerror}); choose another with --port"
+            f"port: {settings.port} on {host} cannot be bound{why} choose another with --port (0 takes a free one)"
         ) from error
     try:
         service.start_audit()

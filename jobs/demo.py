@@ -21,7 +21,7 @@ from rich.rule import Rule
 from indexer.apply import apply
 from indexer.format.store import Store
 from indexer.sync import SyncOptions
-from jobs.demo_server import Client, server
+from jobs.demo_server import USUAL_PORT, Client, server
 from jobs.demo_snowflake import emulated_demo
 from jobs.demo_table import MODEL, NAME, Change, DeltaDemo, DemoTable, changes, spec
 from jobs.errors import CommandError
@@ -97,7 +97,7 @@ def run(
         follower = stack.enter_context(_following(store, folder / "cache"))
         with _step(screen, "Starting `grebe serve`, a process of its own") as said:
             client = stack.enter_context(server(folder / "store", folder / "cache", folder / "serve.log"))
-            said.append(client.url)
+            said.append(client.url if client.usual_port else f"{client.url}, because {USUAL_PORT} is taken")
         for stop in tour(table):
             _show(screen, client, stop)
         _show_changes(screen, client, table, follower)
@@ -254,5 +254,7 @@ def _serve(screen: Console, client: Client, table: DemoTable, follower: threadin
     try:
         while follower.is_alive():
             follower.join(0.5)
+            if ending := client.ending():
+                raise CommandError(ending)
     except KeyboardInterrupt:
         screen.print("\nStopping ...")

@@ -11,9 +11,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,21 @@ START_SECONDS = 180.0
 STOP_SECONDS = 15.0
 
 
+TAKEN = ("cannot be bound", "Address already in use")
+"""What the server's log says where another program had the port first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """Calls the server at ``url``."""
+    """Calls the server at ``url``; ``ending`` says how it ended, and nothing while it runs."""
 
     url: str
+    ending: Callable[[], str | None] = lambda: None
+
+    @property
+    def usual_port(self) -> bool:
+        """Whether the server has the port that `grebe serve` takes."""
+        return self.url.endswith(f":{USUAL_PORT}")
 
     def search(self, collection: str, body: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a search; raises :class:`jobs.errors.CommandError` for anything but an answer."""
@@ -42,6 +53,8 @@ class Client:
                 answer: dict[str, Any] = json.load(response)
         except urllib.error.HTTPError as error:
             raise CommandError(f"the server answered {error.code}: {error.read().decode(errors='replace')}") from error
+        except OSError as error:
+            raise CommandError(self.ending() or f"the server at {self.url} does not answer: {error}") from error
         return answer
 
     def ready(self) -> bool:
@@ -81,10 +94,20 @@ def _started(store: Path, cache: Path, log: Path) -> tuple[subprocess.Popen[byte
         if client:
             return process, client
         _stop(process)
-        if "cannot be bound" not in log.read_text(errors="replace"):
+        said = log.read_text(errors="replace")
+        if not any(words in said for words in TAKEN):
             break
-    last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
-    raise CommandError(f"the server did not start; the last line of {log} is: {last}")
+    raise CommandError(f"the server did not start; {_last_line(log)}")
+
+
+def _ending(process: subprocess.Popen[bytes], log: Path) -> str | None:
+    code = process.poll()
+    return None if code is None else f"the server has ended, with code {code}; {_last_line(log)}"
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+    return f"the last line of {log} is: {lines[-1]}"
 
 
 def _ready_client(process: subprocess.Popen[bytes], log: Path) -> Client | None:
@@ -92,7 +115,7 @@ def _ready_client(process: subprocess.Popen[bytes], log: Path) -> Client | None:
     end = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         said = re.search(r'Serving on (http://[^\s"]+)', log.read_text(errors="replace"))
-        if said and (client := Client(url=said[1])).ready():
+        if said and (client := Client(url=said[1], ending=partial(_ending, process, log))).ready():
             return client
         time.sleep(0.1)
     return None
