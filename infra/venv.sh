@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source infra/python.sh
 
+echo "Installing Grebe into .venv: once, some two minutes and 8 GB of disk, most of it for machine learning ..." >&2
 if [[ ! -x .venv/bin/python ]]; then
   "$(find_python)" -m venv .venv
 fi
@@ -22,15 +23,17 @@ if [[ -z "$uv" ]] || ! "$uv" --version >/dev/null 2>&1; then
   fi
 fi
 
+quiet=--quiet
+if [[ -t 2 ]]; then quiet=""; fi  # a person sees how far it is
+
 install() {
-  if [[ -n "$uv" ]] && "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python "$@"; then
+  if [[ -n "$uv" ]] && "$uv" pip install $quiet --compile-bytecode --python .venv/bin/python "$@"; then
     return
   fi
   # pip reads settings that uv does not (a company's mirror in pip.conf), so it gets its turn.
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
 }
 
-echo "Installing Grebe into .venv (once; the machine-learning libraries are large) ..." >&2
 install --require-hashes -r requirements.txt
 if command -v c++ >/dev/null; then
   # By pip: it builds from source, and uv wants hashes of what it builds with, too.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -85,3 +86,33 @@ def test_every_requirement_is_pinned_and_hashed_and_no_registry_is_named(name: s
     assert [entry for entry in entries if not re.match(r"[a-z0-9._-]+(\[.*\])?==\S+", entry)] == []
     assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
     assert "://" not in text
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_an_installation_says_what_it_takes_and_on_a_terminal_how_far_it_is(tmp_path: Path, on_terminal: bool) -> None:
+    for folder in ("infra", "bin", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    for script in ("venv.sh", "python.sh"):
+        shutil.copy(ROOT / "infra" / script, tmp_path / "infra" / script)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    path = tools(tmp_path / "bin", {"uv": """[ "$1" = --version ] || echo "uv $*" >&2"""})
+
+    ours, its = pty.openpty()
+    done = subprocess.run(
+        ["bash", str(tmp_path / "infra" / "venv.sh")],
+        env={**os.environ, "PATH": path},
+        stderr=its if on_terminal else subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    os.close(its)
+    said = os.read(ours, 65536).decode() if on_terminal else done.stderr
+    os.close(ours)
+
+    first, *installing = [line for line in said.splitlines() if "hnswlib" not in line]
+    assert re.fullmatch(r"Installing Grebe into \.venv: .* two minutes and \d+ GB.* \.\.\.", first)
+    assert [line.startswith("uv pip install ") for line in installing] == [True, True]
+    assert ["--quiet" in line for line in installing] == [not on_terminal] * 2
