@@ -52,7 +52,7 @@ class DeltaTable:
         self.named = table
         self.by_path = _is_path(table)
         self.location = _spark_path(table) if self.by_path else table
-        self.sql_name = f"delta.`{self.location}`" if self.by_path else table
+        self.sql_name = sql_name(table)
 
     def head(self) -> Head:
         """Return the newest position and its commit's time; raise :class:`SourceNotFound` without a table."""
@@ -88,10 +88,7 @@ class DeltaTable:
         """Raise :class:`ChangesUnavailable` when the newest version keeps no change feed."""
         setting = self._newest().metadata().configuration().get(CHANGE_FEED)
         if setting.isEmpty() or str(setting.get()).lower() != "true":
-            raise ChangesUnavailable(
-                f"{self.named} keeps no change feed; turn it on with: "
-                f"ALTER TABLE {self.sql_name} SET TBLPROPERTIES ({CHANGE_FEED} = true)"
-            )
+            raise without_change_feed(self.named)
 
     def retention_seconds(self) -> float:
         """Return for how long a change stays readable: VACUUM takes its files, clean-up its log entry."""
@@ -211,6 +208,19 @@ class DeltaTable:
         root = self._log.logPath().getParent()
         for file in files[:FEED_FILES_CHECKED]:
             yield path(root, path(self._jvm.java.net.URI(file["path"])))  # paths in the log are encoded as in a URI
+
+
+def sql_name(table: str) -> str:
+    """Return how SQL calls the Delta table of that path or metastore name."""
+    return f"delta.`{_spark_path(table)}`" if _is_path(table) else table
+
+
+def without_change_feed(table: str) -> ChangesUnavailable:
+    """Return the error of a table that keeps no change feed, with the statement that turns it on."""
+    return ChangesUnavailable(
+        f"{table} keeps no change feed; turn it on with: "
+        f"ALTER TABLE {sql_name(table)} SET TBLPROPERTIES ({CHANGE_FEED} = true)"
+    )
 
 
 def _is_path(table: str) -> bool:

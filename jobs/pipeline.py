@@ -16,7 +16,7 @@ from pathlib import Path
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-from connectors.errors import SessionFailed
+from connectors.errors import ChangesUnavailable, SessionFailed
 from connectors.hadoop import hadoop_cloud
 from connectors.session import is_alive, spark_session
 from indexer.cache import of_collection
@@ -31,7 +31,7 @@ from indexer.sync import ONCE, SyncOptions, SyncReport, sync
 from indexer.verify import Verification, verify
 from jobs.following import AWAKE_SECONDS, Outcome, followed
 from jobs.output import is_ours, note, sentence
-from jobs.sources import open_source
+from jobs.sources import open_source, require_change_feed
 
 SPARK_ENDED = (
     "Spark's JVM ended during the sync (was it killed, or out of memory?); what was committed stays, and the same "
@@ -85,6 +85,9 @@ def run_syncs(
     for name in names:
         try:
             specs[name] = _spec_to_sync(store, name, options_of(name), idle=at_once)
+        except ChangesUnavailable as error:
+            _leave_word(store, name, error)
+            end(Outcome(name=name, error=error))
         except IndexerError as error:
             end(Outcome(name=name, error=error))
     if specs:
@@ -190,7 +193,7 @@ def _sync(
 
 
 def _spec_to_sync(store: Store, name: str, options: SyncOptions, *, idle: bool) -> CollectionSpec:
-    """Return the spec that the next sync goes by; what it would refuse by the store alone is refused before Spark.
+    """Return the spec that the next sync goes by; what it would refuse anyway is refused before Spark starts.
 
     That no other process is syncing the collection is asked for if it must be ``idle``.
     """
@@ -202,7 +205,10 @@ def _spec_to_sync(store: Store, name: str, options: SyncOptions, *, idle: bool) 
     approval(state, options.approve)
     if idle:
         require_idle(store.child(name), name)
-    return state.pending or state.spec
+    spec = state.pending or state.spec
+    if not options.continuous:  # which goes on once the feed is on
+        require_change_feed(spec)
+    return spec
 
 
 def _session(app_name: str, specs: Iterable[CollectionSpec]) -> SparkSession:

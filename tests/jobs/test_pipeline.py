@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from connectors.errors import SessionFailed, SourceNotFound
+from connectors.errors import ChangesUnavailable, SessionFailed, SourceNotFound
 from indexer import lease
 from indexer.apply import apply
 from indexer.catalog import Catalog
@@ -140,6 +140,25 @@ def test_one_that_another_process_syncs_is_refused_before_spark_starts(
 
     assert isinstance(outcome.error, CollectionBusy)
     assert status_of(Catalog.open(store, "a")).sync_failure is None
+
+
+def test_a_folder_without_a_change_feed_is_told_before_spark_starts(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "spark_session", lambda *_, **__: pytest.fail("Spark was started"))
+    rows = pa.table({"id": [1], "body": ["lost one"]})
+    write_deltalake(str(tmp_path / "lost"), rows)
+
+    (outcome,) = run_syncs(
+        store, ["lost"], cache=tmp_path / "cache", continuous=False, options_of=lambda name: SyncOptions()
+    )
+
+    assert isinstance(outcome.error, ChangesUnavailable)
+    wanted = f"ALTER TABLE delta.`{tmp_path}/lost` SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
+    assert str(outcome.error) == f"{tmp_path}/lost keeps no change feed; turn it on with: {wanted}"
+    failure = status_of(Catalog.open(store, "lost")).sync_failure
+    assert failure is not None
+    assert failure.error == str(outcome.error)
 
 
 def test_followed_side_by_side_one_that_fails_stops_no_other_and_is_tried_again(
