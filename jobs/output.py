@@ -11,6 +11,8 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import FrameType
@@ -178,6 +180,10 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(json.loads(encode(value)), indent=2, ensure_ascii=False))
 
 
+COLUMN_GAP = 2
+"""Columns of a terminal between two of a table."""
+
+
 class _Fitted:
     """The first of ``tables`` that fits or, where words would have to be broken for the last one, each row as lines."""
 
@@ -191,7 +197,7 @@ class _Fitted:
         needed = [Measurement.get(console, anywhere, each) for each in tables]
         fitting = [each for each, size in zip(tables, needed, strict=True) if size.maximum <= options.max_width]
         if fitting or not self._rows or needed[-1].minimum <= options.max_width:
-            yield fitting[0] if fitting else tables[-1]
+            yield fitting[0] if fitting else _narrowed(tables[-1], console, options)
             return
         for number, row in enumerate(self._rows):
             lines = Table.grid(padding=(0, 2))
@@ -202,6 +208,23 @@ class _Fitted:
             if number:
                 yield ""
             yield lines
+
+
+def _narrowed(made: Table, console: Console, options: ConsoleOptions) -> Table:
+    """Return the table with no column narrower than its longest word, and what is left given to the tallest ones.
+
+    Rich takes room from the widest ones until they are equally wide, and breaks the words that are too long for that.
+    """
+    anywhere, narrow = options.update(max_width=sys.maxsize), copy(made)
+    sizes = [
+        [Measurement.get(console, anywhere, cell) for cell in (column.header, *column.cells)] for column in made.columns
+    ]
+    widths, lines = ([max(size[kind] for size in column) for column in sizes] for kind in (0, 1))
+    for _ in range(options.max_width - sum(widths) - COLUMN_GAP * (len(widths) - 1)):
+        tallest = max(range(len(widths)), key=lambda at: lines[at] / max(1, widths[at]))
+        widths[tallest] += 1
+    narrow.columns = [replace(column, width=width) for column, width in zip(made.columns, widths, strict=True)]
+    return narrow
 
 
 def table(

@@ -16,6 +16,8 @@ from indexer.format.records import IndexKind, SegmentRecord
 from indexer.letters import read_letters
 
 COLUMNS = ("collection", "version", "source", "rows", "chunks", "segments", "MiB", "set aside", "reads", "age")
+COUNTS = ("segments", "chunks", "MiB")
+"""What is left out on a narrow terminal, from the first on."""
 INDEX_COLUMNS = ("segment", "chunks", "index", "built on", "recall@10", "why")
 LETTER_COLUMNS = ("key", "reason", "source version", "row")
 ROW_CHARS = 80

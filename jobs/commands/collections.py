@@ -132,11 +132,13 @@ def status(
 ) -> None:
     """Show what is in the store, how old it is, and what waits for a person; of one, its indexes and dead letters too.
 
+    A narrow terminal shows fewer counts of several collections.
+
     grebe status advisories --output json
     """
     from indexer.catalog import Catalog
     from indexer.format.store import Store
-    from jobs.status import COLUMNS, INDEX_COLUMNS, letters_of, status_of
+    from jobs.status import COLUMNS, COUNTS, INDEX_COLUMNS, letters_of, status_of
 
     root = Store.at(Settings.read(store=store).store)
     catalogs = [Catalog.open(root, each) for each in ([name] if name else Catalog.names(root))]
@@ -150,7 +152,8 @@ def status(
         begin = "Begin with: grebe init NAME --table FOLDER, or name another place: --store"
         note(f"There is no collection in {root.url}. {begin}")
         return
-    stdout().print(table(COLUMNS, [state.as_row() for state in states]))
+    # Of one, a narrow terminal shows all, line by line.
+    stdout().print(table(COLUMNS, [state.as_row() for state in states], spare=() if name else COUNTS))
     for warning in (warning for state in states for warning in state.warnings):
         stdout().print(f"warning: {warning}", soft_wrap=True, markup=False)
     if name and states[0].tenants:

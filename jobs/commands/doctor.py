@@ -46,7 +46,7 @@ def doctor(
         print_json({"ok": not failed, "checks": [vars(finding) for finding in findings]})
     else:
         rows = [(finding.check, MARKS[finding.state], finding.found, finding.advice) for finding in findings]
-        stdout().print(table(("check", "", "found", "what to do"), rows))
+        stdout().print(table(("check", "state", "found", "what to do"), rows))
         stdout().print("Everything that Grebe needs is here." if not failed else f"{failed} of these must be mended.")
     if failed:
         raise typer.Exit(1)

@@ -105,7 +105,7 @@ def list_keys(store: StoreOption = None, output: Output = Format.TABLE) -> None:
         )
         for each in kept
     ]
-    stdout().print(table(KEY_COLUMNS, rows))
+    stdout().print(table(KEY_COLUMNS, rows, spare=("created",)))
 
 
 @keys.command("revoke")

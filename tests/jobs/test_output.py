@@ -82,6 +82,19 @@ def test_a_narrow_terminal_shows_fewer_columns(width: int, on_terminal: bool, co
     assert printed.get().splitlines()[0].split() == columns
 
 
+def test_no_word_is_broken_where_there_is_room_for_it() -> None:
+    screen = Console(width=52)
+    row = ("model", "sentence-transformers/all: 384 wide", "not needed; the CPU does everything")
+    with screen.capture() as printed:
+        screen.print(table(("check", "found", "what to do"), [row]))
+    assert [line.rstrip() for line in printed.get().splitlines()] == [
+        "check  found                       what to do",
+        "model  sentence-transformers/all:  not needed; the",
+        "       384 wide                    CPU does",
+        "                                   everything",
+    ]
+
+
 def test_without_rows_there_are_headings() -> None:
     screen = Console(width=8)
     with screen.capture() as printed:
