@@ -206,8 +206,12 @@ def _spec_to_sync(store: Store, name: str, options: SyncOptions, *, idle: bool) 
     if idle:
         require_idle(store.child(name), name)
     spec = state.pending or state.spec
-    if not options.continuous:  # which goes on once the feed is on
+    try:
         require_change_feed(spec)
+    except ChangesUnavailable as error:
+        if not options.continuous:
+            raise
+        note(f"{name} waits: {error}")  # its sync is tried again until the feed is on
     return spec
 
 

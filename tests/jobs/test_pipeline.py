@@ -161,6 +161,27 @@ def test_a_folder_without_a_change_feed_is_told_before_spark_starts(
     assert failure.error == str(outcome.error)
 
 
+def test_one_that_is_followed_is_told_it_too_and_goes_on(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_spark(*_: object, **__: object) -> SparkSession:
+        raise SessionFailed("there is none here")
+
+    monkeypatch.setattr(pipeline, "spark_session", no_spark)
+    write_deltalake(str(tmp_path / "lost"), pa.table({"id": [1], "body": ["lost one"]}))
+
+    with pytest.raises(SessionFailed, match="there is none here"):
+        run_syncs(
+            store,
+            ["lost"],
+            cache=tmp_path / "cache",
+            continuous=True,
+            options_of=lambda name: SyncOptions(continuous=True),
+        )
+
+    assert f"lost waits: {tmp_path}/lost keeps no change feed; turn it on with: " in capsys.readouterr().err
+
+
 def test_followed_side_by_side_one_that_fails_stops_no_other_and_is_tried_again(
     run: Callable[..., list[Outcome]], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
