@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,23 @@ def giving_way(session: SparkSession) -> Iterator[None]:
         yield
     finally:
         context.setLocalProperty(POOL, before)
+
+
+@contextmanager
+def cancellable() -> Iterator[Callable[[], None]]:
+    """Yield what cancels, from any thread, the Spark jobs that this thread has under way then, its streams' too.
+
+    One that begins later is not cancelled. A Python worker that is busy with such a job is killed within seconds.
+    """
+    context, tag = SparkContext._active_spark_context, f"grebe-{uuid.uuid4().hex}"
+    if context is None:
+        yield lambda: None
+        return
+    context.addJobTag(tag)
+    try:
+        yield lambda: context.cancelJobsWithTag(tag)
+    finally:
+        context.removeJobTag(tag)
 
 
 def is_alive(session: SparkSession) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +18,18 @@ from pyroaring import BitMap
 
 from connectors.contract import ChangeBatch, Position, Source
 from connectors.errors import HistoryBroken, HistoryExpired, SourceError
+from connectors.session import cancellable
 from indexer.build import PartResult
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import after_batch
-from indexer.errors import CollectionHeld, CorruptFile, IndexerError, ObjectNotFound, ProgressMoved
+from indexer.errors import (
+    CollectionHeld,
+    CollectionNotFound,
+    CorruptFile,
+    IndexerError,
+    ObjectNotFound,
+    ProgressMoved,
+)
 from indexer.fit import require_same_types
 from indexer.format.fetch import fetch_keys
 from indexer.hold import require_free
@@ -35,6 +43,10 @@ from indexer.spec import CollectionSpec
 
 FOLLOW_SECONDS = 10.0
 """How long the old index waits between two looks at its source."""
+CANCEL_SECONDS = 1.0
+"""A load that is called off is cancelled again after so long: a job that begins just then was not."""
+CALLED_OFF = (CollectionHeld, CollectionNotFound, ProgressMoved)
+"""What ends a rebuild whatever else goes on."""
 
 
 class OldIndex(Protocol):
@@ -63,13 +75,14 @@ def rebuild(
     The ``old`` index takes changes beside it, if there is somebody to read them; ``resting`` hears why it does not.
     What the new one lacks of it then is compared, noted, and put before ``judge``, who may refuse it by raising.
 
-    Raises :class:`indexer.errors.ProgressMoved` if an apply or a rollback came between,
+    Raises, at once if need be, :class:`indexer.errors.ProgressMoved` if an apply or a rollback came between,
     :class:`indexer.errors.CollectionHeld` if what the old index takes is held, and
+    :class:`indexer.errors.CollectionNotFound` if the collection was dropped; and
     :class:`connectors.errors.HistoryExpired` if the changes since the load are no longer kept.
     """
-    follower = _Follower(old, resting, lambda: catalog.read().pending == spec)
+    follower = _Follower(old, resting, lambda: _require_wanted(catalog.read(), spec))
     follower.turn()
-    with follower:
+    with old.company() if old else nullcontext(), cancellable() as follower.cancel, follower:
         new = load(source, catalog, catalog.read(), spec, cache, progress)
         if source.reads() == "changes":
             try:
@@ -80,11 +93,7 @@ def rebuild(
                 pass
     follower.turn()
     seen = catalog.read()
-    require_free(seen)
-    if seen.pending != spec:
-        raise ProgressMoved(
-            f"{spec.name}: another spec was applied while the index was built; start anew from the catalog"
-        )
+    _require_wanted(seen, spec)
     if _is_behind(new, seen.position):
         new = caught_up(new, source, catalog, cache, until=seen.position)
     gone = NO_KEYS
@@ -94,6 +103,14 @@ def rebuild(
         fewer = seen.live_rows - new.live_rows - new.letter_count  # at least, also where keys do not compare
         _judged(judge, seen, max(len(gone), fewer, 0), new, source, catalog)
     return finish(catalog, seen, new, gone)
+
+
+def _require_wanted(state: CatalogState, spec: CollectionSpec) -> None:
+    require_free(state)
+    if state.pending != spec:
+        raise ProgressMoved(
+            f"{spec.name}: another spec was applied while the index was built; start anew from the catalog"
+        )
 
 
 def _judged(
@@ -192,10 +209,16 @@ def _place(state: CatalogState) -> Position:
 
 
 class _Follower:
-    """While open, lets the old index take its changes in a thread of its own, as long as the new one is ``wanted``."""
+    """While open, lets the old index, if there is one, take its changes in a thread of its own.
 
-    def __init__(self, old: OldIndex | None, resting: Callable[[str], None], wanted: Callable[[], bool]) -> None:
-        self._old, self._resting, self._wanted = old, resting, wanted
+    What calls the rebuild off, there or in ``look``, which is asked beside, has ``cancel`` called until this is closed,
+    and is raised then, whatever the cancelled jobs raise.
+    """
+
+    cancel: Callable[[], None]
+
+    def __init__(self, old: OldIndex | None, resting: Callable[[str], None], look: Callable[[], None]) -> None:
+        self._old, self._resting, self._look = old, resting, look
         self._told = ""
         self._ended_by: BaseException | None = None
         self._done = threading.Event()
@@ -208,7 +231,7 @@ class _Follower:
         try:
             self._old.take_changes()
             self._told = ""
-        except (CollectionHeld, ProgressMoved):
+        except CALLED_OFF:
             raise
         except Exception as error:
             self._tell(error)
@@ -216,35 +239,31 @@ class _Follower:
     def __enter__(self) -> None:
         self._thread.start()
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         self._done.set()
         self._thread.join()
-        if self._ended_by and exc[0] is None:
+        if self._ended_by and (kind is None or issubclass(kind, Exception)):
             raise self._ended_by
 
     def _run(self) -> None:
-        if self._old is None:
-            return
         try:
-            with self._old.company():
-                while not self._done.wait(FOLLOW_SECONDS):
-                    self._next_turn()
+            while not self._done.wait(FOLLOW_SECONDS):
+                self._next_turn()
         except BaseException as error:  # raised by whoever waits for the thread
             self._ended_by = error
-            self._tell(error)
+            while not self._done.wait(CANCEL_SECONDS):
+                with suppress(Exception):  # Spark has ended, and the load with it
+                    self.cancel()
 
     def _next_turn(self) -> None:
-        try:
+        with suppress(ProgressMoved):  # a merge of somebody else's, after which the next turn goes on from the catalog
             self.turn()
-        except ProgressMoved:  # a merge of somebody else's, after which the next turn goes on from the catalog
-            if not self._is_wanted():
-                raise
-
-    def _is_wanted(self) -> bool:
         try:
-            return self._wanted()
+            self._look()
+        except CALLED_OFF:
+            raise
         except IndexerError:  # a catalog that cannot be read now says nothing else
-            return True
+            pass
 
     def _tell(self, error: BaseException) -> None:
         if str(error) != self._told:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyspark
 import pytest
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import java_gateway
 from pyspark.sql import SparkSession
 
@@ -17,6 +20,7 @@ from connectors.session import (
     POOL,
     SMALL_BATCHES,
     _ended_if_interrupted,
+    cancellable,
     for_large_batches,
     giving_way,
     is_alive,
@@ -158,3 +162,31 @@ def test_a_load_gives_way_to_the_jobs_of_others(spark: SparkSession) -> None:
         assert context.getLocalProperty(POOL) == "grebe-load"
 
     assert context.getLocalProperty(POOL) is None
+
+
+def test_jobs_are_cancelled_from_another_thread_and_their_busy_workers_end(spark: SparkSession, tmp_path: Path) -> None:
+    started = tmp_path / "pid"
+
+    def busy(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        started.write_text(str(os.getpid()))
+        while True:
+            time.sleep(0.01)
+        yield from batches
+
+    def cancelled() -> None:
+        while not (started.exists() and started.read_text()):
+            time.sleep(0.05)
+        assert not spark.sparkContext.getJobTags()  # of this thread's own jobs
+        cancel()
+
+    with ThreadPoolExecutor(1) as pool, cancellable() as cancel:
+        ending = pool.submit(cancelled)
+        with pytest.raises(Py4JJavaError, match="cancelled"):
+            spark.range(1).mapInArrow(busy, "id long").collect()
+        ending.result()
+
+    assert spark.range(3).count() == 3
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{started.read_text()}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

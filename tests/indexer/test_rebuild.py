@@ -5,11 +5,15 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyspark import TaskContext
 
 from connectors.delta_source import DeltaSource
 from connectors.errors import HistoryExpired
@@ -17,15 +21,17 @@ from indexer import load as load_module
 from indexer import rebuild as module
 from indexer import sync as sync_module_typed
 from indexer.apply import apply
-from indexer.catalog import Catalog, CatalogState, Heartbeat, SourcePosition
+from indexer.catalog import Catalog, CatalogState, Heartbeat, SourcePosition, drop
 from indexer.compact import purge
-from indexer.errors import CollectionHeld, ProgressMoved, StoreError
+from indexer.errors import CollectionHeld, CollectionNotFound, ProgressMoved, StoreError
 from indexer.receipt import Receipt, receipt
+from indexer.rollback import rollback
 from indexer.vacuum import vacuum
 from tests.scene import Scene
 from tests.served import served_rows
 
 sync_module: Any = sync_module_typed
+HANGS_SECONDS = 60.0
 FRENCH = {"text": {"fields": {"body": 1.0}, "language": "french"}}
 
 
@@ -269,10 +275,108 @@ def test_the_old_index_is_followed_on_after_an_error(
     assert scene.is_served()
 
 
+def hanging(patch: pytest.MonkeyPatch) -> list[frozenset[int]]:
+    """Let the last part of the next load hang; return which parts each load builds."""
+    real: Any = load_module._task
+    loads: list[frozenset[int]] = []
+
+    def hung(job: Any, area: Any, plan: Any, missing: frozenset[int]) -> Any:
+        loads.append(missing)
+        task, last = real(job, area, plan, missing), max(missing) if len(loads) == 1 else None
+
+        def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            context = TaskContext.get()
+            if context and context.partitionId() == last:
+                time.sleep(HANGS_SECONDS)
+            yield from task(batches)
+
+        return run
+
+    patch.setattr(load_module, "_task", hung)
+    patch.setattr(module, "FOLLOW_SECONDS", 0.05)
+    return loads
+
+
+def seconds_to_end(scene: Scene, then: Callable[[Scene], object], ends: AbstractContextManager[Any]) -> float:
+    """Sync, do ``then`` when the first of two parts is there, and return how long the sync goes on."""
+
+    def call_off() -> float:
+        while not list(scene.folder.glob("store/scene/loads/*/part-0.json")):
+            time.sleep(0.05)
+        then(scene)
+        return time.monotonic()
+
+    with ThreadPoolExecutor(1) as pool:
+        called_off = pool.submit(call_off)
+        with ends:
+            scene.sync()
+        return time.monotonic() - called_off.result()
+
+
+@pytest.mark.parametrize("changes", [True, pytest.param(False, marks=pytest.mark.soak)], ids=["changes", "no changes"])
+@pytest.mark.parametrize(
+    ("then", "ends"),
+    [
+        pytest.param(lambda scene: apply(scene.store, scene.spec()), nullcontext(), id="the spec before"),
+        pytest.param(
+            lambda scene: apply(scene.store, scene.spec(**FRENCH), rebuild=True),
+            nullcontext(),
+            marks=pytest.mark.soak,
+            id="another spec",
+        ),
+        pytest.param(
+            lambda scene: rollback(scene.catalog, 1),
+            pytest.raises(CollectionHeld, match="rolled back"),
+            marks=pytest.mark.soak,
+            id="a rollback",
+        ),
+        pytest.param(
+            lambda scene: drop(scene.store, "scene"),
+            pytest.raises(CollectionNotFound),
+            marks=pytest.mark.soak,
+            id="a drop",
+        ),
+    ],
+)
+def test_a_load_that_is_called_off_ends_at_once(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    then: Callable[[Scene], object],
+    ends: AbstractContextManager[Any],
+    changes: bool,
+) -> None:
+    scene.load()
+    apply(scene.store, scene.spec(shards=2), rebuild=True)
+    if not changes:
+        monkeypatch.setattr("indexer.sync._Run._old", lambda *_: None)
+    hanging(monkeypatch)
+
+    assert seconds_to_end(scene, then, ends) < HANGS_SECONDS / 2
+
+
 @pytest.mark.soak
-def test_what_kills_the_follower_is_raised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting(scene)
-    monkeypatch.setattr(module, "FOLLOW_SECONDS", 0.05)
+def test_a_load_that_a_hold_ends_goes_on_from_the_parts_that_are_there(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(scene)
+    apply(scene.store, scene.spec(shards=2), rebuild=True)
+    loads = hanging(monkeypatch)
+    held = pytest.raises(CollectionHeld, match="would delete 198 of 200 rows")
+
+    assert seconds_to_end(scene, lambda scene: scene.sql("DELETE FROM {t} WHERE id > 1"), held) < HANGS_SECONDS / 2
+
+    assert scene.state.held is not None
+    _, swapped = committed(scene, approve=scene.state.held.end.version)
+    assert loads == [{0, 1}, {1}]
+    assert (swapped.spec.shards, swapped.live_rows) == (2, 2)
+    assert scene.is_served()
+
+
+@pytest.mark.soak
+def test_what_kills_the_follower_ends_the_load_and_is_raised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.load()
+    apply(scene.store, scene.spec(shards=2), rebuild=True)
+    hanging(monkeypatch)
 
     class Dead(BaseException):
         pass
@@ -280,15 +384,9 @@ def test_what_kills_the_follower_is_raised(scene: Scene, monkeypatch: pytest.Mon
     def die(*_: object, **__: object) -> None:
         raise Dead
 
-    def change(_: dict[str, Any]) -> None:
-        monkeypatch.setattr(sync_module, "publish", die)
-        scene.sql("DELETE FROM {t} WHERE id = 2")
-        while any(thread.name == "grebe-old-index" for thread in threading.enumerate()):
-            time.sleep(0.01)
+    monkeypatch.setattr(sync_module, "publish", die)
 
-    when(monkeypatch, "load", change)
-    with pytest.raises(Dead):
-        scene.sync()
+    assert seconds_to_end(scene, lambda scene: scene.sql("DELETE FROM {t} WHERE id = 2"), pytest.raises(Dead)) < 30
 
 
 def test_no_receipt_says_erased_while_a_load_may_write_the_row_again(
