@@ -13,9 +13,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from pyroaring import BitMap
-
 from connectors.contract import ChangeBatch, Position, Source
 from connectors.errors import HistoryBroken, HistoryExpired, SourceError
 from connectors.session import cancellable
@@ -25,18 +22,15 @@ from indexer.commit import after_batch
 from indexer.errors import (
     CollectionHeld,
     CollectionNotFound,
-    CorruptFile,
     IndexerError,
-    ObjectNotFound,
     ProgressMoved,
 )
 from indexer.fit import require_same_types
-from indexer.format.fetch import fetch_keys
+from indexer.gone import gone_rows
 from indexer.hold import require_free
-from indexer.letters import letters_by_key
 from indexer.load import Progress, finish, load
 from indexer.load_plan import forget, loads_of
-from indexer.lookup import NO_KEYS, deleted, look_up, not_among
+from indexer.lookup import NO_KEYS
 from indexer.publish import built, restarting
 from indexer.resync import Judge
 from indexer.spec import CollectionSpec
@@ -127,44 +121,6 @@ def _judged(
 
 def _is_same_table(seen: CatalogState, new: CatalogState) -> bool:
     return (seen.spec.key, seen.spec.source.rows) == (new.spec.key, new.spec.source.rows)
-
-
-def gone_rows(
-    seen: CatalogState, new: CatalogState, catalog: Catalog, cache: Path, resting: Callable[[str], None]
-) -> np.ndarray:
-    """Return the rows of ``seen`` whose keys ``new`` has neither as a row nor as a dead letter: records of ``TOUCHED``.
-
-    None where the hashes of their keys do not compare, because a key column is of another type by now; ``resting``
-    hears of files of ``seen`` that cannot be read.
-    """
-    if not all(_hash_alike(seen.types.get(name, ""), new.types.get(name, "")) for name in new.spec.key):
-        resting("the key is of another type by now, so that which rows are deleted cannot be told")
-        return NO_KEYS
-    dead, dead_in_new = catalog.tombstones(seen), catalog.tombstones(new)
-    aside, found = letters_by_key(new.letters, catalog.store), [NO_KEYS]
-    in_place = seen.spec.placing == new.spec.placing
-    for record in seen.segments:
-        try:
-            keys = fetch_keys(catalog.store, record, cache)
-        except (ObjectNotFound, CorruptFile) as error:
-            if catalog.latest() != seen.version:
-                raise
-            resting(f"which rows are deleted cannot be told of all: {error}")
-            continue
-        alive = not_among(keys.entries(), dead.get(record.number, BitMap()))
-        rows = deleted(keys.hashes()[alive], _place(new).version)
-        for other in new.segments:
-            if len(rows) and (other.shard == record.shard or not in_place):
-                there = look_up(rows, [other], catalog.store, cache).less(dead_in_new).at
-                rows = np.delete(rows, np.unique(there))
-        found.append(rows)
-    gone = np.concatenate(found)
-    return gone[[key.tobytes() not in aside for key in gone["hash"]]] if len(gone) else gone
-
-
-def _hash_alike(before: str, now: str) -> bool:
-    """Say whether equal keys of two types have the same hash: whole numbers of any width have."""
-    return before == now or {before, now} <= {"tinyint", "smallint", "int", "bigint"}
 
 
 def caught_up(

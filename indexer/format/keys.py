@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes
@@ -324,6 +325,12 @@ class KeyIndex:
         """Return all rows' hashes, ascending: ``(n, 16) uint8``."""
         return np.ascontiguousarray(self._words[:2].T).astype(">u8").view(np.uint8).reshape(-1, HASH_BYTES)
 
+    def shares(self, parts: int) -> list[KeyIndex]:
+        """Return the keys of each of ``parts`` equal ranges of hashes; nothing is copied."""
+        bounds = np.array([2**64 * part // parts for part in range(1, parts)], dtype=np.uint64)
+        cuts = [0, *np.searchsorted(self._words[0], bounds).tolist(), len(self)]
+        return [KeyIndex(self._words[:, start:stop]) for start, stop in pairwise(cuts)]
+
     def _entries(self, at: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
         entries = np.empty(len(at), dtype=ENTRY)
         place = self._words[2][at]
@@ -346,6 +353,12 @@ def _checked_words(file: Path | io.BytesIO, name: str) -> npt.NDArray[np.uint64]
 def _halves(hashes: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     words = np.ascontiguousarray(hashes, dtype=np.uint8).reshape(-1, HASH_BYTES).view(">u8").astype(np.uint64)
     return words[:, 0], words[:, 1]
+
+
+def among(hashes: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Say of each of ``hashes``, ``(n, 16) uint8``, whether it is one of ``others``, ``(m, 16)``: ``(n,) bool``."""
+    found = pc.is_in(hash_column(hashes), value_set=hash_column(others))
+    return cast("npt.NDArray[np.bool_]", found.to_numpy(zero_copy_only=False))
 
 
 def hash_column(hashes: npt.NDArray[np.uint8]) -> pa.FixedSizeBinaryArray:

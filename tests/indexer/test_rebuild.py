@@ -24,6 +24,7 @@ from indexer.apply import apply
 from indexer.catalog import Catalog, CatalogState, Heartbeat, SourcePosition, drop
 from indexer.compact import purge
 from indexer.errors import CollectionHeld, CollectionNotFound, ProgressMoved, StoreError
+from indexer.gone import gone_rows
 from indexer.receipt import Receipt, receipt
 from indexer.rollback import rollback
 from indexer.vacuum import vacuum
@@ -245,8 +246,8 @@ def test_only_rows_that_are_nowhere_in_the_new_index_are_gone(scene: Scene) -> N
     empty, told = after.model_copy(update={"segments": ()}), list[str]()
 
     assert (before.live_rows, after.live_rows, after.letter_count) == (3, 2, 1)
-    assert len(module.gone_rows(before, after, scene.catalog, cache, told.append)) == 0
-    assert len(module.gone_rows(before, empty, scene.catalog, cache, told.append)) == 2  # not that which was set aside
+    assert len(gone_rows(before, after, scene.catalog, cache, told.append)) == 0
+    assert len(gone_rows(before, empty, scene.catalog, cache, told.append)) == 2  # not that which was set aside
     assert told == []
 
 
@@ -509,7 +510,7 @@ def test_a_key_of_another_type_is_not_compared_and_judged_by_the_number_of_rows(
     other = before.model_copy(update={"types": before.types | {"id": "decimal(12,0)"}, "segments": ()})
     told: list[str] = []
 
-    assert len(module.gone_rows(before, other, scene.catalog, scene.folder / "cache", told.append)) == 0
+    assert len(gone_rows(before, other, scene.catalog, scene.folder / "cache", told.append)) == 0
     assert told == ["the key is of another type by now, so that which rows are deleted cannot be told"]
 
 

@@ -17,6 +17,7 @@ from api.encoding import encode
 from indexer.errors import BuildError, CorruptFile
 from indexer.format.keys import (
     KeyIndex,
+    among,
     column_hashes,
     format_key,
     hash_column,
@@ -260,3 +261,23 @@ def test_hash_columns_round_trip_through_slices_and_chunks() -> None:
     assert np.array_equal(column_hashes(column), hashes)
     assert column_hashes(column.slice(3, 2)).tolist() == hashes[3:5].tolist()
     assert column_hashes(column.slice(0, 0)).shape == (0, 16)
+
+
+def test_shares_are_equal_ranges_of_hashes_and_together_all_keys() -> None:
+    hashes = np.zeros((6, 16), dtype=np.uint8)
+    hashes[:, 0] = [0, 0x3F, 0x40, 0x80, 0xBF, 0xFF]
+    index = KeyIndex.build(hashes, np.arange(6), np.ones(6, dtype=np.int64), np.zeros(6, dtype=np.int64))
+
+    shares = index.shares(4)
+
+    assert [share.entries()["position"].tolist() for share in shares] == [[0, 1], [2], [3, 4], [5]]
+    assert [len(share) for share in index.shares(1)] == [6]
+
+
+def test_hashes_are_among_others_whole() -> None:
+    hashes = np.zeros((3, 16), dtype=np.uint8)
+    hashes[1, 15], hashes[2, 0] = 1, 1
+
+    assert among(hashes, hashes[1:2]).tolist() == [False, True, False]
+    assert among(hashes, hashes[:0]).tolist() == [False, False, False]
+    assert among(hashes[:0], hashes).tolist() == []
