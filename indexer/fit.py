@@ -14,31 +14,32 @@ from indexer.spec import CollectionSpec
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
+HEALING = " What is indexed goes on being served; mend the table, or apply the spec with --rebuild."
 TEXT_TYPES = {"string", "varchar", "char"}
 OPAQUE_TYPES = {"map", "variant", "interval", "void"}
 OWN_NAMES = {OP, VERSION, COMMITTED_AT, ROW_HASH, BAD_TEXT, ROUTE, SHARD, SLOT, PART}
 KEYLESS_TYPES = {"array", "map", "struct", "float", "double", "variant"}
 
 
-def require_fit(spec: CollectionSpec, source: Source, known: Mapping[str, str]) -> None:
+def require_fit(spec: CollectionSpec, source: Source, known: Mapping[str, str], *, healing: str = HEALING) -> None:
     """Raise :class:`connectors.errors.SchemaMismatch` unless the table has what the spec names, in usable types.
 
     ``known`` are the types that the columns had when the table was loaded: a column that is gone or of another type
-    now stops a sync, because what is indexed would no longer be what the table holds.
+    now stops a sync, because what is indexed would no longer be what the table holds. ``healing`` says what to do then.
     """
     types = types_of(source.schema())
-    _complain(spec, _misfits(spec, types, known) or _retyped(spec, types, known), types, known)
+    _complain(spec, _misfits(spec, types, known) or _retyped(spec, types, known), types, healing if known else "")
 
 
 def require_usable(spec: CollectionSpec, types: Mapping[str, str]) -> None:
     """Raise :class:`connectors.errors.SchemaMismatch` unless columns of ``types`` are what a sync of ``spec`` takes."""
-    _complain(spec, _misfits(spec, types, {}), types, {})
+    _complain(spec, _misfits(spec, types, {}), types, "")
 
 
 def require_same_types(spec: CollectionSpec, schema: StructType, known: Mapping[str, str]) -> None:
     """Raise :class:`connectors.errors.SchemaMismatch` if a column of a batch has another type than at the load."""
     types = types_of(schema)
-    _complain(spec, _retyped(spec, types, known), types, known)
+    _complain(spec, _retyped(spec, types, known), types, HEALING if known else "")
 
 
 def types_of(schema: StructType) -> dict[str, str]:
@@ -91,11 +92,10 @@ def _nearest(name: str, types: Mapping[str, str]) -> str:
     return f"; did you mean '{near}'?" if near else ""
 
 
-def _complain(spec: CollectionSpec, problems: list[str], types: Mapping[str, str], known: Mapping[str, str]) -> None:
+def _complain(spec: CollectionSpec, problems: list[str], types: Mapping[str, str], healing: str) -> None:
     if not problems:
         return
     table = ", ".join(f"{name} {kind}" for name, kind in types.items())
-    healing = " What is indexed goes on being served; mend the table, or apply the spec with --rebuild."
     told = "; ".join(problems)
     end = "" if told.endswith("?") else "."
-    raise SchemaMismatch(f"{spec.name}: {told}{end} The table has: {table}.{healing if known else ''}")
+    raise SchemaMismatch(f"{spec.name}: {told}{end} The table has: {table}.{healing}")

@@ -32,7 +32,7 @@ def gone_rows(
     hears of files of ``seen`` that cannot be read.
     """
     if not all(_hash_alike(seen.types.get(name, ""), new.types.get(name, "")) for name in new.spec.key):
-        resting("the key is of another type by now, so that which rows are deleted cannot be told")
+        resting("The key is of another type by now, so that which rows are deleted cannot be told")
         return NO_KEYS
     assert new.position is not None
     old = _keys_that_are_left(seen, catalog, cache, resting)
@@ -56,7 +56,7 @@ def _keys_that_are_left(
         except (ObjectNotFound, CorruptFile) as error:
             if catalog.latest() != seen.version:
                 raise
-            resting(f"which rows are deleted cannot be told of all: {error}")
+            resting(f"Which rows are deleted cannot be told of all: {error}")
     return left
 
 

@@ -49,6 +49,9 @@ class OldIndex(Protocol):
     def take_changes(self) -> None:
         """Commit the changes that there are; raises whatever keeps it from that."""
 
+    def wake(self) -> None:
+        """Have what was committed merged by the company; raises what a merge raised."""
+
     def company(self) -> AbstractContextManager[None]:
         """Keep what belongs to a stream of changes beside one: heartbeats and merges."""
 
@@ -66,8 +69,9 @@ def rebuild(
 ) -> CatalogState:
     """Build the index of ``spec``, which the catalog has as pending, from ``source``; swap it in by one commit.
 
-    The ``old`` index takes changes beside it, if there is somebody to read them; ``resting`` hears why it does not.
-    What the new one lacks of it then is compared, noted, and put before ``judge``, who may refuse it by raising.
+    The ``old`` index takes changes beside it, if there is somebody to read them; ``resting`` hears, in a sentence, why
+    it does not, or what else is amiss with it. What the new one lacks of it then is compared, noted, and put before
+    ``judge``, who may refuse it by raising.
 
     Raises, at once if need be, :class:`indexer.errors.ProgressMoved` if an apply or a rollback came between,
     :class:`indexer.errors.CollectionHeld` if what the old index takes is held, and
@@ -175,22 +179,16 @@ class _Follower:
 
     def __init__(self, old: OldIndex | None, resting: Callable[[str], None], look: Callable[[], None]) -> None:
         self._old, self._resting, self._look = old, resting, look
-        self._told = ""
+        self._told: dict[str, str] = {}
         self._ended_by: BaseException | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="grebe-old-index", daemon=True)
 
     def turn(self) -> None:
         """Take the changes that there are. Whatever else fails, the new index has them too."""
-        if self._old is None:
-            return
-        try:
-            self._old.take_changes()
-            self._told = ""
-        except CALLED_OFF:
-            raise
-        except Exception as error:
-            self._tell(error)
+        if self._old is not None:
+            self._try(self._old.take_changes, "The index that serves takes no changes for now")
+            self._try(self._old.wake, "The segments of the index that serves are not merged for now")
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -221,7 +219,13 @@ class _Follower:
         except IndexerError:  # a catalog that cannot be read now says nothing else
             pass
 
-    def _tell(self, error: BaseException) -> None:
-        if str(error) != self._told:
-            self._told = str(error)
-            self._resting(self._told)
+    def _try(self, step: Callable[[], None], failing: str) -> None:
+        try:
+            step()
+            self._told.pop(failing, None)
+        except CALLED_OFF:
+            raise
+        except Exception as error:
+            if self._told.get(failing) != str(error):
+                self._told[failing] = str(error)
+                self._resting(f"{failing}: {error}")

@@ -69,8 +69,8 @@ class SyncOptions:
     a rollback, and ``compare`` compares the whole table first, whether or not its changes could be read.
 
     ``progress`` hears how far a load is, ``following`` the position that changes are read from, ``committed`` of every
-    commit, ``healing`` why the whole table is about to be compared, and ``resting`` why the index that a rebuild
-    replaces takes no changes meanwhile; from any thread.
+    commit, ``healing`` why the whole table is about to be compared, and ``resting``, in a sentence, why the index that
+    a rebuild replaces takes no changes meanwhile, or what else is amiss with it; from any thread.
     """
 
     continuous: bool = False
@@ -166,11 +166,11 @@ class _Run:
         """Return the run that lets the index of ``state`` take changes until the pending one is there."""
         try:
             source = source_of(state.spec)
-            require_fit(state.spec, source, state.types)
+            require_fit(state.spec, source, state.types, healing="")
             if source.reads() != "changes":
                 raise SourceError("its table keeps none")
         except (SourceError, IndexerError) as error:
-            self._options.resting(str(error))
+            self._options.resting(f"The index that serves takes no changes until the new one is there: {error}")
             return None
         return _Run(self._catalog, source, self._cache, self._options, self._granted, self._report, state.pending)
 
@@ -191,7 +191,12 @@ class _Run:
         start = self._position()
         place = Position(start.epoch, start.version)
         if not self._source.has_nothing_after(place):
-            self._source.stream(place, self._handle, continuous=False)
+            self._source.stream(place, self._take, continuous=False)
+
+    def wake(self) -> None:
+        """Have what was committed merged, if that is done beside; raises what a merge raised."""
+        if self._merger:
+            self._merger.wake()
 
     def follow(self) -> None:
         """Read on from the position, by changes or, where there are none, by comparing snapshots."""
@@ -251,10 +256,13 @@ class _Run:
         self._committed(
             resync(self._source, self._catalog, state, self._cache, self._options.progress, judge=self._judge)
         )
-        if self._merger:
-            self._merger.wake()
+        self.wake()
 
     def _handle(self, batch: ChangeBatch) -> None:
+        self._take(batch)
+        self.wake()
+
+    def _take(self, batch: ChangeBatch) -> None:
         state = self._catalog.read()
         start = SourcePosition(epoch=batch.start.epoch, version=batch.start.version)
         if state.position != start or state.pending != self._pending:
@@ -264,8 +272,6 @@ class _Run:
         require_free(state)
         require_same_types(state.spec, batch.changes.schema, state.types)
         self._committed(publish(batch, self._source, self._catalog, state, self._cache, judge=self._judge))
-        if self._merger:
-            self._merger.wake()
 
     def _committed(self, state: CatalogState) -> None:
         self._report.add(state)

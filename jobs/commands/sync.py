@@ -175,7 +175,7 @@ class _Voice:
         note(f"{self._prefix}Comparing the whole table: {reason}")
 
     def resting(self, reason: str) -> None:
-        note(f"{self._prefix}The index that serves takes no changes until the new one is there: {reason}")
+        note(f"{self._prefix}{reason}")
 
     def retrying(self, outcome: Outcome, seconds: float) -> None:
         self.ended(outcome)

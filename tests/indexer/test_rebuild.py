@@ -25,6 +25,7 @@ from indexer.catalog import Catalog, CatalogState, Heartbeat, SourcePosition, dr
 from indexer.compact import purge
 from indexer.errors import CollectionHeld, CollectionNotFound, ProgressMoved, StoreError
 from indexer.gone import gone_rows
+from indexer.merger import Merger
 from indexer.receipt import Receipt, receipt
 from indexer.rollback import rollback
 from indexer.vacuum import vacuum
@@ -168,7 +169,7 @@ def test_an_old_index_that_can_take_no_changes_says_why_and_the_new_one_is_built
 
     (swapped,) = committed(scene, resting=told.append)
 
-    assert "which rows are deleted cannot be told of all" in told[1]
+    assert told[1].startswith("Which rows are deleted cannot be told of all: ")
     assert swapped.operation == "load"
     assert scene.is_served()
 
@@ -204,7 +205,10 @@ def test_an_index_that_takes_no_changes_loses_no_row_unasked_or_unnoted(scene: S
     with pytest.raises(CollectionHeld, match="would delete 198 of 200 rows"):
         scene.sync(resting=told.append)
 
-    assert "column 'n' is bigint (it was int)" in told[0]
+    assert told[0] == (
+        "The index that serves takes no changes until the new one is there: scene: column 'n' is bigint (it was int). "
+        "The table has: id bigint, body string, n bigint."
+    )
     assert scene.state.held is not None
     (swapped,) = committed(scene, approve=scene.state.held.end.version)
     assert (swapped.operation, swapped.live_rows) == ("load", 2)
@@ -231,7 +235,27 @@ def test_one_failure_of_the_last_turn_does_not_let_deletes_pass(scene: Scene, mo
     with pytest.raises(CollectionHeld, match="would delete 198 of 200 rows"):
         scene.sync(resting=told.append)
 
-    assert told == ["503: slow down"]
+    assert told == ["The index that serves takes no changes for now: 503: slow down"]
+
+
+def test_a_merge_that_fails_keeps_no_change_from_the_old_index(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting(scene)
+    monkeypatch.setattr(module, "FOLLOW_SECONDS", 0.05)
+
+    def full(_: Merger) -> None:
+        raise StoreError("no space left")
+
+    def change(_: dict[str, Any]) -> None:
+        monkeypatch.setattr(Merger, "wake", full)
+        scene.sql("DELETE FROM {t} WHERE id = 2")
+        while 2 in served_rows(scene.store, "scene")[0]:
+            assert scene.state.pending is not None
+
+    when(monkeypatch, "load", change)
+    told: list[str] = []
+
+    assert [state.operation for state in committed(scene, resting=told.append)] == ["sync", "load"]
+    assert told == ["The segments of the index that serves are not merged for now: no space left"]
 
 
 def test_only_rows_that_are_nowhere_in_the_new_index_are_gone(scene: Scene) -> None:
@@ -511,7 +535,7 @@ def test_a_key_of_another_type_is_not_compared_and_judged_by_the_number_of_rows(
     told: list[str] = []
 
     assert len(gone_rows(before, other, scene.catalog, scene.folder / "cache", told.append)) == 0
-    assert told == ["the key is of another type by now, so that which rows are deleted cannot be told"]
+    assert told == ["The key is of another type by now, so that which rows are deleted cannot be told"]
 
 
 @pytest.mark.soak
