@@ -20,7 +20,7 @@ from indexer.build import PartResult
 from indexer.cache import of_collection, sweep
 from indexer.catalog import Catalog, CatalogState, Heartbeat, SourcePosition
 from indexer.errors import CollectionHeld, IndexerError, ProgressMoved
-from indexer.fit import require_fit, require_same_types
+from indexer.fit import HEALING, require_fit, require_same_types
 from indexer.format.records import Ledger
 from indexer.format.states import Hold
 from indexer.format.store import Store
@@ -40,6 +40,10 @@ RESTARTS = 5
 """How often a sync starts anew without a commit of its own, because another writer moved the catalog each time."""
 SNAPSHOT_SECONDS = 60.0
 """How long a continuous sync of a source without changes waits, at least, between two snapshots."""
+AS_LONG_AS_A_LOAD = (
+    " What is indexed goes on being served; let the table keep its changes for as long as a load takes, and start the "
+    "sync again."
+)
 
 
 @dataclass(kw_only=True)
@@ -70,7 +74,8 @@ class SyncOptions:
 
     ``progress`` hears how far a load is, ``following`` the position that changes are read from, ``committed`` of every
     commit, ``healing`` why the whole table is about to be compared, and ``resting``, in a sentence, why the index that
-    a rebuild replaces takes no changes meanwhile, or what else is amiss with it; from any thread.
+    a rebuild replaces takes no changes meanwhile, or what else is amiss with it; from any thread. The index of a spec
+    that is ``postponed`` is not built while it is pending: the one that serves is followed.
     """
 
     continuous: bool = False
@@ -79,6 +84,7 @@ class SyncOptions:
     approve: int | None = None
     release: bool = False
     compare: bool = False
+    postponed: CollectionSpec | None = None
     progress: Progress | None = None
     following: Callable[[SourcePosition], None] = lambda position: None
     committed: Callable[[CatalogState], None] = lambda state: None
@@ -110,7 +116,9 @@ def sync(
             # A spec may come with another table or other columns: the source is opened anew at every start.
             state = catalog.read()
             require_free(state)
-            run = _Run(catalog, source_of(state.pending or state.spec), cache, options, granted, report)
+            put_off = state.pending if state.pending == options.postponed else None
+            followed = state.spec if put_off else state.pending or state.spec
+            run = _Run(catalog, source_of(followed), cache, options, granted, report, put_off)
             run.to_a_position(source_of)
             with run.company() if options.continuous else nullcontext():
                 run.follow()
@@ -129,7 +137,7 @@ def sync(
 
 
 class _Run:
-    """One sync's collaborators, from the catalog's position on."""
+    """One sync's collaborators, from the catalog's position on; the index of ``pending`` is not for it to build."""
 
     def __init__(
         self,
@@ -149,9 +157,11 @@ class _Run:
     def to_a_position(self, source_of: Callable[[CollectionSpec], Source]) -> None:
         """Load the table, or compare it, if that is due, so that there is a position to go on from."""
         state = self._catalog.read()
-        spec = state.pending or state.spec
-        require_fit(spec, self._source, state.types if not state.pending else {})
-        if state.position is None or state.pending:
+        pending = state.pending if state.pending != self._pending else None
+        spec = pending or state.spec
+        healing = AS_LONG_AS_A_LOAD if self._pending else HEALING
+        require_fit(spec, self._source, state.types if not pending else {}, healing=healing)
+        if state.position is None or pending:
             self._source.require_followable()
             if state.position is None:
                 new = load(self._source, self._catalog, state, spec, self._cache, self._options.progress)

@@ -1,7 +1,8 @@
 """Following a collection for as long as it is wanted, whatever fails it in between.
 
 Most of what ends a sync passes: a store that was away, a table that a person mends, deletes that one approves. So it is
-tried again, with its lease free in between. A collection that is gone does not come back, nor does Spark.
+tried again, with its lease free in between. A collection that is gone does not come back, nor does Spark. And a rebuild
+whose load the table's history does not outlast is put off, so that the index that serves can be followed.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from connectors.errors import HistoryExpired
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.errors import CollectionBusy, CollectionHeld, CollectionNotFound, IndexerError
 from indexer.format.states import Hold
 from indexer.format.store import Store
 from indexer.lease import OnBusy
+from indexer.spec import CollectionSpec
 from indexer.sync import SyncOptions, SyncReport
 
 AWAKE_SECONDS, LOOK_SECONDS = 0.2, 2.0
@@ -23,6 +26,10 @@ RETRY_SECONDS = (5.0, 60.0)
 """A sync that fails is tried again after so long, at first and at last; one that committed begins anew."""
 HELD_SECONDS = (60.0, 900.0)
 """And one that is held, unless its hold ends before: each try builds all that the held batch would write."""
+PUT_OFF = (
+    "The new index is not built until this sync is started again or another spec is applied: twice the table did not "
+    "keep its changes for as long as a load takes. The index that serves takes them meanwhile"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +69,7 @@ def followed(
         least, most = HELD_SECONDS if isinstance(outcome.error, CollectionHeld) else RETRY_SECONDS
         seconds = least if run.total.commits > commits else min(max(least, 2 * seconds), most)
         retrying(outcome, seconds)
+        run.put_off_after(outcome.error)
         if not run.wait(seconds):
             return outcome
         first, commits = False, run.total.commits
@@ -80,6 +88,7 @@ class _Run:
         self.options = replace(options, committed=self._committed, following=self._following)
         self._asked, self._store, self._name = options, store, name
         self._held_first = self._held()
+        self._outlived: CollectionSpec | None = None
 
     def counted(self, outcome: Outcome) -> Outcome:
         """Return ``outcome`` with the counts of all attempts; without a report if nothing is there to be told."""
@@ -87,6 +96,16 @@ class _Run:
             self.total.state = outcome.report.state
             self.total.healed += outcome.report.healed
         return replace(outcome, report=self.total) if self.total.state else outcome
+
+    def put_off_after(self, error: Exception) -> None:
+        """Put a rebuild off whose loads outlived the table's history twice: once may be for want of a sync."""
+        state = self._state()
+        if not isinstance(error, HistoryExpired) or not state or state.pending in (None, self.options.postponed):
+            return
+        if state.pending == self._outlived:
+            self.options = replace(self.options, postponed=state.pending)
+            self._asked.resting(PUT_OFF)
+        self._outlived = state.pending
 
     def wait(self, seconds: float) -> bool:
         """Wait for so long, or until the hold changes; False if it is to stop."""
@@ -113,7 +132,11 @@ class _Run:
         self._asked.following(position)
 
     def _held(self) -> Hold | None:
+        state = self._state()
+        return state.held if state else None
+
+    def _state(self) -> CatalogState | None:
         try:
-            return Catalog.open(self._store, self._name).read().held
+            return Catalog.open(self._store, self._name).read()
         except IndexerError:
             return None

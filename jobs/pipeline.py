@@ -122,11 +122,14 @@ def run_verify(store: Store, name: str, *, cache: Path) -> Verification:
     return verify(open_source(spark, spec), catalog, of_collection(cache / "sync", catalog.store))
 
 
-def _to_load(store: Store, name: str) -> CatalogState | None:
-    """Return the state of a collection of which a sync reads the whole table: it is not loaded, or a rebuild waits."""
+def _to_load(store: Store, name: str, postponed: CollectionSpec | None = None) -> CatalogState | None:
+    """Return the state of a collection of which a sync reads the whole table: it is not loaded, or a rebuild waits.
+
+    One of the spec that is ``postponed`` is not done.
+    """
     with suppress(IndexerError):  # the sync itself says what is wrong
         state = Catalog.open(store, name).read()
-        if state.position is None or state.pending:
+        if state.position is None or state.pending not in (None, postponed):
             return state
     return None
 
@@ -155,7 +158,7 @@ def _attempt(
     options: SyncOptions,
 ) -> Outcome:
     try:
-        if state := _to_load(store, name):  # which takes long before there is anything to count
+        if state := _to_load(store, name, options.postponed):  # which takes long before there is anything to count
             note(f"Loading {name} from {(state.pending or state.spec).source.table} ...")
         return Outcome(name=name, report=_sync(spark, store, name, cache, options, on_busy, waiting))
     except Exception as error:  # whatever it is, the other collections go on

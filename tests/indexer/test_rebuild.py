@@ -155,6 +155,18 @@ def test_changes_that_cannot_be_read_any_more_end_the_load_by_name(
     assert scene.is_served()
 
 
+def test_a_rebuild_that_is_put_off_leaves_the_old_index_its_changes(scene: Scene) -> None:
+    waiting(scene)
+    scene.sql("DELETE FROM {t} WHERE id = 1")
+
+    (taken,) = committed(scene, postponed=scene.spec(**FRENCH))
+
+    assert (taken.operation, taken.live_rows, taken.pending) == ("sync", 2, scene.spec(**FRENCH))
+    apply(scene.store, scene.spec(shards=2), rebuild=True)
+    (swapped,) = committed(scene, postponed=scene.spec(**FRENCH))
+    assert (swapped.operation, swapped.spec.shards, swapped.pending) == ("load", 2, None)
+
+
 def _expired(*_: object, **__: object) -> None:
     raise HistoryExpired("the oldest change is gone")
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from connectors.errors import HistoryExpired
+from indexer.apply import apply
 from indexer.catalog import SourcePosition
 from indexer.errors import CollectionBusy, CollectionHeld, CollectionNotFound, StoreError
 from indexer.lease import OnBusy
@@ -184,6 +186,27 @@ def test_the_whole_table_is_compared_once(library: Library) -> None:
     attempts.run(compare=True)
 
     assert [options.compare for options in attempts.options] == [True, True, False, False]
+
+
+def test_a_rebuild_whose_load_outlives_the_tables_history_twice_is_put_off(library: Library) -> None:
+    library.commit(1, [book(1)])
+    apply(library.store, library.spec, rebuild=True)
+    expired, told = HistoryExpired("books: the changes since version 1 cannot be read any more"), list[str]()
+    attempts = Attempts(library, expired, AWAY, expired, expired, AWAY, None)
+
+    attempts.run(resting=told.append)
+
+    assert [options.postponed for options in attempts.options] == [None] * 3 + [library.spec] * 3
+    assert told == [following.PUT_OFF]
+
+
+def test_a_history_that_expired_without_a_rebuild_puts_nothing_off(library: Library) -> None:
+    expired = HistoryExpired("books: version 1 is no longer kept")
+    attempts = Attempts(library, expired, expired, expired, None)
+
+    attempts.run()
+
+    assert {options.postponed for options in attempts.options} == {None}
 
 
 def _end_hold(library: Library) -> None:
