@@ -13,7 +13,7 @@ from pyroaring import BitMap
 from indexer.catalog import Catalog, CatalogState
 from indexer.errors import CorruptFile, ObjectNotFound
 from indexer.format.fetch import fetch_keys
-from indexer.format.keys import HASH_BYTES, KeyIndex, among, column_hashes
+from indexer.format.keys import HASH_BYTES, KeyIndex, among, column_hashes, hash_alike
 from indexer.format.tombstones import Tombstones
 from indexer.letters import read_letters
 from indexer.lookup import NO_KEYS, deleted, not_among
@@ -31,7 +31,7 @@ def gone_rows(
     None where the hashes of their keys do not compare, because a key column is of another type by now; ``resting``
     hears of files of ``seen`` that cannot be read.
     """
-    if not all(_hash_alike(seen.types.get(name, ""), new.types.get(name, "")) for name in new.spec.key):
+    if not all(hash_alike(seen.types.get(name, ""), new.types.get(name, "")) for name in new.spec.key):
         resting("The key is of another type by now, so that which rows are deleted cannot be told")
         return NO_KEYS
     assert new.position is not None
@@ -68,8 +68,3 @@ def _live_hashes(
     for part in range(parts):
         live = [own[part].hashes()[not_among(own[part].entries(), gone)] for own, gone in shares]
         yield np.concatenate([NO_HASHES, *live])
-
-
-def _hash_alike(before: str, now: str) -> bool:
-    """Say whether equal keys of two types have the same hash: whole numbers of any width have."""
-    return before == now or {before, now} <= {"tinyint", "smallint", "int", "bigint"}

@@ -42,6 +42,7 @@ from indexer.errors import BuildError, CorruptFile
 HASH_BYTES = 16
 ENTRY = np.dtype([("position", "u4"), ("n_chunks", "u4"), ("version", "i8")])
 
+_WHOLE_NUMBERS = {"tinyint", "smallint", "int", "bigint"}
 _NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
@@ -67,6 +68,16 @@ def key_hashes(table: pa.Table, key: Sequence[str]) -> npt.NDArray[np.uint8]:
         columns.append(_encoded(name, column))
     digests = [blake2b(b"".join(parts), digest_size=HASH_BYTES).digest() for parts in zip(*columns, strict=True)]
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, HASH_BYTES)
+
+
+def hash_alike(one: str, other: str) -> bool:
+    """Say whether equal values of two types, as Spark writes them, have the same hash.
+
+    >>> hash_alike("int", "bigint"), hash_alike("decimal(9,2)", "decimal(12,4)"), hash_alike("int", "decimal(9,0)")
+    (True, True, False)
+    """
+    both = {one, other}
+    return len(both) == 1 or both <= _WHOLE_NUMBERS or all(kind.startswith("decimal(") for kind in both)
 
 
 def _encoded(name: str, column: pa.ChunkedArray) -> Iterator[bytes]:
