@@ -19,12 +19,7 @@ from connectors.session import cancellable
 from indexer.build import PartResult
 from indexer.catalog import Catalog, CatalogState, SourcePosition
 from indexer.commit import after_batch
-from indexer.errors import (
-    CollectionHeld,
-    CollectionNotFound,
-    IndexerError,
-    ProgressMoved,
-)
+from indexer.errors import CollectionHeld, CollectionNotFound, IndexerError, ProgressMoved
 from indexer.fit import require_same_types
 from indexer.gone import gone_rows
 from indexer.hold import require_free

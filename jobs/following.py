@@ -99,8 +99,8 @@ class _Run:
 
     def put_off_after(self, error: Exception) -> None:
         """Put a rebuild off whose loads outlived the table's history twice: once may be for want of a sync."""
-        state = self._state()
-        if not isinstance(error, HistoryExpired) or not state or state.pending in (None, self.options.postponed):
+        state = self._state() if isinstance(error, HistoryExpired) else None
+        if not state or state.pending in (None, self.options.postponed):
             return
         if state.pending == self._outlived:
             self.options = replace(self.options, postponed=state.pending)

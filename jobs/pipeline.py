@@ -125,7 +125,7 @@ def run_verify(store: Store, name: str, *, cache: Path) -> Verification:
 def _to_load(store: Store, name: str, postponed: CollectionSpec | None = None) -> CatalogState | None:
     """Return the state of a collection of which a sync reads the whole table: it is not loaded, or a rebuild waits.
 
-    One of the spec that is ``postponed`` is not done.
+    That of a spec that is ``postponed`` goes on waiting.
     """
     with suppress(IndexerError):  # the sync itself says what is wrong
         state = Catalog.open(store, name).read()

@@ -16,7 +16,7 @@ import pytest
 from pyspark import TaskContext
 
 from connectors.delta_source import DeltaSource
-from connectors.errors import HistoryExpired
+from connectors.errors import HistoryExpired, SchemaMismatch
 from indexer import load as load_module
 from indexer import rebuild as module
 from indexer import sync as sync_module_typed
@@ -165,6 +165,16 @@ def test_a_rebuild_that_is_put_off_leaves_the_old_index_its_changes(scene: Scene
     apply(scene.store, scene.spec(shards=2), rebuild=True)
     (swapped,) = committed(scene, postponed=scene.spec(**FRENCH))
     assert (swapped.operation, swapped.spec.shards, swapped.pending) == ("load", 2, None)
+
+
+@pytest.mark.soak
+def test_a_table_of_other_types_by_now_is_told_what_the_rebuild_that_was_put_off_waits_for(scene: Scene) -> None:
+    many(scene)
+    scene.by_spark("ALTER TABLE {t} ALTER COLUMN n TYPE BIGINT")
+    apply(scene.store, scene.spec(), rebuild=True)
+
+    with pytest.raises(SchemaMismatch, match=r"it was int.*keep its changes for as long as a load takes, and start"):
+        scene.sync(postponed=scene.spec())
 
 
 def _expired(*_: object, **__: object) -> None:
