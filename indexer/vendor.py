@@ -61,7 +61,7 @@ def load_model(
 
 
 def multiplies_bfloat16() -> bool:
-    """Say whether this CPU has units for matrices of bfloat16: Intel's AMX, three times as fast as float32.
+    """Say whether this CPU has units for matrices of bfloat16: Intel's AMX, up to three times as fast as float32.
 
     Without them, AVX-512's instructions for it included, oneDNN is slower by it.
     """
