@@ -126,7 +126,9 @@ class Service:
     def counts(self, request: Request, access: Access, searches: int) -> None:
         """Let ``request``, one of which was counted, be so many ``searches`` in its quota; raises the 429."""
         if searches > 1:
-            operation_of(request).headers = self.quotas.take_rest(access.principal.id, searches)
+            operation = operation_of(request)
+            operation.headers = {}  # a refusal brings its own
+            operation.headers = self.quotas.take_rest(access.principal.id, searches)
 
     async def caller(self, request: Request) -> Access:
         """Return what ``request`` may do, without taking from its quota; raises the 401."""

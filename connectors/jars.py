@@ -12,9 +12,11 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote, urlparse
 
 import pyspark
@@ -25,6 +27,8 @@ from connectors.errors import SessionFailed
 from connectors.hadoop import HadoopCloud
 
 SCALA = "2.13"
+PATIENCE = 120.0
+"""Seconds for which one process waits for what another one's Ivy finds."""
 PACKAGES = "spark.jars.packages"
 EXCLUDES = "spark.jars.excludes"
 FILES = "spark.jars"
@@ -80,7 +84,7 @@ def are_ours(extra_conf: Mapping[str, str]) -> bool:
 def found(wanted: Mapping[str, str], *, remembered: bool = True) -> Iterator[dict[str, str]]:
     """Give the settings that :func:`resolved` has for ``wanted``, or ``wanted`` unless what is ``remembered`` counts.
 
-    Where that leaves Ivy to look, no other process of this user has it look until the block ends.
+    Where that leaves Ivy to look, no other process of this user has it look until the block ends, or for ``PATIENCE``.
     """
     settings = resolved(wanted) if remembered else dict(wanted)
     with ExitStack() as held:
@@ -88,9 +92,19 @@ def found(wanted: Mapping[str, str], *, remembered: bool = True) -> Iterator[dic
             with suppress(OSError, RuntimeError):  # a cache that can't be written has no lock either
                 folder = user_cache() / "jars"
                 folder.mkdir(parents=True, exist_ok=True)
-                fcntl.flock(held.enter_context((folder / "ivy.lock").open("ab")), fcntl.LOCK_EX)
+                _wait_for(held.enter_context((folder / "ivy.lock").open("ab")))
             settings = resolved(wanted) if remembered else settings
         yield settings
+
+
+def _wait_for(lock: IO[bytes]) -> None:
+    """Return once nobody else holds ``lock``, which is held then, or when ``PATIENCE`` is over."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.1)
 
 
 def resolved(wanted: Mapping[str, str]) -> dict[str, str]:

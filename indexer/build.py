@@ -319,7 +319,10 @@ def _in_utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _embedder(spec: CollectionSpec) -> Embedder:
-    return load_embedder(spec.vector, device="cpu" if spec.index.device == "cpu" else "auto")
+    # Texts of several tenants are embedded together, so those must not show in a vector.
+    return load_embedder(
+        spec.vector, device="cpu" if spec.index.device == "cpu" else "auto", halves=spec.isolation is None
+    )
 
 
 def _embed(

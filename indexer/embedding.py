@@ -148,14 +148,17 @@ class SentenceTransformerEmbedder:
     """A sentence-transformers model on one device; half precision on CUDA.
 
     So are documents on a CPU that is made for it (:func:`indexer.vendor.multiplies_bfloat16`): the cosine of their
-    vectors with those of single precision is 0.9999. Queries are not, so that none depends on others of its batch.
+    vectors with those of single precision is 0.9999. Queries are not, so that none depends on others of its batch; nor
+    are documents on a CPU without ``halves``.
 
     The spec's prompts go before the texts; where it gives none, the model's own do. ``threads`` sets how many threads
     torch uses in this process (None leaves torch's own choice, which honours ``OMP_NUM_THREADS``; Spark sets that to
     the task's cores). Raises EmbeddingError when the model cannot be loaded.
     """
 
-    def __init__(self, spec: VectorSpec, *, device: Device = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, spec: VectorSpec, *, device: Device = "auto", threads: int | None = None, halves: bool = True
+    ) -> None:
         self.name = str(spec.model)
         self._lock = threading.Lock()
         self._prompts: dict[Task, str | None] = {
@@ -165,7 +168,7 @@ class SentenceTransformerEmbedder:
         self._model = _load_model(spec, device, threads)
         self.dim = int(self._model.get_embedding_dimension())
         on_gpu = self._model.device.type == "cuda"
-        self._halves_documents = not on_gpu and multiplies_bfloat16()
+        self._halves_documents = halves and not on_gpu and multiplies_bfloat16()
         on_cpu = (BATCH_HALVED if self._halves_documents else BATCH, STEP)
         self._batch, self.step = (BATCH_CUDA, STEP_CUDA) if on_gpu else on_cpu
         self._tokenizer = self._plain_tokenizer()
@@ -252,12 +255,13 @@ class SentenceTransformerEmbedder:
 
 
 def load_embedder(
-    vector: VectorSpec | str, *, device: Device = "auto", threads: int | None = None
+    vector: VectorSpec | str, *, device: Device = "auto", threads: int | None = None, halves: bool = True
 ) -> HashEmbedder | SentenceTransformerEmbedder:
     """Return this process's embedder of ``vector`` (a collection's vector part, or a model's name), loading it once.
 
-    ``threads`` defaults to the environment's ``GREBE_EMBED_THREADS``, else to torch's own choice. Raises EmbeddingError
-    with what to do when the model cannot be loaded; a later call tries again.
+    Without ``halves`` a CPU embeds in single precision, whatever it is made for: then texts hardly depend on those that
+    they are embedded with. ``threads`` defaults to the environment's ``GREBE_EMBED_THREADS``, else to torch's own
+    choice. Raises EmbeddingError with what to do when the model cannot be loaded; a later call tries again.
 
     >>> load_embedder("hash:8").dim
     8
@@ -272,17 +276,17 @@ def load_embedder(
         document_prompt=spec.document_prompt,
     )
     gpu = 0 if device == "cpu" else task_gpu()
-    key = (deciding, device, threads if threads is not None else _threads_of_environment(), gpu)
+    key = (deciding, device, threads if threads is not None else _threads_of_environment(), halves, gpu)
     loaded = _loaded.get(key)
     if loaded is None:
         with _lock_of(key):  # who wants another model does not wait, nor who wants one that is there
             loaded = _loaded.get(key)
             if loaded is None:
-                loaded = _loaded[key] = _load(*key[:3])
+                loaded = _loaded[key] = _load(*key[:4])
     return loaded
 
 
-_Key = tuple[VectorSpec, Device, int | None, int]
+_Key = tuple[VectorSpec, Device, int | None, bool, int]
 """The last is the GPU that Spark gave the task: a worker serves one task after the other."""
 _loaded: dict[_Key, HashEmbedder | SentenceTransformerEmbedder] = {}
 """As many as the process's collections name: none is dropped while a search could need it."""
@@ -295,11 +299,13 @@ def _lock_of(key: _Key) -> threading.Lock:
         return _locks.setdefault(key, threading.Lock())
 
 
-def _load(spec: VectorSpec, device: Device, threads: int | None) -> HashEmbedder | SentenceTransformerEmbedder:
+def _load(
+    spec: VectorSpec, device: Device, threads: int | None, halves: bool
+) -> HashEmbedder | SentenceTransformerEmbedder:
     name = str(spec.model)
     if name.startswith("hash:"):
         return HashEmbedder(_positive(name.removeprefix("hash:"), f"{name}: write the width, as in 'hash:64'"))
-    return SentenceTransformerEmbedder(spec, device=device, threads=threads)
+    return SentenceTransformerEmbedder(spec, device=device, threads=threads, halves=halves)
 
 
 def _threads_of_environment() -> int | None:

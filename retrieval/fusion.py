@@ -25,6 +25,8 @@ from indexer.spec import FusionKind
 from retrieval.ranking import ties_by_key
 
 RRF_RANK_CONSTANT = 60
+SUM_DIGITS = 14
+"""Of sums of more than two parts: the same parts added up in another order differ in the last of sixteen."""
 """k of the RRF paper: its authors' pilot value, which later work found to be flat around the best."""
 
 Ids = npt.NDArray[np.int64]
@@ -104,6 +106,8 @@ def fuse(
     parts = [weights.get(name, 1.0) * NORMALISE[kind](legs[name].scores)[: legs[name].counted] for name in names]
     ids, hit = np.unique(np.concatenate([legs[name].ids[: legs[name].counted] for name in names]), return_inverse=True)
     scores = np.asarray(np.bincount(hit, weights=np.concatenate(parts)), dtype=np.float64)
+    if len(names) > 2:
+        scores = scores.round(SUM_DIGITS)
     return best(ids, scores, keys_of=keys_of, limit=limit)
 
 

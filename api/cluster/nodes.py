@@ -321,5 +321,9 @@ class _Asked:
         except NotInTime:
             raise DeadlineExceeded("the nodes' answers were not ready by the deadline") from None
         finally:
-            self._asked.cancel()
+            self.cancel()
         return {part: decode_answer(data) for part, data in zip(self.parts, said, strict=True)}
+
+    def cancel(self) -> None:
+        """Say that nobody waits for the answers; see :class:`retrieval.distributed.routed.Asked`."""
+        self._asked.cancel()

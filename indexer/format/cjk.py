@@ -1,8 +1,8 @@
 """Chinese, Japanese and Korean for a keyword index: pairs of characters, because no spaces say where a word ends.
 
-A run of their characters becomes its overlapping pairs, as Lucene's ``CJKBigramFilter`` makes them, so that any word of
-two characters or more is found wherever it stands, as one pair or as a phrase of several. A word of one character is
-part of two pairs and would be neither, so the characters themselves are indexed too, behind the pairs.
+A text is indexed twice: with each of their characters apart, which phrases and words of one character are found by, and
+behind that by the overlapping pairs of each run, as Lucene's ``CJKBigramFilter`` makes them, which are what is rare
+enough to rank by.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ _RUN = re.compile(
     "\U00020000-\U0002a6df\U0002a700-\U0002ebe0\U0002f800-\U0002fa1d\U00030000-\U000323af"
     "]+"
 )
+_VARIANTS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Selectors of another shape of the character before: usual in Japanese names."""
 
 
 def normalised(text: str) -> str:
     """Return ``text`` with full and half width forms as the usual ones, and marks joined with their letters (NFKC)."""
-    return unicodedata.normalize("NFKC", text)
+    return _VARIANTS.sub("", unicodedata.normalize("NFKC", text))
 
 
 def count(text: str) -> int:
@@ -45,24 +47,32 @@ def without(text: str) -> str:
     return _RUN.sub(" ", text)
 
 
+def apart(text: str) -> str:
+    """Return a normalised text with each of the characters as a word.
+
+    >>> apart("東京A社")
+    ' 東 京 A 社 '
+    """
+    return _RUN.sub(lambda run: f" {' '.join(run[0])} ", text)
+
+
 def paired(text: str) -> str:
     """Return a normalised text with each run of characters as its overlapping pairs, one alone as itself.
 
     >>> paired("東京都 and 猫")
     ' 東京 京都  and  猫 '
     """
-    return _RUN.sub(_pairs, text)
+    return _RUN.sub(lambda run: f" {_pairs(run[0]) or run[0]} ", text)
 
 
-def single(text: str) -> str:
-    """Return the characters of a normalised text that :func:`paired` has in pairs only, parted by spaces.
+def pairs(text: str) -> str:
+    """Return the overlapping pairs of a normalised text's runs alone.
 
-    >>> single("東京都 and 猫")
-    '東 京 都'
+    >>> pairs("東京都 and 猫")
+    '東京 京都'
     """
-    return " ".join(" ".join(run) for run in _RUN.findall(text) if len(run) > 1)
+    return " ".join(filter(None, map(_pairs, _RUN.findall(text))))
 
 
-def _pairs(run: re.Match[str]) -> str:
-    characters = run[0]
-    return f" {' '.join(map(add, characters, characters[1:])) or characters} "
+def _pairs(run: str) -> str:
+    return " ".join(map(add, run, run[1:]))

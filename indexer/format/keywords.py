@@ -47,7 +47,7 @@ def analyser(language: Language, *, fold_accents: bool = False) -> tantivy.TextA
     """Build the analyser: words in lower case, then the language's stop words and stemmer, as far as it has them.
 
     Accents are folded first, so that a word is the same with them and without; stop words that have some then stay.
-    Texts in ``cjk`` come to it in pairs (:func:`indexed`).
+    Texts come to it as :func:`indexed` has them.
     """
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
     builder = builder.filter(tantivy.Filter.remove_long(LONGEST_TERM_BYTES + 1)).filter(tantivy.Filter.lowercase())
@@ -60,12 +60,20 @@ def analyser(language: Language, *, fold_accents: bool = False) -> tantivy.TextA
     return builder.build()
 
 
+_TURKISH_LOWER = str.maketrans("İI", "iı")  # noqa: RUF001
+
+
+def normalised(text: str, language: Language) -> str:
+    """Return ``text``, of a row or a query, as what the analyser cannot do leaves it."""
+    if language == "cjk":
+        return cjk.normalised(text)
+    return text.translate(_TURKISH_LOWER) if language == "turkish" else text
+
+
 def indexed(text: str, language: Language) -> list[str]:
-    """Return the values that stand for ``text`` in the index: itself or, of ``cjk``, its pairs and its characters."""
-    if language != "cjk":
-        return [text]
-    normal = cjk.normalised(text)
-    return [cjk.paired(normal), cjk.single(normal)]
+    """Return the values that stand for ``text`` in the index: itself or, of ``cjk``, its characters and its pairs."""
+    text = normalised(text, language)
+    return [cjk.apart(text), cjk.pairs(text)] if language == "cjk" else [text]
 
 
 def register_analysers(index: tantivy.Index, text: TextSpec) -> None:

@@ -53,3 +53,6 @@ class _Asked:
     def answers(self) -> Answers:
         """Return the answers, which are there."""
         return self._answers
+
+    def cancel(self) -> None:
+        """Do nothing: there is nothing under way."""

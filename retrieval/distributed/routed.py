@@ -26,6 +26,9 @@ class Asked(Protocol):
         Raises :class:`retrieval.errors.NodeError`, DeadlineExceeded, and what a node's search raises.
         """
 
+    def cancel(self) -> None:
+        """Say that nobody waits for the answers, if they are not there yet."""
+
 
 class Nodes(Protocol):
     """The machines that hold the parts of collections. Which of a part's machines answers is theirs to choose."""

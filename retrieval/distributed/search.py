@@ -7,7 +7,8 @@ for those alone that are left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial, reduce
@@ -142,11 +143,12 @@ class SearchRun:
         """
         mode, request = self._mode, self._request
         terms = self._ask_terms() if mode in ("hybrid", "keyword") else {}  # while the text is embedded
-        liked = self._find_liked() if request.like is not None else None
-        by_meaning = mode in ("hybrid", "vector")
-        vectors = vectors_of(self._version, request, embedder, liked.row if liked else None) if by_meaning else {}
-        watch.lap("embed")
-        self._find(vectors, liked, terms, shown)
+        with _cancelled(list(terms.values())):
+            liked = self._find_liked() if request.like is not None else None
+            by_meaning = mode in ("hybrid", "vector")
+            vectors = vectors_of(self._version, request, embedder, liked.row if liked else None) if by_meaning else {}
+            watch.lap("embed")
+            self._find(vectors, liked, terms, shown)
         watch.lap("nodes")
         ranked, explanations = self._ranked()
         watch.lap("fuse")
@@ -184,7 +186,9 @@ class SearchRun:
         questions = [
             self._questions(place, vectors.get(place), liked, statistics.get(place), shown) for place in places
         ]
-        answers = [asked.answers() for asked in [nodes.ask(self._asker, each, deadline=deadline) for each in questions]]
+        under_way = [nodes.ask(self._asker, each, deadline=deadline) for each in questions]
+        with _cancelled(under_way):
+            answers = [asked.answers() for asked in under_way]
         self._answers = [[found[part][0] for part in self._version.parts] for found in answers]
         several = self._request.queries is not None
         self.found = [
@@ -296,6 +300,16 @@ class SearchRun:
 
     def _ask_all(self, part: Terms | Like) -> Asked:
         return self._version.ask_all(self._asker, part, deadline=self._request.deadline)
+
+
+@contextmanager
+def _cancelled(under_way: Sequence[Asked]) -> Iterator[None]:
+    """Leave nothing of what is ``under_way`` to go on once it is not waited for."""
+    try:
+        yield
+    finally:
+        for asked in under_way:
+            asked.cancel()
 
 
 def _of_queries(places: Sequence[int], tables: Sequence[pa.Table]) -> pa.Table:

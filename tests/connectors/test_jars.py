@@ -90,6 +90,13 @@ def test_of_two_that_have_ivy_look_the_second_waits_and_takes_what_the_first_fou
     assert names == [{"spark.jars": named(files)}]
 
 
+def test_who_waits_too_long_for_anothers_ivy_goes_on(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jars, "PATIENCE", 0.2)
+    delta = jars.to_resolve()
+    with jars.found(delta), jars.found(delta) as settings:
+        assert settings == delta
+
+
 def test_who_needs_no_ivy_waits_for_nobody(files: list[Path]) -> None:
     delta = jars.to_resolve()
     with jars.found(delta, remembered=False) as settings:

@@ -117,6 +117,8 @@ def test_documents_are_halved_where_the_cpu_is_made_for_it(monkeypatch: pytest.M
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": halves, "avx512_bf16": True})
     embedder = SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME), device="cpu")
     assert embedder._halves_documents is halves
+    apart = SentenceTransformerEmbedder(VectorSpec(model=BUNDLED_NAME), device="cpu", halves=False)
+    assert not apart._halves_documents
     assert embedder._batch == (embedding.BATCH_HALVED if halves else embedding.BATCH)
 
 

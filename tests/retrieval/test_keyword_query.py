@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.format import cjk
-from retrieval.keyword_query import TermStatistics, clauses
-from retrieval.request import SearchRequest
+from retrieval.keyword_query import MAX_TERMS, TermStatistics, clauses
+from retrieval.request import MAX_QUERY_CHARS, SearchRequest
 from retrieval.search import search
 from retrieval.snapshot import Snapshot
 from tests.retrieval.conftest import Shelf
@@ -45,10 +46,11 @@ def test_text_is_words_musts_and_phrases_and_never_syntax(text: str, expected: l
     ("text", "expected"),
     [
         ("東京都の鳥", ["東京", "京都", "都の", "の鳥"]),
-        ('+東京都 "京都の鳥" 猫', ['+"東京 京都"', '"京都 都の の鳥"', "猫"]),
+        ('+東京都 "京都の鳥" 猫', ['+"東 京 都"', '"京 都 の 鳥"', "猫"]),
         ("ＧＲＥＢＥ　ｶﾂﾌﾞﾘ", ["GREBE", "カツ", "ツブ", "ブリ"]),  # noqa: RUF001
         ("+re-use 논병아리는", ['+"re use"', "논병", "병아", "아리", "리는"]),
         ("grebe鸟2024年", ["grebe", "鸟", "2024", "年"]),
+        ("葛\U000e0100城市", ["葛城", "城市"]),
         ("，。「」・", []),  # noqa: RUF001
     ],
 )
@@ -119,6 +121,16 @@ def test_a_text_is_found_by_itself_whatever_its_script(tmp_path: Path, language:
             assert ids(snapshot, f'"about {word} and more"') == [both[1]], word
 
 
+def test_turkish_has_its_own_small_letters(tmp_path: Path) -> None:
+    for fold in (False, True):
+        spec = spec_of(text={"fields": {"title": 1.0, "body": 1.0}, "language": "turkish", "fold_accents": fold})
+        library = Library(tmp_path / str(fold), spec)
+        library.add(Doc(id=1, bodies=("İstanbul'da yağmur",)), Doc(id=2, bodies=("ISPARTA gülleri",)))
+        with library.open() as snapshot:
+            assert [ids(snapshot, query) for query in ("istanbul", "İSTANBUL")] == [[1]] * 2
+            assert [ids(snapshot, query) for query in ("ısparta", "Isparta")] == [[2]] * 2  # noqa: RUF001
+
+
 SENTENCES = (
     "カイツブリは水の上に巣を作る鳥です。",
     "京都の水族館では、ペンギンが泳ぎます。",
@@ -127,6 +139,9 @@ SENTENCES = (
     "논병아리는 물 위에 둥지를 짓는 새입니다.",
     "A grebe (カイツブリ) dives.",
     "ﾈｺは寝る",
+    "A社の製品は、第3章と3月5日にある",
+    "葛\U000e0100城",
+    "京、猫、都",
 )
 
 
@@ -139,7 +154,7 @@ SENTENCES = (
         ("둥지", [4]),
         ("논병아리", [4]),
         ("ネコ", [6]),
-        ("猫", [2]),
+        ("猫", [2, 9]),
         ("水", [0, 1, 3]),
         ('"水の上"', [0]),
         ('"上の水"', []),
@@ -147,6 +162,11 @@ SENTENCES = (
         ("京都", [1, 2]),
         ("+京都の", [1]),
         ("+京都 +猫", [2]),
+        ("+A社", [7]),
+        ('"第3章" +3月5日', [7]),
+        ("+月3", []),
+        ("葛城", [8]),
+        ('"京都"', [1, 2]),
         ("GREBES", []),
         ("grebe", [5]),
         ('"grebe カイツブリ dives"', [5]),
@@ -158,6 +178,14 @@ def test_words_of_texts_without_spaces_are_found_in_cjk(tmp_path: Path, query: s
     library.add(*(Doc(id=number, bodies=(text,)) for number, text in enumerate(SENTENCES)))
     with library.open() as snapshot:
         assert ids(snapshot, query) == found
+
+
+def test_a_query_is_cut_before_it_is_paired() -> None:
+    for text in ("\ufdfa" * MAX_QUERY_CHARS, f'"{"鳥" * MAX_QUERY_CHARS}"', "鳥の" * MAX_QUERY_CHARS, "a " * 16_000):
+        started = time.process_time()
+        found = clauses(text, "cjk")
+        assert sum(len(clause.words) for clause in found) <= MAX_TERMS
+        assert time.process_time() - started < 0.5
 
 
 CJK_LETTERS = "東京都水鳥カｶツーのが々논병"
