@@ -18,7 +18,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,8 @@ def cancellable() -> Iterator[Callable[[], None]]:
     try:
         yield lambda: context.cancelJobsWithTag(tag)
     finally:
-        context.removeJobTag(tag)
+        with suppress(Exception):  # Spark may have ended, which whoever asked it something was told
+            context.removeJobTag(tag)
 
 
 def is_alive(session: SparkSession) -> bool:

@@ -32,7 +32,7 @@ def apply(store: Store, spec: CollectionSpec, *, rebuild: bool = False) -> Outco
     state = catalog.read()
     if spec == (state.pending or state.spec) and not rebuild:
         return "unchanged"
-    reasons = _rebuild_reasons(state.spec, spec)
+    reasons = rebuild_reasons(state.spec, spec)
     if state.position is None:
         new = state.model_copy(update={"spec": spec, "fingerprint": spec.fingerprint})
     elif rebuild:
@@ -62,7 +62,7 @@ def _governed(serving: CollectionSpec, pending: CollectionSpec) -> CollectionSpe
         ) from error
 
 
-def _rebuild_reasons(old: CollectionSpec, new: CollectionSpec) -> list[str]:
+def rebuild_reasons(old: CollectionSpec, new: CollectionSpec) -> list[str]:
     """Say what about ``new`` the segments built under ``old`` cannot serve."""
     reasons = []
     if old.source.rows != new.source.rows:

@@ -110,13 +110,13 @@ def sync(
         release_rollback(catalog)
     granted = approval(catalog.read(), options.approve)
     cache = of_collection(cache, catalog.store)
-    restarts, commits = 0, 0
+    restarts, commits, postponed = 0, 0, options.postponed
     while True:
         try:
             # A spec may come with another table or other columns: the source is opened anew at every start.
             state = catalog.read()
             require_free(state)
-            put_off = state.pending if state.pending == options.postponed else None
+            put_off = postponed = state.pending if state.pending == postponed else None
             followed = state.spec if put_off else state.pending or state.spec
             run = _Run(catalog, source_of(followed), cache, options, granted, report, put_off)
             run.to_a_position(source_of)
@@ -153,6 +153,7 @@ class _Run:
         self._options, self._granted, self._report = options, granted, report
         self._pending = pending
         self._merger: Merger | None = None
+        self._is_superseded = False
 
     def to_a_position(self, source_of: Callable[[CollectionSpec], Source]) -> None:
         """Load the table, or compare it, if that is due, so that there is a position to go on from."""
@@ -224,7 +225,7 @@ class _Run:
                     self._handle,
                     continuous=self._options.continuous,
                     interval_seconds=self._options.interval_seconds,
-                    stop=self._options.stop,
+                    stop=self._is_over,
                 )
                 break
             except HistoryBroken as error:
@@ -232,12 +233,21 @@ class _Run:
                     raise  # comparing did not get us past it
                 broken = error
                 self._resync(str(error))
+        self._require_pending()
         if not self._options.continuous:
             self._beat(asked_at)
 
+    def _is_over(self) -> bool:
+        return self._options.stop() or self._is_superseded
+
+    def _require_pending(self) -> None:
+        """Raise ProgressMoved if another spec waits by now than when the run began."""
+        if self._is_superseded:
+            raise ProgressMoved(f"{self._report.name}: another spec was applied; start anew from the catalog")
+
     def _follow_snapshots(self) -> None:
         waiting = threading.Event()
-        continuous, stop = self._options.continuous, self._options.stop
+        continuous, stop = self._options.continuous, self._is_over
         while not (continuous and stop()):
             asked_at = datetime.now(UTC)
             start = self._position()
@@ -249,6 +259,7 @@ class _Run:
             due = asked_at.timestamp() + max(self._options.interval_seconds, SNAPSHOT_SECONDS)
             while not stop() and datetime.now(UTC).timestamp() < due:
                 waiting.wait(POLL_SECONDS)
+        self._require_pending()
 
     def _position(self) -> SourcePosition:
         state = self._catalog.read()
@@ -327,4 +338,5 @@ class _Run:
         while not done.wait(HEARTBEAT_SECONDS):
             # A beat that is missed shows as age, which is what it is; the stream itself raises what is wrong.
             with suppress(SourceError, IndexerError):
+                self._is_superseded = self._catalog.read().pending != self._pending
                 self._beat(datetime.now(UTC))

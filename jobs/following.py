@@ -109,8 +109,10 @@ class _Run:
 
     def wait(self, seconds: float) -> bool:
         """Wait for so long, or until the hold changes; False if it is to stop."""
-        held, began = self._held(), time.monotonic()
-        looked = began
+        state, began = self._state(), time.monotonic()
+        held, looked = state.held if state else None, began
+        if state:
+            self._forget_unless_pending(state)
         while (now := time.monotonic()) - began < seconds:
             if self._asked.stop():
                 return False
@@ -125,7 +127,15 @@ class _Run:
 
     def _committed(self, state: CatalogState) -> None:
         self.total.add(state)
+        self._forget_unless_pending(state)
         self._asked.committed(state)
+
+    def _forget_unless_pending(self, state: CatalogState) -> None:
+        """Forget what kept a rebuild from its end unless it is the one that waits: it came to it, or another came."""
+        if state.pending != self._outlived:
+            self._outlived = None
+        if state.pending != self.options.postponed:
+            self.options = replace(self.options, postponed=None)
 
     def _following(self, position: SourcePosition) -> None:
         self.options = replace(self.options, compare=False)  # it has been compared by now

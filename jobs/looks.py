@@ -9,6 +9,7 @@ from pathlib import Path
 
 from api.errors import ControlError
 from api.identity.control import ControlTable
+from indexer.apply import rebuild_reasons
 from indexer.catalog import Catalog, CatalogState
 from indexer.errors import CollectionNotFound, IndexerError, SpecError
 from indexer.fit import require_usable
@@ -67,6 +68,10 @@ def looks_at_policies(store: Store, before: CatalogState | None, spec: Collectio
             "there is no API key yet, so over HTTP nobody but the bearer of an issuer's token has a role and sees a "
             f"row: grebe keys create NAME {options}"
         )
+    if spec.policies and before and not before.spec.policies:
+        blind = _roles_with_keys(store, spec.name) - {policy.role for policy in spec.policies}
+        if blind:
+            yield f"role {', '.join(map(repr, sorted(blind)))} has no policy, and sees no row from now on"
     gone = {policy.role for policy in before.spec.policies} if before else set()
     gone -= {policy.role for policy in spec.policies}
     if gone and spec.policies:
@@ -74,8 +79,10 @@ def looks_at_policies(store: Store, before: CatalogState | None, spec: Collectio
 
 
 def dropped_columns(before: CatalogState | None, spec: CollectionSpec) -> tuple[str, ...]:
-    """Return the columns that the index has and ``spec`` no longer names; none where nothing is loaded yet."""
-    if before is None or before.position is None:
+    """Return the columns that an apply of ``spec`` in place would take from the index."""
+    if before is None or before.position is None or spec == (before.pending or before.spec):
+        return ()
+    if rebuild_reasons(before.spec, spec):  # which it will be refused for
         return ()
     return tuple(name for name in before.spec.columns if name not in spec.stored_columns)
 
@@ -93,6 +100,16 @@ def looks_at_claims(store: Store, roles: Collection[str], claims: Collection[str
 
 def _claim_options(claims: Iterable[str]) -> list[str]:
     return [f"--claim {claim}=VALUE" for claim in claims]
+
+
+def _roles_with_keys(store: Store, name: str) -> set[str]:
+    """Return the roles that somebody's key has, and that may do something with collection ``name``."""
+    try:
+        control = ControlTable(store).read()
+    except ControlError:  # that is for those to see who make keys
+        return set()
+    roles = {role for key in control.keys.values() for role in key.roles} if control else set()
+    return {role for role in roles if control and control.covers([role], name)}
 
 
 def _has_keys(store: Store) -> bool:

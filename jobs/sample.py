@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from indexer.format import cjk
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 SAMPLE_ROWS = 1_000
 """So many rows are looked at, which takes a tenth of a second from a disk."""
@@ -24,17 +29,29 @@ Sample = Mapping[str, Sequence[str]]
 NO_SAMPLE: Sample = MappingProxyType({})
 
 
+def delta_table(table: str) -> DeltaTable:
+    """Open the Delta table at ``table``; raises ValueError for a folder that delta-rs would take for another.
+
+    However it is given a ``%20``, it reads a space.
+    """
+    from deltalake import DeltaTable
+
+    if "%" in table and Path(table).is_dir():
+        raise ValueError("the folder's name has a % in it, which only Spark takes as it is")
+    return DeltaTable(table)
+
+
 def sample_of(table: str, names: Sequence[str]) -> dict[str, list[str]]:
     """Return the beginnings of the first values of the columns ``names``; empty where they cannot be read."""
     import pyarrow as pa
-    from deltalake import DeltaTable, QueryBuilder
+    from deltalake import QueryBuilder
     from deltalake.exceptions import DeltaError
 
     quoted = ('"' + name.replace('"', '""') + '"' for name in names)
     heads = ", ".join(f"left({name}, {SAMPLE_CHARACTERS}) AS c{at}" for at, name in enumerate(quoted))
     query = f"SELECT {heads} FROM looked_at LIMIT {SAMPLE_ROWS}"
     try:
-        found = pa.table(QueryBuilder().register("looked_at", DeltaTable(table)).execute(query)) if names else None
+        found = pa.table(QueryBuilder().register("looked_at", delta_table(table)).execute(query)) if names else None
     except (DeltaError, OSError, ValueError):  # the look at the key says what is wrong
         return {}
     if found is None:
@@ -68,16 +85,13 @@ def prose_of(sample: Sample, called_prose: Collection[str]) -> list[str]:
 
 
 def is_cjk(texts: Iterable[str]) -> bool:
-    """Say whether most words of ``texts`` are of Chinese, Japanese or Korean.
+    """Say whether one in ten of ``texts``, or more, is mostly Chinese, Japanese or Korean: else nobody finds those.
 
     >>> is_cjk(["猫は魚を食べる。", "Spark 3.5の設定方法について"]), is_cjk(["The 猫 sleeps", "all day long"])
     (True, False)
     """
-    ours, every = 0.0, 0.0
-    for text in texts:
-        ours += cjk.count(text) / CJK_WORD
-        every += words_in(text)
-    return ours * 2 > every
+    told = [cjk.count(text) / CJK_WORD * 2 > words_in(text) for text in texts]
+    return sum(told) * 10 >= len(told) > 0
 
 
 def words_in(text: str) -> float:

@@ -11,14 +11,14 @@ from pathlib import Path
 from indexer.fit import KEYLESS_TYPES, OPAQUE_TYPES, OWN_NAMES
 from indexer.spec_file import parse_spec
 from jobs.errors import CommandError
-from jobs.sample import NO_SAMPLE, Sample, is_cjk, prose_of
+from jobs.sample import NO_SAMPLE, Sample, delta_table, is_cjk, prose_of
 
 CHANGE_FEED = "delta.enableChangeDataFeed"
 KEY_NAMES = ("id", "key", "uuid", "guid")
 TEXT_NAMES = frozenset(
     {
         *("abstract", "answer", "body", "comment", "content", "description", "details", "docstring", "message"),
-        *("notes", "question", "summary", "text", "title"),
+        *("headline", "notes", "question", "subject", "summary", "text", "title"),
     }
 )
 VECTOR_TYPES = frozenset({"array<float>", "array<double>"})
@@ -118,7 +118,7 @@ def starter_spec(name: str, table: str | None, columns: Sequence[Column] = (), s
         fields=", ".join(f"{_yaml(field)}: {2.0 if field.lower() in HEAD_NAMES else 1.0}" for field in fields)
         or "title: 2.0, body: 1.0",
         language="cjk" if cjk else "english",
-        model_note="   # knows English; name one that knows the language of these texts" if cjk else "",
+        model_note="   # knows English; paraphrase-multilingual-MiniLM-L12-v2, for one, knows more" if cjk else "",
         vectors=_yaml(vectors[0]) if vectors else "embedding",
         columns=", ".join(map(_yaml, rest)),
         left_out=_left_out(unusable),
@@ -155,7 +155,6 @@ class TableFacts:
 
 def facts_of(table: str) -> TableFacts:
     """Return the facts of the Delta table at ``table``, read from its log without Spark; raises CommandError."""
-    from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     from indexer.catalog_table import causes
@@ -163,7 +162,7 @@ def facts_of(table: str) -> TableFacts:
     if Path(table).is_dir() and not Path(table, "_delta_log").is_dir():
         raise CommandError(f"{table}: is a folder and no Delta table: it has no _delta_log")
     try:
-        found = DeltaTable(table)
+        found = delta_table(table)
         fields, configuration = found.schema().fields, found.metadata().configuration
     except (DeltaError, OSError, ValueError) as error:
         reason = causes(error).rstrip("!;")
@@ -178,14 +177,14 @@ def facts_of(table: str) -> TableFacts:
 def key_trouble(table: str, key: str) -> str | None:
     """Return a sentence if column ``key`` of the Delta table does not tell its rows apart, of a million at most."""
     import pyarrow as pa
-    from deltalake import DeltaTable, QueryBuilder
+    from deltalake import QueryBuilder
     from deltalake.exceptions import DeltaError
 
     name = '"' + key.replace('"', '""') + '"'
     keys = f"SELECT {name} AS k FROM looked_at LIMIT {KEY_ROWS}"
     counts = f"SELECT count(*) AS n, count(k) AS keyed, count(DISTINCT k) AS keys FROM ({keys}) AS f"
     try:
-        found = pa.table(QueryBuilder().register("looked_at", DeltaTable(table)).execute(counts)).to_pylist()[0]
+        found = pa.table(QueryBuilder().register("looked_at", delta_table(table)).execute(counts)).to_pylist()[0]
     except (DeltaError, OSError, ValueError) as error:
         return f"{table}: whether '{key}' identifies its rows could not be looked at: {str(error).splitlines()[0]}"
     without, again = found["n"] - found["keyed"], found["keyed"] - found["keys"]
@@ -234,4 +233,6 @@ def _yaml(name: str) -> str:
 
 def _quoted(name: str) -> str:
     """Return ``name`` in quotes; letters of any script stay as they are, what no editor shows is written out."""
-    return json.dumps(name, ensure_ascii=not name.isprintable())
+    return "".join(
+        letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in json.dumps(name, ensure_ascii=False)
+    )

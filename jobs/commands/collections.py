@@ -102,6 +102,8 @@ def apply(
     questions = []
     if before and before.spec.policies and not spec.policies:
         questions.append(f"Without policies, whoever may search '{spec.name}' sees all of it. Remove them?")
+        if yes:
+            note(f"Warning: without policies, whoever may search '{spec.name}' sees all of it.")
     if not rebuild and (dropped := ", ".join(dropped_columns(before, spec))):
         note(f"Warning: {dropped} can then no longer be filtered by, and only --rebuild brings that back.")
         questions.append(f"Remove {dropped} from '{spec.name}'?")
@@ -118,7 +120,9 @@ def apply(
     in_force = outcome == "changed" and after is not None and after.position is not None
     if before and before.pending and after and not after.pending:
         note("The rebuild that waited is called off.")
-    following = " It is in force." if in_force else "" if outcome == "unchanged" else f" Next: grebe sync {spec.name}"
+    following = "" if outcome == "unchanged" else " It is in force." if in_force else f" Next: grebe sync {spec.name}"
+    if outcome == "unchanged" and after and after.pending:
+        following = f" Its rebuild is pending. Next: grebe sync {spec.name}"
     stdout().print(f"{spec.name}: {outcome}.{following}", soft_wrap=True)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyspark
 import pytest
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
-from pyspark import java_gateway
+from pyspark import SparkContext, java_gateway
 from pyspark.sql import SparkSession
 
 from connectors.errors import JavaMissing
@@ -162,6 +162,16 @@ def test_a_load_gives_way_to_the_jobs_of_others(spark: SparkSession) -> None:
         assert context.getLocalProperty(POOL) == "grebe-load"
 
     assert context.getLocalProperty(POOL) is None
+
+
+def test_what_ended_the_work_is_not_hidden_by_a_spark_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended:
+        def addJobTag(self, tag: str) -> None:  # noqa: N802
+            pass
+
+    monkeypatch.setattr(SparkContext, "_active_spark_context", Ended())
+    with pytest.raises(RuntimeError, match="held"), cancellable():
+        raise RuntimeError("held")
 
 
 def test_jobs_are_cancelled_from_another_thread_and_their_busy_workers_end(spark: SparkSession, tmp_path: Path) -> None:

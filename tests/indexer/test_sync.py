@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -267,6 +268,24 @@ def test_a_continuous_sync_follows_the_table_and_keeps_its_segments_few(scene: S
 
     assert seen == sorted(seen)
     assert served_rows(scene.store, "scene") == (table_rows(scene.spark, scene.table, COLUMNS), versions)
+
+
+def test_a_continuous_sync_builds_what_is_applied_while_its_table_is_quiet(scene: Scene) -> None:
+    scene.create()
+    scene.sql("INSERT INTO {t} VALUES (1, 'row', 0)")
+    apply(scene.store, scene.spec())
+    asked = time.monotonic()
+    outcomes: list[str] = []
+
+    def stop() -> bool:
+        if not outcomes:
+            outcomes.append(apply(scene.store, scene.spec(shards=2), rebuild=True))
+        return scene.state.spec.shards == 2 or time.monotonic() > asked + 120
+
+    scene.sync()
+    scene.sync(continuous=True, interval_seconds=0.1, stop=stop)
+
+    assert (outcomes, scene.state.spec.shards, scene.state.pending) == (["rebuild pending"], 2, None)
 
 
 def test_vectors_that_come_after_an_empty_load_are_indexed(scene: Scene) -> None:

@@ -15,6 +15,7 @@ from indexer.apply import apply
 from indexer.catalog import SourcePosition
 from indexer.errors import CollectionBusy, CollectionHeld, CollectionNotFound, StoreError
 from indexer.lease import OnBusy
+from indexer.spec import CollectionSpec
 from indexer.sync import SyncOptions, SyncReport
 from jobs import following
 from jobs.following import Outcome, followed
@@ -198,6 +199,26 @@ def test_a_rebuild_whose_load_outlives_the_tables_history_twice_is_put_off(libra
 
     assert [options.postponed for options in attempts.options] == [None] * 3 + [library.spec] * 3
     assert told == [following.PUT_OFF]
+
+
+def test_a_rebuild_that_was_put_off_is_tried_again_where_another_came_between(library: Library) -> None:
+    library.commit(1, [book(1)])
+    apply(library.store, library.spec, rebuild=True)
+    expired = HistoryExpired("books: the changes since version 1 cannot be read any more")
+
+    def applied(spec: CollectionSpec) -> Callable[[SyncOptions], Exception]:
+        def attempt(_: SyncOptions) -> Exception:
+            apply(library.store, spec, rebuild=True)
+            return AWAY
+
+        return attempt
+
+    other = library.spec.model_copy(update={"shards": 2})
+    attempts = Attempts(library, expired, expired, applied(other), applied(library.spec), expired, None)
+
+    attempts.run()
+
+    assert [options.postponed for options in attempts.options] == [None, None, library.spec, None, None, None]
 
 
 def test_a_history_that_expired_without_a_rebuild_puts_nothing_off(library: Library) -> None:

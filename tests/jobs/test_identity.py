@@ -205,6 +205,34 @@ def test_columns_are_not_removed_unasked(grebe: Grebe, library: Library, tmp_pat
     assert "shelf" not in grebe("apply", "-f", file).err
 
 
+def test_of_columns_that_go_with_a_rebuild_nobody_is_asked(grebe: Grebe, library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "books.yaml"
+    changed = {"columns": ["pages"], "policies": [{"role": "short", "rows": "pages < :most"}], "shards": 2}
+    file.write_text(yaml.safe_dump(library.spec.model_dump(mode="json") | changed, sort_keys=False))
+
+    refused = grebe("apply", "-f", file)
+    assert ("run the same command with --rebuild" in refused.err, "shelf" in refused.err) == (True, False)
+    assert "books: rebuild pending" in grebe("apply", "-f", file, "--rebuild").out
+    again = grebe("apply", "-f", file)
+
+    assert (again.code, "shelf" in again.err) == (0, False)
+    assert "books: unchanged. Its rebuild is pending. Next: grebe sync books" in again.out
+
+
+def test_the_first_policies_are_told_to_whom_they_hide_all_rows(grebe: Grebe, library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "books.yaml"
+    spec = library.spec.model_dump(mode="json")
+    file.write_text(yaml.safe_dump(spec | {"policies": []}, sort_keys=False))
+    opened = grebe("apply", "-f", file, "--yes")
+    assert "Warning: without policies, whoever may search 'books' sees all of it." in opened.err
+    grebe("roles", "grant", "reader", "*", "search")
+    grebe("roles", "grant", "others", "other", "search")
+    grebe("keys", "create", "both", "--role", "reader", "--role", "others")
+    file.write_text(yaml.safe_dump(spec | {"policies": POLICIES}, sort_keys=False))
+
+    assert "role 'reader' has no policy, and sees no row from now on" in grebe("apply", "-f", file).err
+
+
 def test_a_predicate_is_held_against_the_types_of_the_table(grebe: Grebe, library: Library, tmp_path: Path) -> None:
     state = library.catalog.read()
     typed = state.model_copy(

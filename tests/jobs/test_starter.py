@@ -75,11 +75,39 @@ def test_of_short_strings_those_with_the_most_words_are_the_text(tmp_path: Path)
         ("猫は魚を食べる。犬は骨が好きだ。", "cjk"),
         ("한국어 문장은 띄어쓰기를 한다.", "cjk"),
         ("The word 猫 means cat in Japanese", "english"),
+        (" ".join(["A text of many words"] * 9) + "猫は魚", "english"),
     ],
 )
 def test_texts_that_are_mostly_of_cjk_are_indexed_as_such(tmp_path: Path, body: str, language: str) -> None:
     spec = starter_of(tmp_path, [{"id": 1, "code": "完了", "body": body}])
     assert (spec.text.fields, spec.text.language, spec.columns) == ({"body": 1.0}, language, ("code",))
+
+
+def test_one_text_in_ten_is_enough_for_cjk_and_subjects_are_texts(tmp_path: Path) -> None:
+    english = [
+        {"id": number, "subject": f"Printer {number}", "body": "It prints nothing at all."} for number in range(9)
+    ]
+    japanese = {"id": 9, "subject": "印刷", "body": "プリンターが動かない。"}
+    spec = starter_of(tmp_path, [*english, japanese])
+    assert (spec.text.fields, spec.text.language) == ({"subject": 2.0, "body": 1.0}, "cjk")
+    (tmp_path / "fewer").mkdir()
+    assert starter_of(tmp_path / "fewer", [*english, *english[:2], japanese]).text.language == "english"
+
+
+def test_a_folder_is_not_looked_at_where_delta_rs_would_read_another(tmp_path: Path) -> None:
+    rows = pa.table({"id": [1], "body": ["A text of some words."]})
+    write_deltalake(str(tmp_path / "a b"), rows)
+    (tmp_path / "a b").rename(tmp_path / "a%20b")
+    write_deltalake(str(tmp_path / "a b"), rows.append_column("other", pa.array(["x"])))
+    with pytest.raises(CommandError, match="a % in it, which only Spark takes as it is"):
+        facts_of(str(tmp_path / "a%20b"))
+    assert sample_of(str(tmp_path / "a%20b"), ["body"]) == {}
+
+
+@pytest.mark.parametrize("name", ["👩\u200d💻 text", "本文", 'a "b"\\', "line\u2028", "\x7f"])
+def test_a_name_of_any_characters_is_written_so_that_it_is_read_again(tmp_path: Path, name: str) -> None:
+    spec = starter_of(tmp_path, [{"id": 1, name: "A text of some words."}])
+    assert spec.text.fields == {name: 1.0}
 
 
 def test_without_rows_names_decide(tmp_path: Path) -> None:
