@@ -305,9 +305,9 @@ class _Run:
             hold(self._catalog, state, held)
             raise CollectionHeld(sentence(state, held))
 
-    def _beat(self, asked_at: datetime) -> None:
-        """Leave a heartbeat if the source, asked now, has nothing newer than the catalog."""
-        position = self._catalog.read().position
+    def _beat(self, asked_at: datetime, state: CatalogState | None = None) -> None:
+        """Leave a heartbeat if the source, asked now, has nothing newer than the catalog, which is at ``state``."""
+        position = (state or self._catalog.read()).position
         if position and self._source.has_nothing_after(Position(position.epoch, position.version)):
             self._catalog.write_heartbeat(
                 Heartbeat(
@@ -338,5 +338,6 @@ class _Run:
         while not done.wait(HEARTBEAT_SECONDS):
             # A beat that is missed shows as age, which is what it is; the stream itself raises what is wrong.
             with suppress(SourceError, IndexerError):
-                self._is_superseded = self._catalog.read().pending != self._pending
-                self._beat(datetime.now(UTC))
+                state = self._catalog.read()
+                self._is_superseded = state.pending != self._pending
+                self._beat(datetime.now(UTC), state)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from api.errors import ControlError
-from api.identity.control import ControlTable
+from api.identity.control import Control, ControlTable
 from indexer.apply import rebuild_reasons
 from indexer.catalog import Catalog, CatalogState
 from indexer.errors import CollectionNotFound, IndexerError, SpecError
@@ -61,15 +61,16 @@ def looks_at_policies(store: Store, before: CatalogState | None, spec: Collectio
             f"role '{role}' is not bound to tenants by its rows, so its answers are found and scored among all of "
             f"them; say AND {spec.tenant} = :claim"
         )
-    if spec.policies and not _has_keys(store):
+    control = _control(store) if spec.policies else None
+    if control and not control.keys:
         first = spec.policies[0]
         options = " ".join([f"--role {first.role}", *_claim_options(missing_claims(first, ()))])
         yield (
             "there is no API key yet, so over HTTP nobody but the bearer of an issuer's token has a role and sees a "
             f"row: grebe keys create NAME {options}"
         )
-    if spec.policies and before and not before.spec.policies:
-        blind = _roles_with_keys(store, spec.name) - {policy.role for policy in spec.policies}
+    if control and before and not before.spec.policies:
+        blind = _roles_with_keys(control, spec.name) - {policy.role for policy in spec.policies}
         if blind:
             yield f"role {', '.join(map(repr, sorted(blind)))} has no policy, and sees no row from now on"
     gone = {policy.role for policy in before.spec.policies} if before else set()
@@ -102,22 +103,18 @@ def _claim_options(claims: Iterable[str]) -> list[str]:
     return [f"--claim {claim}=VALUE" for claim in claims]
 
 
-def _roles_with_keys(store: Store, name: str) -> set[str]:
+def _control(store: Store) -> Control | None:
+    """Return the keys and roles; None where they cannot be read, which is for those to see who make keys."""
+    try:
+        return ControlTable(store).read() or Control()
+    except ControlError:
+        return None
+
+
+def _roles_with_keys(control: Control, name: str) -> set[str]:
     """Return the roles that somebody's key has, and that may do something with collection ``name``."""
-    try:
-        control = ControlTable(store).read()
-    except ControlError:  # that is for those to see who make keys
-        return set()
-    roles = {role for key in control.keys.values() for role in key.roles} if control else set()
-    return {role for role in roles if control and control.covers([role], name)}
-
-
-def _has_keys(store: Store) -> bool:
-    try:
-        control = ControlTable(store).read()
-    except ControlError:  # that is for those to see who make keys
-        return True
-    return bool(control and control.keys)
+    roles = {role for key in control.keys.values() for role in key.roles}
+    return {role for role in roles if control.covers([role], name)}
 
 
 def look_at_table(spec: CollectionSpec) -> str | None:

@@ -130,10 +130,8 @@ class SearchRequest:
             )
         if self.mode not in (None, "hybrid", "vector", "keyword"):
             raise RequestError(f"expected 'hybrid', 'vector' or 'keyword', got {self.mode!r}", field="mode")
-        if self.query is not None and len(self.query) > MAX_QUERY_CHARS:
-            raise RequestError(
-                f"expected at most {MAX_QUERY_CHARS:,} characters, got {len(self.query):,}", field="query"
-            )
+        if self.query is not None:
+            _check_length(self.query, "query")
         if self.queries is not None:
             self._check_queries(self.queries)
         if self.like is not None and self.vector is not None:
@@ -160,10 +158,7 @@ class SearchRequest:
         for place, text in enumerate(queries):
             if not text or text.isspace():
                 raise RequestError("a blank query finds nothing: leave it out", field=f"queries.{place}")
-            if len(text) > MAX_QUERY_CHARS:
-                raise RequestError(
-                    f"expected at most {MAX_QUERY_CHARS:,} characters, got {len(text):,}", field=f"queries.{place}"
-                )
+            _check_length(text, f"queries.{place}")
 
     def _pool(self) -> int:
         if self.page is None:
@@ -292,3 +287,8 @@ def unknown_names(names: Sequence[str], known: Sequence[str], *, where: str) -> 
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
             raise RequestError(f"there is no field {name!r}", field=where, hint=hint)
+
+
+def _check_length(text: str, field: str) -> None:
+    if len(text) > MAX_QUERY_CHARS:
+        raise RequestError(f"expected at most {MAX_QUERY_CHARS:,} characters, got {len(text):,}", field=field)
